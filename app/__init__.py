@@ -1,0 +1,1 @@
+"""The faces of Northlift: REST API, pages, charts, command line."""

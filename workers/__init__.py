@@ -1,0 +1,1 @@
+"""When work runs: the queue, leases, the reconciler, the processes that compute."""
