@@ -1,0 +1,43 @@
+"""Every setting of the service, read from the environment (prefix ``NORTHLIFT_``) or an ``.env`` file."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings shared by the API, the workers and the command line."""
+
+    model_config = SettingsConfigDict(env_prefix="NORTHLIFT_", env_file=".env", extra="ignore")
+
+    database_url: str = Field(
+        default="sqlite+aiosqlite:///.northlift/northlift.sqlite3",
+        description="SQLAlchemy URL with the driver named: sqlite+aiosqlite:// or postgresql+asyncpg://",
+    )
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="redis:// or unix:// URL of the queue")
+    data_dir: Path = Field(default=Path(".northlift/data"), description="Folder of the Parquet store")
+    file_source_dir: Path | None = Field(
+        default=None, description="Only files below this folder may be named by file and DuckDB fact sources"
+    )
+    max_upload_bytes: int = Field(default=256 * 1024 * 1024, ge=1024, description="Largest accepted request body")
+    allowed_clock_skew_seconds: int = Field(default=300, ge=0, description="How far in the future a timestamp may lie")
+    lease_seconds: float = Field(
+        default=30.0, gt=0, description="How long a worker owns an analysis between heartbeats"
+    )
+    analysis_timeout_seconds: float = Field(default=600.0, gt=0)
+    max_attempts: int = Field(default=5, ge=1, description="An analysis that kills its worker this often is failed")
+    worker_slots: int = Field(default=2, ge=1, description="Analyses one worker process runs at once")
+    reconcile_seconds: float = Field(default=1.0, gt=0)
+    refresh_minutes: float = Field(default=60.0, gt=0, description="How often running experiments are re-analysed")
+    session_hours: float = Field(default=12.0, gt=0, description="Life of a browser session")
+    secure_cookies: bool = Field(default=False, description="Set to true behind HTTPS")
+    log_json: bool = False
+    sqlite_synchronous: str = Field(default="FULL", pattern="^(FULL|NORMAL|OFF)$")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process-wide settings, read once."""
+    return Settings()
