@@ -15,9 +15,9 @@ from experiments.definitions import Measure, MetricSpec
 class Column:
     """One number per unit.
 
-    `period="outcome"`: facts in [exposed_at + delay_days, exposed_at + delay_days + window_days), or until the look when
-    `window_days` is None. `period="pre"`: facts in [exposed_at - pre_period_days, exposed_at). `indicator`: 1 if the
-    aggregate is > 0, else 0 (proportions).
+    `period="outcome"`: facts in [exposed_at + delay_days, exposed_at + delay_days + window_days), or until the look
+    when `window_days` is None. `period="pre"`: facts in [exposed_at - pre_period_days, exposed_at). `indicator`: 1 if
+    the aggregate is > 0, else 0 (proportions).
     """
 
     name: str

@@ -3,7 +3,6 @@
 import json
 import math
 import uuid
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +10,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 from uuid_utils.compat import uuid7
-
-type Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
 
 def new_id() -> uuid.UUID:
