@@ -141,7 +141,8 @@ class Moments:
     def covariance(self) -> Floats:
         """(..., k, k) unbiased sample covariance of the columns; zeros where `has_covariance` is false, never nan."""
         freedom = np.where(self.has_covariance, self.count - 1, 0)
-        return safe_divide(self.comoment, freedom[..., None, None])
+        result: Floats = self.comoment * safe_divide(1.0, freedom)[..., None, None]
+        return result
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> Self:
         """Index the cells, never the columns."""

@@ -1,0 +1,97 @@
+"""Absolute differences between each treatment and control: Welch's t with Satterthwaite's degrees of freedom (A1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.special as sc
+
+from stats.estimate import Estimates
+from stats.moments import Bools, Floats, Ints, safe_divide
+from stats.reasons import Reason, Reasons, clear, first_reason
+from stats.tails import log10_t_two_sided
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Differences:
+    """Treatment minus control, arrays (..., V-1, M): one row per non-control arm.
+
+    `value` is nan only where a metric has no value at all. Everything inferential (`standard_error` to `ci_upper`) is
+    nan where `estimable` is false; `reason` says why. Units: those of the metric. `p_value` is two-sided and may
+    underflow to 0, `log10_p` does not.
+    """
+
+    value: Floats
+    standard_error: Floats
+    df: Floats
+    p_value: Floats
+    log10_p: Floats
+    ci_lower: Floats
+    ci_upper: Floats
+    ci_level: float
+    estimable: Bools
+    reason: Reasons
+
+
+def pair_reasons(estimates: Estimates) -> Reasons:
+    """(..., V-1, M) why a comparison has no inference: control's reason, then the treatment's, then no variance.
+
+    One arm without variance (nobody converted) still leaves the other arm's uncertainty to work with; two such arms
+    leave nothing, and a difference of constants is never called certain.
+    """
+    arms = estimates.reason
+    control, treatment = arms[..., :1, :], arms[..., 1:, :]
+    flat_control, flat_treatment = control == Reason.ZERO_VARIANCE, treatment == Reason.ZERO_VARIANCE
+    codes = first_reason(treatment.shape, (np.asarray(flat_control & flat_treatment), Reason.ZERO_VARIANCE))
+    for source, flat in ((treatment, flat_treatment), (control, flat_control)):
+        blocked = np.broadcast_to(np.asarray((source != "") & ~flat), codes.shape)
+        if blocked.any():
+            codes[blocked] = np.broadcast_to(source, codes.shape)[blocked]
+    return codes
+
+
+def difference(estimates: Estimates, level: float = 0.95) -> Differences:
+    """Compare every treatment with control in every cell, using covariate-adjusted values where they were adjusted.
+
+    Assumes independent units with finite variance; heavy skew with unequal arms breaks it (see `skewness`).
+    """
+    value = estimates.value[..., 1:, :] - estimates.value[..., :1, :]
+    v_t, v_c = estimates.variance[..., 1:, :], estimates.variance[..., :1, :]
+    n_t, n_c = estimates.count[..., 1:, None], estimates.count[..., :1, None]
+    return welch(value, v_t, v_c, n_t, n_c, pair_reasons(estimates), level)
+
+
+def welch(
+    value: Floats, v_t: Floats, v_c: Floats, n_t: Ints, n_c: Ints, reason: Reasons, level: float = 0.95
+) -> Differences:
+    """Welch-Satterthwaite from a difference and the two squared standard errors; all arguments broadcast.
+
+    Elements with a non-empty `reason` get no inference.
+    """
+    if not 0 < level < 1:
+        raise ValueError("level must be between 0 and 1")
+    total = v_t + v_c
+    estimable = clear(reason) & (total > 0) & np.isfinite(value)
+    spread = safe_divide(v_t**2, np.maximum(n_t - 1, 1)) + safe_divide(v_c**2, np.maximum(n_c - 1, 1))
+    df = np.where(estimable, safe_divide(total**2, spread), 1.0)
+    standard_error = np.sqrt(total)
+    t = safe_divide(np.where(estimable, value, 0.0), standard_error)
+    p_value, log10_p = log10_t_two_sided(t, df)
+    half = sc.stdtrit(df, 0.5 + level / 2) * standard_error
+
+    def shown(numbers: Floats) -> Floats:
+        return np.where(estimable, numbers, np.nan)
+
+    return Differences(
+        value=value,
+        standard_error=shown(standard_error),
+        df=shown(df),
+        p_value=shown(p_value),
+        log10_p=shown(log10_p),
+        ci_lower=shown(value - half),
+        ci_upper=shown(value + half),
+        ci_level=level,
+        estimable=estimable,
+        reason=reason,
+    )
