@@ -1,0 +1,1 @@
+"""Bayesian evidence: closed forms wherever they exist, MCMC only where they do not (METHODS C)."""
