@@ -157,17 +157,17 @@ def fetch_python(uv: str) -> str:
 
 def install_with_uv(uv: str, python: str) -> None:
     if not PYTHON.exists():
-        run([uv, "venv", "--quiet", "--python", python, str(VENV)])
+        run([uv, "venv", "--quiet", "--python", python, str(VENV)], quiet=True)
     pip = [uv, "pip", "install", "--quiet", "--python", str(PYTHON)]
-    run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)])
-    run([*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+    run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)], quiet=True)
+    run([*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], quiet=True)
 
 
 def install_with_pip(python: str) -> None:
-    run([python, "-m", "venv", str(VENV)])
+    run([python, "-m", "venv", str(VENV)], quiet=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)])
-    run([*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+    run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)], quiet=True)
+    run([*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], quiet=True)
 
 
 def install() -> None:
@@ -185,7 +185,7 @@ def install() -> None:
                 "On Debian and Ubuntu the package python3-venv is needed as well.".format(*OLDEST)
             )
         python = fetch_python(uv)
-    say("Python {}.{} at {}".format(*(version_of(python) or ()), python))
+    say("installing {} with Python {}.{} at {}".format(LOCK.name, *(version_of(python) or ()), python))
     if uv is not None:
         try:
             install_with_uv(uv, python)
