@@ -131,7 +131,8 @@ def covariance_from_gradients(left: Floats, mean_covariance: Floats, right: Floa
     general form behind every variance here; formulas over metrics chain their own gradient onto these rows.
     """
     weighted = np.einsum("...evk,...vkl->...evl", left, mean_covariance)
-    return np.einsum("...evl,...fvl->...ef", weighted, left if right is None else right)
+    result: Floats = np.einsum("...evl,...fvl->...ef", weighted, left if right is None else right)
+    return result
 
 
 def _sandwich(left: Floats, middle: Floats, right: Floats) -> Floats:
@@ -151,8 +152,8 @@ def estimate(
     `invalid` maps a column index to the reason its data cannot be used: metrics on it are refused with that reason,
     covariates on it are left out. With `adjust` the estimates are covariate-adjusted where a metric has covariates.
     """
-    if len(moments.cells) < 1 or moments.cells[-1] < 2:
-        raise ValueError("the last axis of the cells must hold at least two arms, control first")
+    if not moments.cells or moments.cells[-1] < 1:
+        raise ValueError("the last axis of the cells must hold the arms, control first")
     refused = dict(invalid or {})
     freedom = moments.count * np.maximum(moments.count - 1.0, 0.0)
     mean_covariance: Floats = moments.comoment * safe_divide(1.0, freedom)[..., None, None]
