@@ -1,0 +1,269 @@
+"""All subcommands. Each parses its options, calls one function and prints; the work is in the sibling modules."""
+
+import asyncio
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+cli = typer.Typer(
+    name="northlift",
+    help="What did we do that moved the North Star, by how much, and how sure are we?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+keys_cli = typer.Typer(help="API keys", no_args_is_help=True)
+cli.add_typer(keys_cli, name="keys")
+out = Console()
+err = Console(stderr=True)
+
+Host = Annotated[str, typer.Option(help="Address to listen on")]
+Port = Annotated[int, typer.Option(help="Port to listen on")]
+Home = Annotated[Path, typer.Option(help="Folder of the embedded database, store and logs")]
+Url = Annotated[str, typer.Option(envvar="NORTHLIFT_URL", help="Address of the service")]
+Key = Annotated[str, typer.Option(envvar="NORTHLIFT_KEY", help="API key", show_default=False)]
+
+DEFAULT_URL = "http://127.0.0.1:8321"
+
+
+@cli.command()
+def serve(host: Host = "127.0.0.1", port: Port = 8321, processes: int = 1) -> None:
+    """Run the API and the pages. Needs a database (see `migrate`) and a queue; workers run apart."""
+    os.execv(
+        sys.executable,
+        [
+            sys.executable,
+            *("-m", "uvicorn", "--factory", "app.main:create_app", "--no-access-log"),
+            *("--host", host, "--port", str(port), "--workers", str(processes)),
+        ],
+    )
+
+
+@cli.command()
+def worker() -> None:
+    """Run one worker process until it is told to stop."""
+    os.execv(sys.executable, [sys.executable, "-m", "workers"])
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    from app.cli.migrations import upgrade
+    from experiments.settings import settings
+
+    upgrade(settings().database_url)
+    out.print("The database has the newest schema.")
+
+
+def _stop_on_sigterm() -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+@cli.command()
+def dev(host: Host = "127.0.0.1", port: Port = 8321, home: Home = Path(".northlift"), workers: int = 1) -> None:
+    """Run everything here: API, pages, workers, an embedded database and an embedded queue."""
+    from app.cli.services import LocalService, StartupFailed
+
+    _stop_on_sigterm()
+    try:
+        with LocalService(home, host=host, port=port, workers=workers) as service:
+            out.print(f"Northlift runs at [bold]{service.url}[/]\nSign-in key: [bold]{service.sign_in_key()}[/]")
+            out.print(f"Logs: {service.log('api')} and its neighbours. Ctrl-C stops everything.")
+            service.wait()
+    except StartupFailed as error:
+        raise _fail(str(error)) from error
+    except KeyboardInterrupt:
+        out.print("Stopped.")
+
+
+@cli.command()
+def demo(
+    host: Host = "127.0.0.1",
+    port: Port = 8321,
+    home: Home = Path(".northlift/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic company")] = 1,
+    fresh: Annotated[bool, typer.Option(help="Start again from nothing")] = False,
+    exit_when_loaded: Annotated[bool, typer.Option(help="Stop once everything is analysed")] = False,
+) -> None:
+    """Run everything here with a synthetic company in it, loaded through the public API."""
+    import shutil
+
+    from app.cli.client import ApiClient, ApiProblem
+    from app.cli.services import LocalService, StartupFailed
+    from app.demo import load_company, loaded
+
+    if fresh:
+        shutil.rmtree(home, ignore_errors=True)
+    _stop_on_sigterm()
+    try:
+        with LocalService(home, host=host, port=port) as service:
+            with ApiClient(service.url, service.sign_in_key()) as client:
+                if not loaded(client):
+                    load_company(client, seed=seed, console=out)
+            out.print(f"\nNorthlift runs at [bold]{service.url}[/]\nSign-in key: [bold]{service.sign_in_key()}[/]")
+            if not exit_when_loaded:
+                out.print("Ctrl-C stops everything; running this again finds the company as you left it.")
+                service.wait()
+    except (StartupFailed, ApiProblem, TimeoutError) as error:
+        raise _fail(str(error)) from error
+    except KeyboardInterrupt:
+        out.print("Stopped.")
+
+
+@keys_cli.command("create")
+def keys_create(
+    scope: Annotated[list[str], typer.Option(help="read, write, ingest or admin; may be given several times")],
+    name: str = "command line",
+    days: Annotated[float | None, typer.Option(help="Days until the key expires; never without it")] = None,
+) -> None:
+    """Make a key and print it: the only time it is shown."""
+    from app.cli.keys import create_key_blocking
+    from experiments.errors import DomainError
+    from experiments.settings import settings
+
+    try:
+        out.print(create_key_blocking(settings(), name=name, scopes=scope, days=days), highlight=False, soft_wrap=True)
+    except DomainError as error:
+        raise _fail(error.detail) from error
+
+
+@keys_cli.command("list")
+def keys_list() -> None:
+    """Show all keys: name, first characters, scopes, expiry."""
+    from app.cli.keys import table_of_keys
+    from experiments.settings import settings
+
+    out.print(asyncio.run(table_of_keys(settings())))
+
+
+@keys_cli.command("revoke")
+def keys_revoke(prefix: Annotated[str, typer.Argument(help="First characters of the key, as `list` shows")]) -> None:
+    """Revoke a key; requests with it are refused within seconds."""
+    from app.cli.keys import revoke_key
+    from experiments.errors import DomainError
+    from experiments.settings import settings
+
+    try:
+        asyncio.run(revoke_key(settings(), prefix=prefix))
+    except DomainError as error:
+        raise _fail(error.detail) from error
+    out.print(f"Revoked {prefix}.")
+
+
+@cli.command()
+def apply(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="YAML with definitions")],
+    key: Key,
+    url: Url = DEFAULT_URL,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would change")] = False,
+) -> None:
+    """Create or change fact sources, metrics and North Stars so that the service has what the file says."""
+    from app.cli.client import ApiClient, ApiProblem
+    from app.cli.definitions import DefinitionsUnreadable, apply_definitions, read_definitions
+
+    try:
+        with ApiClient(url, key) as client:
+            for change in apply_definitions(client, read_definitions(file), dry_run=dry_run):
+                out.print(str(change))
+    except (ApiProblem, DefinitionsUnreadable) as error:
+        raise _fail(str(error)) from error
+
+
+@cli.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV with one row per unit")],
+    experiment: Annotated[str, typer.Option(help="Key of the experiment to register")],
+    variant: Annotated[str, typer.Option(help="Column with the variant")],
+    control: Annotated[str, typer.Option(help="The control's value in that column")],
+    metric: Annotated[list[str], typer.Option(help="Outcome column; the first one is the primary metric")],
+    key: Key,
+    url: Url = DEFAULT_URL,
+    unit_id: Annotated[str | None, typer.Option(help="Column with the unit; default: each row is a unit")] = None,
+    covariate: Annotated[list[str] | None, typer.Option(help="METRIC=COLUMN: value before exposure (CUPED)")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Take part only: these variants")] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="VARIANT=SHARE; default: equal shares")] = None,
+    at: Annotated[datetime | None, typer.Option(help="When the units were exposed; default: a week ago")] = None,
+) -> None:
+    """Register a finished experiment from a unit-level CSV file, analyse it and print the result."""
+    from datetime import timedelta
+
+    from app.cli.client import ApiClient, ApiProblem
+    from app.cli.importing import ImportRefused, UnitFile, import_units
+    from app.cli.report import follow, print_result
+
+    when = at.astimezone(UTC) if at else datetime.now(UTC).replace(microsecond=0) - timedelta(days=7)
+    shares = {name: float(share) for name, share in _pairs(weight, "--weight").items()}
+    unit_file = UnitFile(
+        path=file,
+        experiment_key=experiment,
+        variant_column=variant,
+        control=control,
+        metrics=tuple(metric),
+        at=when,
+        unit_column=unit_id,
+        covariates=_pairs(covariate, "--covariate"),
+        only_variants=tuple(only or ()),
+        weights=shares,
+    )
+    try:
+        with ApiClient(url, key) as client:
+            follow(client, import_units(client, unit_file), out)
+            print_result(client, experiment, out)
+    except (ApiProblem, ImportRefused, TimeoutError) as error:
+        raise _fail(str(error)) from error
+
+
+@cli.command()
+def analyze(
+    experiment: Annotated[str, typer.Argument(help="Key of the experiment")],
+    key: Key,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Analyse an experiment now, follow it with a progress bar and print the verdict."""
+    from app.cli.client import ApiClient, ApiProblem
+    from app.cli.report import follow, print_result
+
+    try:
+        with ApiClient(url, key) as client:
+            follow(client, str(client.post(f"/v1/experiments/{experiment}/analyses")["id"]), out)
+            print_result(client, experiment, out)
+    except (ApiProblem, TimeoutError) as error:
+        raise _fail(str(error)) from error
+
+
+@cli.command()
+def doctor() -> None:
+    """Check what a service needs on this machine: database, schema, queue, store, statistics."""
+    from app.cli.doctor import examine
+    from experiments.settings import settings
+
+    findings = asyncio.run(examine(settings()))
+    for finding in findings:
+        mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
+        out.print(f"{mark} {finding.name}: {finding.detail}", highlight=False)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _pairs(options: list[str] | None, flag: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for option in options or []:
+        name, equals, value = option.partition("=")
+        if not equals or not name or not value:
+            raise typer.BadParameter(f"{flag} wants NAME=VALUE, not {option!r}")
+        pairs[name] = value
+    return pairs
+
+
+def _fail(message: str) -> typer.Exit:
+    err.print(message, style="red", highlight=False, markup=False)
+    return typer.Exit(1)

@@ -1,0 +1,89 @@
+"""Definitions as code: a YAML file with fact sources, metrics and North Stars, applied through the API."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from app.cli.client import ApiClient, ApiProblem
+from experiments.definitions import FactSourceSpec, MetricSpec, NorthStarSpec
+
+# In the order in which they may refer to each other.
+KINDS: tuple[tuple[str, str, TypeAdapter[Any]], ...] = (
+    ("fact_sources", "fact-sources", TypeAdapter(FactSourceSpec)),
+    ("metrics", "metrics", TypeAdapter(MetricSpec)),
+    ("north_stars", "north-stars", TypeAdapter(NorthStarSpec)),
+)
+
+
+class DefinitionsUnreadable(ValueError):
+    """The file is not what `apply` takes; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened (or would happen) to one definition."""
+
+    action: Literal["created", "changed", "unchanged"]
+    kind: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.action:9} {self.kind}/{self.key}"
+
+
+def read_definitions(path: Path) -> dict[str, list[BaseModel]]:
+    """Parse and validate the file completely before anything is sent."""
+    try:
+        document = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise DefinitionsUnreadable(f"{path.name} is not YAML: {error}") from error
+    if not isinstance(document, Mapping):
+        raise DefinitionsUnreadable(f"{path.name} must hold a mapping with {', '.join(kind for kind, *_ in KINDS)}")
+    unknown = sorted(set(document) - {kind for kind, *_ in KINDS})
+    if unknown:
+        raise DefinitionsUnreadable(f"{path.name}: unknown section {unknown[0]!r}")
+    found: dict[str, list[BaseModel]] = {}
+    for kind, _, adapter in KINDS:
+        found[kind] = []
+        for position, item in enumerate(document.get(kind) or []):
+            try:
+                found[kind].append(adapter.validate_python(item))
+            except ValidationError as error:
+                faults = "; ".join(f"{'/'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+                raise DefinitionsUnreadable(f"{path.name}, {kind}[{position}]: {faults}") from error
+    return found
+
+
+def apply_definitions(
+    client: ApiClient, definitions: Mapping[str, list[BaseModel]], *, dry_run: bool = False
+) -> Iterator[Change]:
+    """Create what is missing and change what differs; what the file does not name stays as it is."""
+    for kind, noun, adapter in KINDS:
+        for wanted in definitions.get(kind, []):
+            document = wanted.model_dump(mode="json")
+            key = str(document["key"])
+            current = _current(client, f"/v1/{noun}/{key}")
+            if current is None:
+                if not dry_run:
+                    client.post(f"/v1/{noun}", document)
+                yield Change("created", kind, key)
+            elif adapter.validate_python({name: current[name] for name in document if name in current}) == wanted:
+                yield Change("unchanged", kind, key)
+            else:
+                if not dry_run:
+                    client.put(f"/v1/{noun}/{key}", document)
+                yield Change("changed", kind, key)
+
+
+def _current(client: ApiClient, path: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = client.get(path)
+    except ApiProblem as problem:
+        if problem.status == 404:
+            return None
+        raise
+    return found

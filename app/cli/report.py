@@ -1,0 +1,61 @@
+"""What the terminal shows of an analysis: a progress bar while it runs, a table when it is done."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from app.cli.client import ApiClient
+
+VERDICT_STYLE = {"better": "green", "worse": "red", "unreliable": "yellow"}
+
+
+def follow(client: ApiClient, analysis_id: str, console: Console) -> None:
+    """Show stage and fraction until the analysis ends."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("queued", total=1.0)
+        client.wait(
+            analysis_id, progress=lambda stage, fraction: bar.update(task, description=stage, completed=fraction)
+        )
+
+
+def percent(value: float | None, *, sign: bool = True) -> str:
+    """A fraction as a percentage; a dash where there is no number."""
+    if value is None:
+        return "–"
+    return f"{value:+.2%}" if sign else f"{value:.2%}"
+
+
+def result_table(result: dict[str, Any]) -> Table:
+    """One line per metric and variant: lift, interval, p-value, chance to win, or why there is no number."""
+    table = Table("metric", "role", "variant", "lift", "interval", "p", "chance to win", "note")
+    for row in result["rows"]:
+        if row["segment"] is not None:
+            continue
+        interval = f"{percent(row['ci_lower'])} … {percent(row['ci_upper'])}" if row["ci_lower"] is not None else "–"
+        table.add_row(
+            row["metric_key"],
+            row["role"],
+            row["variant_key"],
+            percent(row["lift"]),
+            interval,
+            "–" if row["p_value"] is None else f"{row['p_value']:.2g}",
+            percent(row["chance_to_win"], sign=False),
+            row["reason"] or "",
+        )
+    return table
+
+
+def print_result(client: ApiClient, experiment_key: str, console: Console) -> None:
+    """Verdict, reasons, checks that did not pass, and the table."""
+    result = client.get(f"/v1/experiments/{experiment_key}/result")
+    verdict = result["verdict"]
+    console.print(f"Verdict: [{VERDICT_STYLE.get(verdict, 'bold')}]{verdict}[/]")
+    for reason in result["verdict_reasons"]:
+        console.print(f"  {reason}", highlight=False)
+    for check in result["checks"]:
+        if check["status"] != "pass":
+            console.print(f"  {check['status']}: {check['detail']} {check['remedy']}", highlight=False)
+    console.print(result_table(result))
