@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stats.bayes.normal import Array, Posterior, prior_mixture
+from stats.bayes.mixture import Array
+from stats.bayes.normal import Posterior, prior_mixture
 
 
 @dataclass(frozen=True, slots=True)

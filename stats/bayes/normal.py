@@ -14,37 +14,15 @@ from typing import Final, Literal
 import numpy as np
 import scipy.special as sc
 
+from stats.bayes.mixture import Array, Mixture, standard_density
 from stats.bayes.prior import Family, Prior
 
-type Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 type BoolArray = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 type TextArray = np.ndarray[tuple[int, ...], np.dtype[np.str_]]
 type Direction = Literal["increase", "decrease"]
 
 # Trapezoid in ln w is spectrally accurate here; e^-30 reaches estimates ten thousand prior scales away.
 _LOG_W: Final = np.linspace(-30.0, 4.0, 97)
-_GRID_POINTS: Final = 201
-_GRID_REACH: Final = 8.0
-_BLOCK: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """A mixture of normals per cell: `weight` (summing to one), `mean` and `sd` are (..., K) on the log-lift scale."""
-
-    weight: Array
-    mean: Array
-    sd: Array
-
-    def cdf(self, at: Array) -> Array:
-        """P(delta <= at) for `at` (..., P) against cells (...,): shape (..., P)."""
-        z = (at[..., None] - self.mean[..., None, :]) / self.sd[..., None, :]
-        return np.asarray(np.einsum("...pk,...k->...p", sc.ndtr(z), self.weight))
-
-    def density(self, at: Array) -> Array:
-        """Density of delta at `at` (..., P)."""
-        z = (at[..., None] - self.mean[..., None, :]) / self.sd[..., None, :]
-        return np.asarray(np.einsum("...pk,...k->...p", _phi(z) / self.sd[..., None, :], self.weight))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +81,14 @@ def posterior(
     mixture = _update(np.where(estimable, estimate, 0.0), np.where(estimable, error, 1.0), prior)
     weight, mu, sd = mixture.weight, mixture.mean, mixture.sd
 
-    mean = (weight * mu).sum(-1)
-    spread = np.sqrt((weight * (sd**2 + (mu - mean[..., None]) ** 2)).sum(-1))
+    mean, spread = mixture.moments()
     sign = 1.0 if direction == "increase" else -1.0
     z = sign * mu / sd
-    gain = (weight * (sd * _phi(z) + sign * mu * sc.ndtr(z))).sum(-1)
-    loss = (weight * (sd * _phi(z) - sign * mu * sc.ndtr(-z))).sum(-1)
+    gain = (weight * (sd * standard_density(z) + sign * mu * sc.ndtr(z))).sum(-1)
+    loss = (weight * (sd * standard_density(z) - sign * mu * sc.ndtr(-z))).sum(-1)
     edge = np.log1p(rope)
     inside = (weight * (sc.ndtr((edge - mu) / sd) - sc.ndtr((-edge - mu) / sd))).sum(-1)
-    lower, upper = _hdi(mixture, mean, spread, level)
+    lower, upper = mixture.hdi(level)
     decision = np.where(
         (lower > -edge) & (upper < edge),
         "equivalent",
@@ -141,10 +118,6 @@ def posterior(
     )
 
 
-def _phi(z: Array) -> Array:
-    return np.asarray(np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
-
-
 def prior_mixture(prior: Prior) -> Mixture:
     """The prior itself in the same form, (K,)."""
     if prior.family is Family.NORMAL:
@@ -168,34 +141,3 @@ def _update(estimate: Array, error: Array, prior: Prior) -> Mixture:
         mean=start.mean + shrink * (estimate - start.mean),
         sd=np.sqrt(shrink) * error,
     )
-
-
-def _hdi(mixture: Mixture, mean: Array, sd: Array, level: float) -> tuple[Array, Array]:
-    """Shortest interval holding `level`: exact for one component, else on a 201-point grid of +-8 posterior sd."""
-    if mixture.weight.shape[-1] == 1:
-        reach = sc.ndtri(0.5 + level / 2) * sd
-        return mean - reach, mean + reach
-    cells = mean.shape
-    flat = Mixture(*(part.reshape(-1, part.shape[-1]) for part in (mixture.weight, mixture.mean, mixture.sd)))
-    centre, scale = mean.reshape(-1), sd.reshape(-1)
-    steps = np.linspace(-_GRID_REACH, _GRID_REACH, _GRID_POINTS)
-    bounds = np.empty((2, centre.size))
-    for start in range(0, centre.size, _BLOCK):
-        part = slice(start, start + _BLOCK)
-        block = Mixture(flat.weight[part], flat.mean[part], flat.sd[part])
-        cdf = block.cdf(centre[part, None] + scale[part, None] * steps)
-        for row, below in enumerate(cdf, start=start):
-            low, high = _shortest(steps, below, level)
-            bounds[:, row] = centre[row] + scale[row] * np.array([low, high])
-    return bounds[0].reshape(cells), bounds[1].reshape(cells)
-
-
-def _shortest(steps: Array, below: Array, level: float) -> tuple[float, float]:
-    tails = np.linspace(0.0, 1.0 - level, 201)[1:-1]
-    rising = np.flatnonzero(np.diff(below, prepend=-1.0) > 0)  # interpolation needs a strictly increasing axis
-    # Interpolating on the probit scale is exact for a normal, so the error is of the order of the non-normality.
-    probit, position = sc.ndtri(np.clip(below[rising], 1e-300, 1 - 1e-16)), steps[rising]
-    low = np.interp(sc.ndtri(tails), probit, position)
-    high = np.interp(sc.ndtri(tails + level), probit, position)
-    best = int(np.argmin(high - low))
-    return float(low[best]), float(high[best])
