@@ -116,7 +116,7 @@ class MetricSpec(Definition):
     unit: str = Field(default="", max_length=32, description="Unit of display: orders, EUR, %, …")
     owner: str = Field(default="", max_length=200)
     aarrr_stage: Stage | None = None
-    measure: Measure | None = None
+    measure: Measure | None = Field(default=None, description="Without it the metric can only be fed by summaries")
     numerator: Measure | None = None
     denominator: Measure | None = None
     formula: str | None = Field(default=None, max_length=500)
@@ -137,8 +137,10 @@ class MetricSpec(Definition):
         }[self.kind]
         for field in ("measure", "numerator", "denominator", "formula"):
             present = getattr(self, field) is not None
-            if present != (field in wanted):
-                raise ValueError(f"a {self.kind} metric {'needs' if field in wanted else 'must not have'} `{field}`")
+            if present and field not in wanted:
+                raise ValueError(f"a {self.kind} metric must not have `{field}`")
+            if not present and field in wanted and field != "measure":
+                raise ValueError(f"a {self.kind} metric needs `{field}`")
         if self.covariate is not None and self.kind not in ("mean", "proportion"):
             raise ValueError("an explicit `covariate` is for mean and proportion metrics")
         return self

@@ -11,6 +11,7 @@ from experiments import api_key
 from experiments.database import Database
 from experiments.errors import NotFound
 from experiments.settings import Settings
+from experiments.tables import ApiKey
 from experiments.types import utc_now
 
 ACTOR = "command line"
@@ -59,7 +60,7 @@ async def table_of_keys(settings: Settings) -> Table:
 async def revoke_key(settings: Settings, *, prefix: str) -> None:
     """Revoke the key that begins with `prefix`. Raises `NotFound` when none or several do."""
     after: str | None = None
-    matching: list[api_key.ApiKey] = []
+    matching: list[ApiKey] = []
     async with _database(settings) as database, database.write() as session:
         while True:
             page = await api_key.page(session, limit=200, after=after)
