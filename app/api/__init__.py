@@ -1,0 +1,1 @@
+"""The REST interface: parse, call one domain function, shape the response."""

@@ -1,0 +1,158 @@
+"""Problems (RFC 9457): every domain error is one problem type, `/problems/<slug>`, with a remedy and field pointers."""
+
+import json
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from experiments.errors import DomainError, NotFound, PayloadTooLarge, Unauthenticated
+from experiments.validation import invalid
+
+MEDIA_TYPE = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+log = structlog.get_logger(__name__)
+
+
+class MethodNotAllowed(DomainError):
+    status, title = 405, "The resource does not know that method"
+
+
+class BadRequest(DomainError):
+    status, title = 400, "The request could not be read"
+
+
+class InternalError(DomainError):
+    status, title = 500, "Northlift failed"
+
+
+class FieldFault(BaseModel):
+    pointer: str = Field(description="JSON pointer into the body, or /query/…, /path/…, /header/…")
+    detail: str
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    type: str = Field(description="`/problems/<slug>`: what kind of problem; the address explains it")
+    title: str
+    status: int
+    detail: str
+    remedy: str | None = Field(default=None, description="What to do about it")
+    errors: list[FieldFault] = []
+    instance: str = Field(default="", description="Path of the request")
+    request_id: str = Field(default="", description="Also in the X-Request-ID header and in the server's log")
+
+
+def problems(*kinds: type[DomainError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route that can end in these problems (401, 403 and 422 are added by the routers)."""
+    by_status: dict[int | str, list[type[DomainError]]] = {}
+    for kind in kinds:
+        by_status.setdefault(kind.status, []).append(kind)
+    return {
+        status: {
+            "description": "; ".join(f"{kind.title} (`{kind.slug()}`)" for kind in of_status),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {kind.slug(): {"value": _document(kind, kind.title)} for kind in of_status},
+                }
+            },
+        }
+        for status, of_status in by_status.items()
+    }
+
+
+def _document(kind: type[DomainError], detail: str) -> dict[str, Any]:
+    return {"type": f"/problems/{kind.slug()}", "title": kind.title, "status": kind.status, "detail": detail}
+
+
+def problem_response(request: Request, error: DomainError, headers: dict[str, str] | None = None) -> Response:
+    """The problem as `application/problem+json`."""
+    document = _document(type(error), error.detail) | {
+        "remedy": error.remedy,
+        "errors": [{"pointer": fault.pointer, "detail": fault.detail} for fault in error.errors],
+        "instance": request.url.path,
+        "request_id": request.scope.get("request_id", ""),
+        **error.extra,
+    }
+    headers = dict(headers or {})
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="northlift"'
+    return JSONResponse(document, status_code=error.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def _domain(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DomainError)
+    return problem_response(request, error)
+
+
+async def _invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem_response(request, invalid(error.errors(), error.body))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, DomainError):  # raised while the body was being read
+        return problem_response(request, error.__cause__)
+    if error.status_code == 404:
+        return problem_response(
+            request,
+            NotFound(f"There is nothing at {request.url.path}", remedy="GET /openapi.json lists all addresses."),
+        )
+    if error.status_code == 405:
+        allowed = allowed_methods(request)
+        return problem_response(
+            request,
+            MethodNotAllowed(f"{request.url.path} knows {', '.join(allowed)}, not {request.method}", allowed=allowed),
+            {"Allow": ", ".join(allowed)},
+        )
+    if error.status_code == 413:
+        return problem_response(request, PayloadTooLarge("The request body is too large"))
+    return problem_response(request, BadRequest(str(error.detail)))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
+    return problem_response(
+        request,
+        InternalError(
+            "An unexpected error occurred; nothing was changed",
+            remedy="Try again. If it persists, report the request_id; the server's log has the cause.",
+        ),
+    )
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """All methods of a path: Starlette's own 405 lists only those of the first route that matches it."""
+
+    def answers(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
+
+    return [method for method in METHODS if answers(method)]
+
+
+def install(app: FastAPI) -> None:
+    """Answer every failure of the app with a problem."""
+    app.add_exception_handler(DomainError, _domain)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def refuse(scope_error: DomainError, request_id: str, path: str) -> tuple[int, bytes]:
+    """Status and body of a problem for a place that has no request yet (middleware)."""
+    document = _document(type(scope_error), scope_error.detail) | {
+        "remedy": scope_error.remedy,
+        "errors": [],
+        "instance": path,
+        "request_id": request_id,
+    }
+    return scope_error.status, json.dumps(document).encode()
