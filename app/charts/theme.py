@@ -1,0 +1,98 @@
+"""One look for all charts. Colours are named parameters, so that a page can set them from its own light or dark theme."""
+
+from typing import Any
+
+import altair as alt
+
+type Spec = dict[str, Any]
+"""A complete Vega-Lite specification."""
+
+type Values = list[dict[str, Any]]
+"""Inline data: one dict per mark."""
+
+PALETTE = {
+    "ink": "#17212b",
+    "muted": "#5a6673",
+    "grid": "#e3e6e8",
+    "surface": "#ffffff",
+    "accent": "#1f54b5",
+    "good": "#0b6e46",
+    "bad": "#b3261e",
+    "neutral": "#5a6673",
+    "warn": "#8a5300",
+    "series2": "#a34a00",
+    "series3": "#6b3fa0",
+    "series4": "#0a6f78",
+}
+"""The light theme. Pages override these by name (CSS variables `--chart-<name>`); exports use them as they are."""
+
+SERIES = ("muted", "accent", "series2", "series3", "series4")
+"""Colours of arms: the control first, then treatments (they repeat after four)."""
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def colour(name: str) -> alt.ExprRef:
+    """A reference to a palette colour that is resolved when the chart is drawn."""
+    if name not in PALETTE:
+        raise KeyError(name)
+    return alt.ExprRef(name)
+
+
+def series(index: int) -> str:
+    """The palette name of the arm at this position, control first."""
+    return SERIES[0] if index == 0 else SERIES[1 + (index - 1) % (len(SERIES) - 1)]
+
+
+def by_tone(field: str = "tone") -> alt.ExprRef:
+    """The colour of a mark whose datum says `good`, `bad` or `neutral`."""
+    return alt.ExprRef(f"datum.{field} == 'good' ? good : datum.{field} == 'bad' ? bad : neutral")
+
+
+def data(values: Values) -> alt.Data:
+    """Inline data."""
+    return alt.Data(values=values)
+
+
+def finish(chart: alt.LayerChart | alt.Chart, *, height: int, description: str) -> Spec:
+    """The specification: as wide as its container, transparent, with the shared axes, palette and text alternative."""
+    spec: Spec = chart.properties(width="container", height=height).to_dict(validate=False)
+    axis = {
+        "labelColor": {"expr": "muted"},
+        "titleColor": {"expr": "muted"},
+        "gridColor": {"expr": "grid"},
+        "domainColor": {"expr": "grid"},
+        "tickColor": {"expr": "grid"},
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titlePadding": 10,
+        "labelPadding": 6,
+        "domain": False,
+        "ticks": False,
+    }
+    spec["config"] = {
+        "background": None,
+        "font": FONT,
+        "view": {"stroke": None},
+        "axis": axis,
+        "axisX": {"grid": False, "labelFlush": True},
+        "text": {"font": FONT, "fontSize": 12},
+    }
+    spec["params"] = [*spec.get("params", []), *({"name": name, "value": value} for name, value in PALETTE.items())]
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    spec["padding"] = {"left": 2, "right": 8, "top": 6, "bottom": 4}
+    spec["description"] = description
+    return spec
+
+
+def lift_axis(title: str | None, *, grid: bool = True) -> alt.Axis:
+    """An axis of lifts: signed percentages, plain zero."""
+    text = "datum.value == 0 ? '0 %' : replace(format(datum.value * 100, '+.3~f'), '-', '−') + ' %'"
+    return alt.Axis(title=title, labelExpr=text, grid=grid, tickCount=5, labelOverlap=True)
+
+
+def zero_line(axis: str = "x") -> alt.Chart:
+    """The line of no effect."""
+    encoding = {axis: alt.datum(0)}
+    return alt.Chart(data([{}])).mark_rule(color=colour("muted"), strokeWidth=1, opacity=0.9).encode(**encoding)

@@ -1,0 +1,135 @@
+"""Charts are pure functions of result documents and never draw nothing."""
+
+import re
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+import vl_convert
+
+from app.charts.exposures import exposures_chart
+from app.charts.forest import ROLES, domain, forest, forest_values, percent, tone
+from app.charts.inline import mini_interval, sparkline
+from app.charts.looks import lift_over_time
+from app.charts.north_star import LaunchMark, north_star_curve
+from app.charts.posterior import posterior
+from app.charts.segments import segments
+from app.charts.theme import PALETTE
+from tests.app.documents import START, result, row, series
+
+NAMES = {"control": "Control", "treatment": "One page"}
+DOCUMENT = result()
+SPECS: dict[str, dict[str, Any]] = {
+    "forest": forest(DOCUMENT.rows, NAMES),
+    "looks": lift_over_time(
+        DOCUMENT.looks, metric_key="orders", variant_key="treatment", metric_name="Orders per user"
+    ),
+    "posterior": posterior(DOCUMENT.densities[0], direction="increase", metric_name="Orders per user"),
+    "segments": segments(DOCUMENT.segment_models[0], metric_name="Orders per user"),
+    "exposures": exposures_chart(DOCUMENT.exposures, NAMES),
+    "north_star": north_star_curve(
+        series().points,
+        name="Weekly orders",
+        unit="orders",
+        target=(18_000.0, date(2026, 12, 31)),
+        launches=[LaunchMark(1, "New checkout", datetime(2026, 6, 2, tzinfo=UTC)), LaunchMark(2, "Wallet", START)],
+    ),
+}
+LEAST_MARKS = {"forest": 10, "looks": 28, "posterior": 3, "segments": 7, "exposures": 2, "north_star": 30}
+
+
+def svg(spec: dict[str, Any]) -> str:
+    return str(vl_convert.vegalite_to_svg({**spec, "width": 640}))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_chart_renders_to_svg_with_marks_and_finite_coordinates(name: str) -> None:
+    picture = svg(SPECS[name])
+    marks = re.findall(r'<path aria-label="[^"]*" role="graphics-symbol"', picture)
+    assert len(marks) >= LEAST_MARKS[name], len(marks)
+    assert "NaN" not in picture
+    assert "Infinity" not in picture
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_chart_takes_its_colours_from_the_palette_so_that_pages_can_theme_it(name: str) -> None:
+    dark = {**SPECS[name], "params": [{"name": key, "value": "#123456"} for key in PALETTE]}
+    colours = set(re.findall(r"#[0-9a-f]{6}", svg(dark)))
+    assert colours <= {"#123456"}, colours
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_chart_describes_itself(name: str) -> None:
+    assert len(SPECS[name]["description"]) > 20
+
+
+def test_the_forest_plot_shows_every_row_in_the_order_of_roles_and_says_what_is_not_estimable() -> None:
+    values, height = forest_values(DOCUMENT.rows, NAMES)
+    assert [value["label"] for value in values if value["kind"] == "header"] == [
+        "PRIMARY",
+        "GUARDRAILS",
+        "SECONDARY",
+        "MONITORS",
+    ]
+    assert len([value for value in values if value["kind"] != "header"]) == len(DOCUMENT.rows)
+    assert values[-1]["kind"] == "missing"
+    assert values[-1]["numbers"] == "not estimable"
+    assert max(value["y"] for value in values) < height
+
+
+def test_the_forest_plot_draws_the_margin_on_the_harmful_side_of_a_guardrail() -> None:
+    values, _ = forest_values(
+        [
+            row("a", "A", role="guardrail", non_inferiority_margin=0.02),
+            row("b", "B", role="guardrail", direction="decrease", non_inferiority_margin=0.02),
+        ],
+        NAMES,
+    )
+    assert [value["margin"] for value in values if value["kind"] == "effect"] == [-0.02, 0.02]
+
+
+def test_a_significant_increase_of_a_metric_that_should_fall_is_bad() -> None:
+    assert tone(row("a", "A", direction="decrease")) == "bad"
+    assert tone(row("a", "A")) == "good"
+    assert tone(row("a", "A", ci_lower=-0.01)) == "neutral"
+    assert tone(row("a", "A", role="monitor")) == "neutral"
+    assert set(ROLES) == {"primary", "guardrail", "secondary", "monitor"}
+
+
+def test_one_very_wide_interval_does_not_flatten_the_others() -> None:
+    rows = [row(f"m{i}", "M") for i in range(5)] + [row("wide", "W", ci_lower=-0.9, ci_upper=14.0)]
+    low, high = domain(rows)
+    assert high - low < 1
+
+
+def test_a_forest_plot_of_nothing_estimable_still_renders() -> None:
+    missing = [item for item in DOCUMENT.rows if not item.estimable]
+    assert "not estimable" in svg(forest(missing, NAMES))
+
+
+def test_percentages_have_a_true_minus_sign_and_no_signed_zero() -> None:
+    assert percent(0.0312) == "+3.1 %"
+    assert percent(-0.0312) == "−3.1 %"
+    assert percent(-0.00001) == "0.0 %"
+    assert percent(None) == "–"
+
+
+def test_the_unfinished_week_of_the_curve_is_drawn_apart_from_the_complete_ones() -> None:
+    points = series().points
+    spec = SPECS["north_star"]
+    dashed = [layer for layer in spec["layer"] if layer["mark"].get("strokeDash") == [4, 4]]
+    assert len(dashed) == 1
+    weeks = spec["datasets"][dashed[0]["data"]["name"]] if "datasets" in spec else dashed[0]["data"]["values"]
+    assert [week["week"] for week in weeks] == [points[-2].week.isoformat(), points[-1].week.isoformat()]
+
+
+def test_a_sparkline_leaves_gaps_where_weeks_are_unknown_and_needs_two_points() -> None:
+    assert sparkline([1.0, None, 2.0, 3.0], label="x").count("M") == 2
+    assert sparkline([None, 1.0], label="x") == ""
+
+
+def test_a_mini_interval_escapes_its_label_and_marks_ends_that_leave_the_axis() -> None:
+    picture = mini_interval(0.01, -0.2, 0.03, tone="neutral", label='"><script>', reach=0.1)
+    assert "<script>" not in picture
+    assert picture.count("mini-arrow") == 1
+    assert mini_interval(None, None, None, tone="neutral", label="x", reach=0.1) == ""
