@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from sqlalchemy.engine import make_url
@@ -14,6 +15,12 @@ from workers.embedded import start_valkey
 
 DATABASES = ("sqlite", "postgresql")
 
+# No deadline: how long an example takes says more about the other work of this machine than about our code.
+hypothesis.settings.register_profile("default", deadline=None)
+# The same examples on every run, so that a red build is red because of its commit.
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
@@ -22,9 +29,11 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """One real server for the whole run: TEST_REDIS_URL, or an embedded Valkey."""
+    """One real server for the whole run: TEST_REDIS_URL, or an embedded Valkey (one per process of pytest-xdist)."""
     external = os.environ.get("TEST_REDIS_URL")
     if external:
+        if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1":
+            pytest.fail("TEST_REDIS_URL names one database and tests flush it: run without -n", pytrace=False)
         yield external
         return
     with start_valkey() as server:
