@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_
 PACKAGES := app experiments stats warehouse workers
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test simulation chaos lint format bench browser-install clean
+.PHONY: help setup demo dev test simulation chaos lint format bench browser-install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ setup: ## Make .venv from the lock file (does nothing when it is up to date)
 
 demo: setup ## Run the whole service on this machine with a synthetic company in it
 	$(BIN)/northlift demo
+
+dev: setup ## Run the whole service on this machine, empty
+	$(BIN)/northlift dev
 
 test: setup ## The default suite, on SQLite and on PostgreSQL
 	$(ONE_THREAD) $(BIN)/pytest $(PYTEST_ARGS)
