@@ -113,9 +113,7 @@ def required_units(
     size, per_unit = np.broadcast_arrays(
         np.abs(np.asarray(effect, dtype=np.float64)), _unit_variance(design, sd, reduction, sd_treatment)
     )
-    reason = first_reason(
-        size.shape, (~(size > 0), PlanReason.EFFECT_IS_ZERO), (~(per_unit > 0), Reason.ZERO_VARIANCE)
-    )
+    reason = first_reason(size.shape, (~(size > 0), PlanReason.EFFECT_IS_ZERO), (~(per_unit > 0), Reason.ZERO_VARIANCE))
     return _sized(design, safe_divide(design.signal**2 * per_unit, size**2), reason)
 
 
@@ -148,9 +146,7 @@ def _sized(design: Design, units: Floats, reason: Reasons) -> Size:
     return Size(np.asarray(everyone), treatment, control, reason)
 
 
-def minimum_detectable_effect(
-    design: Design, sd: ArrayLike, units: ArrayLike, reduction: ArrayLike = 0.0
-) -> Floats:
+def minimum_detectable_effect(design: Design, sd: ArrayLike, units: ArrayLike, reduction: ArrayLike = 0.0) -> Floats:
     """Absolute effect detected with the design's power from `units` in all arms together; nan where there are none."""
     n = np.asarray(units, dtype=np.float64)
     per_unit, total = np.broadcast_arrays(_unit_variance(design, sd, reduction, None), n)

@@ -22,7 +22,7 @@ def log10_t_two_sided(t: ArrayLike, df: ArrayLike) -> tuple[Floats, Floats]:
     far = np.isfinite(size) & (p < TINY)
     if far.any():
         log10 = np.where(far, 0.0, log10)
-        log10[far] = _log_incomplete_beta(size[far], freedom[far]) / LN10
+        log10[far] = log_two_sided_t(size[far], freedom[far]) / LN10
     return p, log10
 
 
@@ -42,14 +42,14 @@ def log10_chi_square(statistic: ArrayLike, df: ArrayLike) -> tuple[Floats, Float
     return p, log10
 
 
-def _log_incomplete_beta(size: Floats, df: Floats) -> Floats:
-    """ln I_x(df/2, 1/2) with x = df / (df + t^2): the two-sided t tail, by Lentz's continued fraction."""
+def log_two_sided_t(size: Floats, df: Floats) -> Floats:
+    """ln p of |T| >= size far in the tail: ln I_x(df/2, 1/2) with x = df / (df + t^2), by a continued fraction."""
     a, b = df / 2, 0.5
-    squared = size**2
-    log_x = -np.log1p(squared / df)
+    log_ratio = 2 * np.log(size) - np.log(df)
+    log_x = -np.logaddexp(0.0, log_ratio)
     x = np.exp(log_x)
-    log_rest = -np.log1p(df / squared)
-    fraction, c, d = np.ones_like(x), np.ones_like(x), 1 / (1 - (a + b) * x / (a + 1))
+    log_rest = -np.logaddexp(0.0, -log_ratio)
+    c, d = np.ones_like(x), 1 / (1 - (a + b) * x / (a + 1))
     fraction = d
     for m in range(1, 2000):
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
