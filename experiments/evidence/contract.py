@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from experiments.evidence.segments import SegmentRequest
+import numpy as np
+from numpy.typing import NDArray
+
 from experiments.result import AmendmentNote, ExperimentResult, SegmentModel
+from stats.bayes.prior import Prior
 from stats.moments import MomentSet
 
 
@@ -15,7 +18,7 @@ from stats.moments import MomentSet
 class Block:
     """Moments that belong together, and the metrics they serve.
 
-    Events data: one block with every metric of the plan; `moments.columns` are the names of `experiments.columns.layout`.
+    Events data: one block with every metric of the plan; `moments.columns` are named by `experiments.columns.layout`.
     Summary data: one block per metric, with one column, without cross-moments. Variants are the plan's, control first.
     """
 
@@ -51,6 +54,25 @@ class EvidenceContext:
     def full_weeks(self) -> int:
         """Complete weeks of exposure."""
         return max(0, (self.exposed_until - self.started_at).days // 7)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentRequest:
+    """Log lifts of one metric and variant over the levels of one dimension; all arrays are (levels,).
+
+    Only levels whose log lift is estimable are listed. `units` are those of both arms. `prior` is the plan's prior on
+    the overall log lift (METHODS C3).
+    """
+
+    metric_key: str
+    variant_key: str
+    dimension: str
+    levels: tuple[str, ...]
+    log_lifts: NDArray[np.float64]
+    standard_errors: NDArray[np.float64]
+    units: NDArray[np.int64]
+    ci_level: float
+    prior: Prior
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,49 +2,127 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+import scipy.special as sc
 
-from experiments.result import SegmentModel
+from experiments.definitions import Role
+from experiments.evidence.contract import Block, SegmentRequest
+from experiments.evidence.effects import Effects
+from experiments.evidence.rows import nulls
+from experiments.evidence.shapes import BlockShapes
+from experiments.plan import AnalysisPlan
+from experiments.result import SegmentEffect, SegmentModel
+from stats.bayes.prior import Prior
+from stats.bayes.segments import SegmentPosterior
+from stats.moments import Floats
 
-type Floats = NDArray[np.float64]
+MODELLED = (Role.PRIMARY, Role.GUARDRAIL)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SegmentRequest:
-    """Log lifts of one metric and variant over the levels of one dimension; all arrays are (levels,).
+def segment_requests(
+    plan: AnalysisPlan, block: Block, shapes: BlockShapes, effects: Effects, prior: Prior
+) -> list[SegmentRequest]:
+    """One request per modelled metric (primary, guardrail, the North Star), treatment and dimension of the plan.
 
-    Only levels whose log lift is estimable are listed. `overall` is the log lift over everybody, for the probability
-    that a segment's sign differs from it. `prior_scale` is the plan's sd of log lifts (METHODS C3).
+    Cells of `effects` are (1 + segments,), everybody first. Dimensions come in the plan's order. A request with fewer
+    than two levels is still made, so that the document can say that there was nothing to compare.
     """
+    star = plan.north_star.spec.metric_key if plan.north_star else None
+    found: list[SegmentRequest] = []
+    units = effects.estimates.count[:, 1:] + effects.estimates.count[:, :1]
+    for m, metric in enumerate(shapes.metrics):
+        if metric.role not in MODELLED and metric.metric_key != star:
+            continue
+        for v, variant in enumerate(plan.variants[1:]):
+            value, error = effects.lift.log_value[:, v, m], effects.lift.log_standard_error[:, v, m]
+            known = np.isfinite(value) & np.isfinite(error) & (error > 0)
+            for dimension in plan.segments:
+                cells = [
+                    i for i, (name, _) in enumerate(block.moments.segments, start=1) if name == dimension and known[i]
+                ]
+                found.append(
+                    SegmentRequest(
+                        metric_key=metric.metric_key,
+                        variant_key=variant.key,
+                        dimension=dimension,
+                        levels=tuple(block.moments.segments[i - 1][1] for i in cells),
+                        log_lifts=value[cells],
+                        standard_errors=error[cells],
+                        units=units[cells, v],
+                        ci_level=plan.estimation.ci_level,
+                        prior=prior,
+                    )
+                )
+    return found
 
-    metric_key: str
-    variant_key: str
-    dimension: str
-    levels: tuple[str, ...]
-    log_lifts: Floats
-    standard_errors: Floats
-    units: NDArray[np.int64]
-    overall: float
-    ci_level: float
-    prior_scale: float
 
-    def without_numbers(self, status: Literal["unreliable", "not_estimable"], reason: str) -> SegmentModel:
-        """The document of a model that could not be fitted or must not be trusted."""
-        return SegmentModel(
-            metric_key=self.metric_key,
-            variant_key=self.variant_key,
-            dimension=self.dimension,
-            status=status,
-            reason=reason,
-            effects=[],
-            mean_lift=None,
-            tau=None,
-            r_hat=None,
-            ess_bulk=None,
-            ess_tail=None,
-            divergences=None,
+def segment_model(request: SegmentRequest, fit: SegmentPosterior, family: int = 0) -> SegmentModel:
+    """The document of one fitted family. The estimates going in are shown also where the model came out unusable."""
+    status = str(fit.status[family])
+    n = len(request.levels)
+    if status == "ok":
+        numbers = {
+            "lift": nulls(fit.lift[family, :n]),
+            "hdi_lower": nulls(fit.hdi_lower[family, :n]),
+            "hdi_upper": nulls(fit.hdi_upper[family, :n]),
+            "probability_sign_differs": nulls(fit.sign_differs[family, :n]),
+        }
+        mean, tau = nulls(np.expm1(fit.overall_mean))[family], nulls(fit.between_mean)[family]
+    else:
+        numbers, mean, tau = {}, None, None
+    seen = fit.diagnostics[family]
+    return SegmentModel(
+        metric_key=request.metric_key,
+        variant_key=request.variant_key,
+        dimension=request.dimension,
+        status="ok" if status == "ok" else "unreliable" if status == "unreliable" else "not_estimable",
+        reason=str(fit.reason[family]) or None,
+        effects=_effects(request, numbers),
+        mean_lift=mean,
+        tau=tau,
+        r_hat=nulls(seen.r_hat) if seen else None,
+        ess_bulk=nulls(seen.ess_bulk) if seen else None,
+        ess_tail=nulls(seen.ess_tail) if seen else None,
+        divergences=int(seen.divergences) if seen else None,
+    )
+
+
+def model_without_numbers(
+    request: SegmentRequest, status: Literal["unreliable", "not_estimable"], reason: str
+) -> SegmentModel:
+    """The document of a model that could not be fitted or must not be trusted; raw estimates remain visible."""
+    return SegmentModel(
+        metric_key=request.metric_key,
+        variant_key=request.variant_key,
+        dimension=request.dimension,
+        status=status,
+        reason=reason,
+        effects=_effects(request, {}),
+        mean_lift=None,
+        tau=None,
+        r_hat=None,
+        ess_bulk=None,
+        ess_tail=None,
+        divergences=None,
+    )
+
+
+def _effects(request: SegmentRequest, numbers: dict[str, Sequence[float | None]]) -> list[SegmentEffect]:
+    z = float(sc.ndtri(0.5 + request.ci_level / 2))
+    half: Floats = z * request.standard_errors
+    raw = [nulls(np.expm1(a)) for a in (request.log_lifts, request.log_lifts - half, request.log_lifts + half)]
+    names = ("lift", "hdi_lower", "hdi_upper", "probability_sign_differs")
+    return [
+        SegmentEffect(
+            segment=level,
+            raw_lift=raw[0][i],
+            raw_ci_lower=raw[1][i],
+            raw_ci_upper=raw[2][i],
+            **{name: numbers[name][i] if name in numbers else None for name in names},
+            n=int(request.units[i]),
         )
+        for i, level in enumerate(request.levels)
+    ]

@@ -1,0 +1,164 @@
+"""The road from moments to the document, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.evidence.contract import Block, Draft, EvidenceContext, SegmentRequest
+from experiments.evidence.densities import block_densities
+from experiments.evidence.effects import Effects, effects, planned_pairs
+from experiments.evidence.impact import coherence_check, north_star_effects
+from experiments.evidence.looks import block_looks
+from experiments.evidence.rows import Segment, absent_rows, block_rows, plan_prior, posteriors
+from experiments.evidence.segments import segment_requests
+from experiments.evidence.shapes import BlockShapes, absent, block_shapes
+from experiments.evidence.trust import Facts, checks
+from experiments.plan import AnalysisPlan
+from experiments.result import Density, ExperimentResult, Exposures, Look, Row, VariantExposures
+from experiments.verdict import DecisionInterval, decision_interval, verdict
+from stats.moments import Ints, Moments
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _BlockEvidence:
+    """What one block contributes. `head` are the effects over everybody, cells (1,)."""
+
+    head: Effects
+    rows: list[Row]
+    looks: list[Look]
+    densities: list[Density]
+    requests: list[SegmentRequest]
+
+
+def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext) -> Draft:
+    """The draft of the result of one analysis: a pure function of the plan, the moments and the circumstances.
+
+    Raises `ValueError` where a block's variants are not the plan's (control first) and `KeyError` where a column of
+    the plan was not extracted: faults of the caller, not of the data. Everything that data can do wrong ends in the
+    document, as a null with a reason or as a check.
+    """
+    _require_variants(plan, blocks)
+    shapes = [block_shapes(plan, block) for block in blocks]
+    interval = decision_interval(plan, running=context.running, exposed_until=context.exposed_until)
+    main = max(blocks, key=lambda block: int(block.moments.exposures[-1].sum()), default=None)
+    exposures: Ints = main.moments.exposures if main else np.zeros((0, len(plan.variants)), dtype=np.int64)
+    observed = int(exposures[-1].sum()) if len(exposures) else 0
+    parts = [
+        _block_evidence(plan, block, known, observed, interval) for block, known in zip(blocks, shapes, strict=True)
+    ]
+    missing = absent(plan, shapes)
+    by_metric: dict[str, list[Row]] = {metric.metric_key: [] for metric in plan.metrics}
+    for row in (row for part in parts for row in part.rows):
+        by_metric[row.metric_key].append(row)
+    for metric in plan.metrics:
+        if metric.metric_key in missing:
+            by_metric[metric.metric_key] = absent_rows(plan, metric, missing[metric.metric_key])
+    rows = [row for metric in plan.metrics for row in by_metric[metric.metric_key]]
+    impact = north_star_effects(plan, rows, blocks, shapes, context)
+    facts = Facts(
+        plan=plan,
+        context=context,
+        blocks=blocks,
+        shapes=shapes,
+        heads=[part.head for part in parts],
+        exposures=exposures,
+        crossover=max((block.moments.crossover for block in blocks), default=0),
+        absent=missing,
+    )
+    found = [*checks(facts), *coherence_check(impact)]
+    decided = verdict(plan, rows, found, interval=interval, full_weeks=context.full_weeks)
+    document = ExperimentResult(
+        analysis_id=context.analysis_id,
+        experiment_key=plan.experiment_key,
+        plan_hash=context.plan_hash,
+        data_as_of=context.data_as_of,
+        seed=context.seed,
+        code_version=context.code_version,
+        amendments=list(context.amendments),
+        verdict=decided.outcome,
+        verdict_variant=decided.variant,
+        verdict_reasons=list(decided.reasons),
+        decision_interval=interval,
+        checks=found,
+        exposures=_exposures(plan, main, facts.crossover),
+        rows=rows,
+        looks=[look for part in parts for look in part.looks],
+        densities=[density for part in parts for density in part.densities],
+        segment_models=[],
+        north_star=impact,
+        methods=_methods(plan, rows, impact=bool(impact)),
+    )
+    return Draft(document, tuple(request for part in parts for request in part.requests))
+
+
+def _require_variants(plan: AnalysisPlan, blocks: Sequence[Block]) -> None:
+    keys = tuple(variant.key for variant in plan.variants)
+    for block in blocks:
+        if block.moments.variants != keys:
+            raise ValueError(f"the moments are of variants {block.moments.variants}, the plan's are {keys}")
+        if not block.moments.looks:
+            raise ValueError("a block needs at least one look")
+
+
+def _block_evidence(
+    plan: AnalysisPlan, block: Block, shapes: BlockShapes, observed: int, interval: DecisionInterval
+) -> _BlockEvidence:
+    moments = block.moments
+    planned = planned_pairs(plan, observed)
+    now = effects(_stack(moments.last, moments.by_segment), shapes, plan, planned)
+    over_time = effects(moments.overall, shapes, plan, planned)
+    segments: list[Segment] = [None, *moments.segments]
+    everything, head = slice(None), slice(0, 1)
+    return _BlockEvidence(
+        head=now,
+        rows=block_rows(plan, shapes, now, posteriors(plan, shapes, now.lift, everything), segments, interval),
+        looks=block_looks(plan, shapes, over_time, moments.looks),
+        densities=block_densities(plan, shapes, posteriors(plan, shapes, now.lift, head)),
+        requests=segment_requests(plan, block, shapes, now, plan_prior(plan)),
+    )
+
+
+def _stack(everybody: Moments, segments: Moments) -> Moments:
+    """Cells (1 + segments, V): everybody first."""
+    return Moments(
+        np.concatenate([everybody.count[None], segments.count]),
+        np.concatenate([everybody.mean[None], segments.mean]),
+        np.concatenate([everybody.comoment[None], segments.comoment]),
+        np.concatenate([everybody.third[None], segments.third]),
+    )
+
+
+def _exposures(plan: AnalysisPlan, block: Block | None, crossover: int) -> Exposures:
+    keys = [variant.key for variant in plan.variants]
+    exposed = block.moments.exposures.tolist() if block else []
+    analysed = block.moments.last.count.tolist() if block else [0] * len(keys)
+    looks = block.moments.looks if block else ()
+    last = exposed[-1] if exposed else [0] * len(keys)
+    return Exposures(
+        variants=[
+            VariantExposures(variant_key=v.key, weight=v.weight, exposures=last[i], analysed=analysed[i])
+            for i, v in enumerate(plan.variants)
+        ],
+        crossover=crossover,
+        daily=[
+            {"at": at.isoformat(), **dict(zip(keys, counts, strict=True))}
+            for at, counts in zip(looks, exposed, strict=True)
+        ],
+    )
+
+
+def _methods(plan: AnalysisPlan, rows: Sequence[Row], *, impact: bool) -> list[str]:
+    """METHODS ids behind the numbers of the document."""
+    used = {part for row in rows for part in row.method.split("+")} | {"A11", "A12", "H2"}
+    if any(row.always_valid_p_value is not None for row in rows):
+        used.add("B1")
+    if any(row.non_inferior is not None for row in rows):
+        used.add("A10")
+    if any(row.chance_to_win is not None for row in rows):
+        used.add("C1")
+    if impact:
+        used |= {"E1", "E2"}
+    return sorted(used)
