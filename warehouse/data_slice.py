@@ -1,0 +1,23 @@
+"""Which data an analysis reads: named files and times, so that the same slice always gives the same moments."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class DataSlice:
+    """Recorded files and the period that counts; picklable, so that it can be sent to a worker's child.
+
+    `exposure_files` and `event_files` (by event name) are Parquet files of recorded batches. Exposures count in
+    [`started_at`, `ended_at` or `data_as_of`). Slices of company-wide analyses have no `started_at` and no exposures.
+    File and DuckDB sources are only read below `file_source_dir`. All times are timezone-aware.
+    """
+
+    exposure_files: tuple[Path, ...]
+    event_files: Mapping[str, tuple[Path, ...]]
+    started_at: datetime | None
+    ended_at: datetime | None
+    data_as_of: datetime
+    file_source_dir: Path | None = None

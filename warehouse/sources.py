@@ -1,0 +1,225 @@
+"""Fact sources as relations of the engine: unit, time in microseconds, and the columns that measures ask for.
+
+Why SQL text and not an expression library: the statements here are few and their shape never depends on user text. All
+that varies are names and values. Names only enter through `engine.identifier`, values (file paths included) only as
+bound parameters, filters are compiled from the structured `Filter` model; so there is nothing to parse or to escape,
+and the text is what the engine runs and what one reads in a profile. sqlglot would add a second tree of the same
+statement plus a third of a second of import time to every analysis, and its gain, other dialects, has no user yet.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from experiments.definitions import DuckDBSource, EventSource, FactSourceSpec, FileSource, Filter
+from experiments.errors import SourceUnreadable
+from warehouse.data_slice import DataSlice
+from warehouse.engine import Parameters, identifier
+
+EVENT_VALUE = "value"
+PROPERTY_PREFIX = "p_"
+
+
+@dataclass(frozen=True, slots=True)
+class FactRelation:
+    """A fact source opened on a connection. `relation` is what follows FROM; `types` the columns it has."""
+
+    key: str
+    relation: str
+    unit: str
+    time: str
+    types: Mapping[str, str]
+    events: bool
+
+    def column(self, name: str) -> str:
+        """The SQL of a named column; `SourceUnreadable` naming it when the source does not have it."""
+        physical = PROPERTY_PREFIX + name if self.events and name != EVENT_VALUE else name
+        if physical not in self.types:
+            if self.events:
+                remedy = f"send the events with the property {name!r}, or correct the metric's column"
+            else:
+                remedy = "add the column to the source or correct the metric; the source has " + ", ".join(
+                    sorted(self.types)[:20]
+                )
+            raise SourceUnreadable(f"fact source {self.key!r} has no column {name!r}", remedy=remedy, column=name)
+        return identifier(physical)
+
+    def number(self, name: str) -> str:
+        """The column as DOUBLE; text that is no number fails the query (see `reading`)."""
+        return f"CAST({self.column(name)} AS DOUBLE)"
+
+    def type_of(self, name: str) -> str:
+        self.column(name)
+        return self.types[PROPERTY_PREFIX + name if self.events and name != EVENT_VALUE else name]
+
+    @property
+    def _zoned_time(self) -> str:
+        column = identifier(self.time)
+        return column if self.types[self.time] == "TIMESTAMP WITH TIME ZONE" else f"CAST({column} AS TIMESTAMPTZ)"
+
+    @property
+    def time_us(self) -> str:
+        """The time as microseconds since 1970; times without a zone are UTC."""
+        return f"epoch_us({self._zoned_time})"
+
+    def time_test(self, op: str, microseconds: str) -> str:
+        """The stored column against a constant, so that the engine can skip row groups by their statistics."""
+        return f"{self._zoned_time} {op} make_timestamptz({microseconds})"
+
+
+def open_source(
+    connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, data: DataSlice, parameters: Parameters
+) -> FactRelation | None:
+    """The relation of a source; None for an event that has never been ingested (it has no facts)."""
+    match spec:
+        case EventSource():
+            files = data.event_files.get(spec.event, ())
+            if not files:
+                return None
+            relation = f"read_parquet({parameters.add_paths(files)}, union_by_name = true)"
+            unit, time, events = "unit_id", "occurred_at", True
+        case FileSource():
+            path = source_path(data.file_source_dir, spec.path, spec.key)
+            reader = _reader_of(path, spec.key)
+            relation = f"{reader}({parameters.add(str(path))})"
+            unit, time, events = spec.unit_column, spec.timestamp_column, False
+        case DuckDBSource():
+            path = source_path(data.file_source_dir, spec.path, spec.key)
+            relation = f"{_attach(connection, path, spec.key)}.{_table_name(spec.table)}"
+            unit, time, events = spec.unit_column, spec.timestamp_column, False
+    types = _describe(connection, spec.key, relation, parameters)
+    source = FactRelation(spec.key, relation, unit, time, types, events)
+    for name in (unit, time):
+        if name not in types:
+            raise SourceUnreadable(
+                f"fact source {spec.key!r} has no column {name!r}",
+                remedy="correct the source's unit or timestamp column; it has " + ", ".join(sorted(types)[:20]),
+                column=name,
+            )
+    return source
+
+
+def source_path(folder: Path | None, relative: str, key: str) -> Path:
+    """The file a definition names, which must be a regular file inside the configured folder (links resolved)."""
+    if folder is None:
+        raise SourceUnreadable(
+            f"fact source {key!r} names a file, but no folder for files is configured",
+            remedy="set NORTHLIFT_FILE_SOURCE_DIR to the folder that holds such files",
+        )
+    root = folder.resolve()
+    outside = SourceUnreadable(
+        f"fact source {key!r} names a path outside the configured folder",
+        remedy="give a path relative to the configured folder, without `..`",
+    )
+    if "\x00" in relative or Path(relative).is_absolute() or ".." in Path(relative).parts:
+        raise outside
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root):
+        raise outside
+    if not path.is_file():
+        raise SourceUnreadable(
+            f"fact source {key!r}: there is no file {relative!r}", remedy="put the file there or correct the path"
+        )
+    return path
+
+
+def predicate(source: FactRelation, condition: Filter, parameters: Parameters) -> str:
+    """A filter as SQL. A fact whose column is null passes no filter. Text compares as text, numbers as numbers."""
+    column, kind = source.column(condition.column), source.type_of(condition.column)
+    values: Sequence[str | float | bool] = condition.value if isinstance(condition.value, list) else [condition.value]
+    tests = [_comparison(column, kind, condition.op, value, parameters) for value in values]
+    if condition.op == "in":
+        return "(" + (" OR ".join(tests) if tests else "FALSE") + ")"
+    if len(tests) != 1:
+        raise SourceUnreadable(
+            f"the filter on {condition.column!r} compares with a list", remedy="use the operator `in` with a list"
+        )
+    return tests[0]
+
+
+def _comparison(column: str, kind: str, op: str, value: str | float | bool, parameters: Parameters) -> str:
+    symbol = {"in": "=", "!=": "<>"}.get(op, op)
+    if isinstance(value, bool):
+        if kind == "BOOLEAN":
+            return f"({column} {symbol} {parameters.add(value)})"
+        text = parameters.add("true" if value else "false")
+        as_text = (
+            f"lower(CAST({column} AS VARCHAR))" if kind == "VARCHAR" else f"CAST(CAST({column} AS BOOLEAN) AS VARCHAR)"
+        )
+        return f"({as_text} {symbol} {text})"
+    if isinstance(value, str):
+        number = _as_number(value) if _is_numeric(kind) else None
+        if number is None:
+            return f"(CAST({column} AS VARCHAR) {symbol} {parameters.add(value)})"
+        value = number
+    return f"(TRY_CAST({column} AS DOUBLE) {symbol} {parameters.add(float(value))})"
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _is_numeric(kind: str) -> bool:
+    return kind.split("(")[0] in {
+        "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
+        "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL",
+    }  # fmt: skip
+
+
+def _reader_of(path: Path, key: str) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] == [".parquet"]:
+        return "read_parquet"
+    if ".csv" in suffixes[-2:] and suffixes[-1] in (".csv", ".gz"):
+        return "read_csv"
+    raise SourceUnreadable(
+        f"fact source {key!r}: {path.name!r} is neither CSV nor Parquet", remedy="name a .csv, .csv.gz or .parquet file"
+    )
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path, key: str) -> str:
+    alias = identifier(f"source {key}")
+    # ATTACH takes no parameters; inside a string literal only the quote needs doubling.
+    quoted = "'" + str(path).replace("'", "''") + "'"
+    try:
+        connection.execute(f"ATTACH IF NOT EXISTS {quoted} AS {alias} (READ_ONLY)")
+    except duckdb.Error as error:
+        raise SourceUnreadable(
+            f"fact source {key!r}: {path.name!r} cannot be opened as a DuckDB database: {_first_line(error)}",
+            remedy="name a DuckDB database file that no other process has open for writing",
+        ) from error
+    return alias
+
+
+def _table_name(table: str) -> str:
+    schema, _, name = table.rpartition(".")
+    return f"{identifier(schema or 'main')}.{identifier(name)}"
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, key: str, relation: str, parameters: Parameters) -> dict[str, str]:
+    used = {name: value for name, value in parameters.values.items() if f"${name}" in relation}
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {relation}", used).fetchall()
+    except duckdb.Error as error:
+        raise SourceUnreadable(
+            f"fact source {key!r} cannot be read: {_first_line(error)}",
+            remedy="check that the file or table exists and is complete",
+        ) from error
+    return {str(row[0]): str(row[1]) for row in rows}
+
+
+def unreadable(key: str, error: duckdb.Error) -> SourceUnreadable:
+    """The problem behind an engine error while facts were read: usually text where a number or a time must be."""
+    return SourceUnreadable(
+        f"fact source {key!r} cannot be read: {_first_line(error)}",
+        remedy="make the value columns numbers and the timestamp column ISO-8601 times, or correct the definition",
+    )
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).splitlines()[0][:300]

@@ -1,0 +1,184 @@
+"""Who is analysed: one row per unit with its first exposure, in a table of the engine and as arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from stats.moments import Ints
+from warehouse.data_slice import DataSlice
+from warehouse.engine import Parameters, epoch_us, identifier
+
+UNITS = "units"
+"""The table: unit_id, at_us (microseconds of first exposure); its rowid is the position in every array."""
+
+MAX_LEVELS = 50
+"""More levels of a segment than this are not a breakdown; the rarest share one level."""
+
+NO_LEVEL = "(none)"
+OTHER_LEVELS = "(other)"
+SEGMENT_PREFIX = "segment_"
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The units whose hash leaves `index` when divided by `of`: buckets hold disjoint units, so their moments merge."""
+
+    index: int = 0
+    of: int = 1
+
+    @property
+    def condition(self) -> str:
+        return "TRUE" if self.of == 1 else f"hash(unit_id) % {self.of} = {self.index}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Units:
+    """n units. `at_us` (n,) first exposure; `variant` (n,) position of the arm, -1 where the unit is not analysed;
+
+    `unit_hash` (n,) orders units reproducibly; `segment` (dimensions, n) position of the level.
+    """
+
+    at_us: Ints
+    variant: Ints
+    unit_hash: NDArray[np.uint64]
+    segment: Ints
+    crossover: int
+
+    def __len__(self) -> int:
+        return len(self.at_us)
+
+
+def exposed_units(
+    connection: duckdb.DuckDBPyConnection,
+    data: DataSlice,
+    variants: Sequence[str],
+    segments: Sequence[tuple[str, Sequence[str]]],
+    bucket: Bucket,
+) -> Units:
+    """First exposure per unit of the bucket, from the recorded files; creates the table `UNITS`.
+
+    A unit seen in more than one variant during the experiment is `crossover`: counted, in no arm. An arm that is no
+    longer in the plan counts as another arm. `segments` are (dimension, levels), a unit's level being that of its first
+    exposure (the smallest one when rows of that very moment disagree).
+    """
+    connection.execute(f"DROP TABLE IF EXISTS {UNITS}")
+    parameters = Parameters()
+    rows = _exposure_rows(data, parameters, [name for name, _ in segments])
+    arm = " ".join(f"WHEN {parameters.add(key)} THEN {i}" for i, key in enumerate(variants))
+    first = "".join(f", min({_column(i)}) AS {_column(i)}" for i in range(len(segments)))
+    connection.execute(
+        f"CREATE TEMP TABLE {UNITS} AS SELECT unit_id, min(at_us) AS at_us, min(arm) AS arm, max(arm) AS last_arm,"
+        f" count(*) AS n{first} FROM (SELECT *, CASE variant_key {arm} ELSE {len(variants)} END::UTINYINT AS arm"
+        f" FROM ({rows})) WHERE {bucket.condition} GROUP BY unit_id",
+        parameters.values,
+    )
+    if segments:
+        _levels_of_first_exposure(connection, data, segments)
+    parameters = Parameters()
+    level = "".join(
+        f", {_level_code(_column(i), levels, parameters)} AS {_column(i)}" for i, (_, levels) in enumerate(segments)
+    )
+    table = connection.sql(
+        f"SELECT at_us, arm, last_arm, hash(unit_id) AS h{level} FROM {UNITS} ORDER BY rowid", params=parameters.values
+    ).fetchnumpy()
+    arms, last = np.asarray(table["arm"], dtype=np.int64), np.asarray(table["last_arm"], dtype=np.int64)
+    crossed = arms != last
+    return Units(
+        at_us=np.asarray(table["at_us"], dtype=np.int64),
+        variant=np.where(crossed | (arms == len(variants)), -1, arms),
+        unit_hash=np.asarray(table["h"], dtype=np.uint64),
+        segment=np.array([np.asarray(table[_column(i)], dtype=np.int64) for i in range(len(segments))]).reshape(
+            len(segments), len(arms)
+        ),
+        crossover=int(crossed.sum()),
+    )
+
+
+def segment_levels(
+    connection: duckdb.DuckDBPyConnection, data: DataSlice, dimensions: Sequence[str]
+) -> list[tuple[str, list[str]]]:
+    """The levels of each dimension that exposures carry, most frequent first; a dimension nobody sent is left out."""
+    if not data.exposure_files:
+        return []
+    found = []
+    present = _columns(connection, data)
+    for name in dimensions:
+        if SEGMENT_PREFIX + name not in present:
+            continue
+        parameters = Parameters()
+        rows = _exposure_rows(data, parameters, [name])
+        levels = connection.execute(
+            f"SELECT {_column(0)} AS level, count(*) AS n FROM ({rows}) GROUP BY level ORDER BY n DESC, level"
+            f" LIMIT {MAX_LEVELS + 1}",
+            parameters.values,
+        ).fetchall()
+        kept = [str(level) for level, _ in levels]
+        found.append((name, [*kept[: MAX_LEVELS - 1], OTHER_LEVELS] if len(kept) > MAX_LEVELS else kept))
+    return found
+
+
+def count_exposures(connection: duckdb.DuckDBPyConnection, data: DataSlice) -> int:
+    """Rows of exposures, an upper bound of the number of units, from the files' footers alone."""
+    if not data.exposure_files:
+        return 0
+    parameters = Parameters()
+    files = parameters.add_paths(data.exposure_files)
+    row = connection.execute(f"SELECT count(*) FROM read_parquet({files})", parameters.values).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _levels_of_first_exposure(
+    connection: duckdb.DuckDBPyConnection, data: DataSlice, segments: Sequence[tuple[str, Sequence[str]]]
+) -> None:
+    """Correct the levels of units with several exposure rows: those of the first moment count."""
+    parameters = Parameters()
+    rows = _exposure_rows(data, parameters, [name for name, _ in segments])
+    chosen = ", ".join(f"min(r.{_column(i)}) AS {_column(i)}" for i in range(len(segments)))
+    assign = ", ".join(f"{_column(i)} = c.{_column(i)}" for i in range(len(segments)))
+    connection.execute(
+        f"UPDATE {UNITS} AS u SET {assign} FROM (SELECT r.unit_id, {chosen} FROM ({rows}) r JOIN {UNITS} e"
+        f" ON r.unit_id = e.unit_id AND r.at_us = e.at_us WHERE e.n > 1 GROUP BY r.unit_id) c WHERE u.unit_id = c.unit_id",
+        parameters.values,
+    )
+
+
+def _exposure_rows(data: DataSlice, parameters: Parameters, segments: Sequence[str]) -> str:
+    levels = "".join(
+        f", coalesce(CAST({identifier(SEGMENT_PREFIX + name)} AS VARCHAR), {parameters.add(NO_LEVEL)}) AS {_column(i)}"
+        for i, name in enumerate(segments)
+    )
+    if not data.exposure_files:
+        nothing = "".join(f", NULL::VARCHAR AS {_column(i)}" for i in range(len(segments)))
+        return (
+            f"SELECT NULL::VARCHAR AS unit_id, NULL::BIGINT AS at_us, NULL::VARCHAR AS variant_key{nothing} WHERE FALSE"
+        )
+    end = data.data_as_of if data.ended_at is None else min(data.ended_at, data.data_as_of)
+    bounds = [f"exposed_at < make_timestamptz({parameters.add(epoch_us(end))})"]
+    if data.started_at is not None:
+        bounds.append(f"exposed_at >= make_timestamptz({parameters.add(epoch_us(data.started_at))})")
+    return (
+        f"SELECT unit_id, epoch_us(exposed_at) AS at_us, variant_key{levels} FROM"
+        f" read_parquet({parameters.add_paths(data.exposure_files)}, union_by_name = true) WHERE {' AND '.join(bounds)}"
+    )
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, data: DataSlice) -> set[str]:
+    parameters = Parameters()
+    files = parameters.add_paths(data.exposure_files)
+    described = connection.execute(
+        f"DESCRIBE SELECT * FROM read_parquet({files}, union_by_name = true)", parameters.values
+    ).fetchall()
+    return {str(row[0]) for row in described}
+
+
+def _column(index: int) -> str:
+    return f"level_{index}"
+
+
+def _level_code(column: str, levels: Sequence[str], parameters: Parameters) -> str:
+    named = levels[:-1] if levels and levels[-1] == OTHER_LEVELS else levels
+    cases = " ".join(f"WHEN {parameters.add(level)} THEN {i}" for i, level in enumerate(named))
+    return f"CAST(CASE {column} {cases} ELSE {len(named)} END AS SMALLINT)" if named else "0::SMALLINT"
