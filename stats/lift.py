@@ -97,8 +97,9 @@ def lift(estimates: Estimates, level: float = 0.95) -> Lifts:
     low, high = _fieller(parts, d, safe_c, z)
     flip = safe_c < 0
     low, high = np.where(flip, -high, low), np.where(flip, -low, high)
-    ci_lower = np.where(by_log, np.expm1(log_value - z * log_se), low)
-    ci_upper = np.where(by_log, np.expm1(log_value + z * log_se), high)
+    half = np.where(by_log, z * log_se, 0.0)
+    ci_lower = np.where(by_log, np.expm1(log_value - half), low)
+    ci_upper = np.where(by_log, np.expm1(log_value + half), high)
 
     def shown(numbers: Floats, where: Bools = estimable) -> Floats:
         return np.where(where, numbers, np.nan)
