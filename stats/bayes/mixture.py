@@ -10,9 +10,9 @@ import scipy.special as sc
 
 type Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
-_GRID_POINTS: Final = 201
+_GRID_POINTS: Final = 121
 _GRID_REACH: Final = 8.0
-_BLOCK: Final = 64
+_BLOCK_OF_TERMS: Final = 4_000_000
 
 
 def standard_density(z: Array) -> Array:
@@ -53,8 +53,9 @@ class Mixture:
         centre, scale = mean.reshape(-1), sd.reshape(-1)
         steps = np.linspace(-_GRID_REACH, _GRID_REACH, _GRID_POINTS)
         bounds = np.empty((2, centre.size))
-        for start in range(0, centre.size, _BLOCK):
-            part = slice(start, start + _BLOCK)
+        rows = max(1, _BLOCK_OF_TERMS // (_GRID_POINTS * self.weight.shape[-1]))
+        for start in range(0, centre.size, rows):
+            part = slice(start, start + rows)
             block = Mixture(flat.weight[part], flat.mean[part], flat.sd[part])
             cdf = block.cdf(centre[part, None] + scale[part, None] * steps)
             for row, below in enumerate(cdf, start=start):
