@@ -4,40 +4,13 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from app.charts.numbers import Interval, digits_of, percent, tone
 from app.charts.theme import Spec, Values, by_tone, colour, data, finish, lift_axis, zero_line
 from experiments.result import Row
 
 ROLES = ("primary", "guardrail", "secondary", "monitor")
 TITLES = {"primary": "PRIMARY", "guardrail": "GUARDRAILS", "secondary": "SECONDARY", "monitor": "MONITORS"}
 ROW, HEADER, FOOT = 46, 34, 6
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """A lift in words of a chart: `+3.1 %`, `−0.4 %` (a true minus sign), `–` when there is none."""
-    if value is None:
-        return "–"
-    text = f"{value * 100:+.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    return text.replace("-", "−") + " %"
-
-
-def digits_for(width: float | None) -> int:
-    """Decimals of a percentage, so that an interval this wide (as a fraction) shows two significant digits."""
-    return 1 if width is None or width >= 0.01 else 2 if width >= 0.001 else 3
-
-
-def digits_of(row: Row) -> int:
-    """Decimals with which a row's lift and interval are written everywhere."""
-    return digits_for(None if row.ci_lower is None or row.ci_upper is None else row.ci_upper - row.ci_lower)
-
-
-def tone(row: Row) -> str:
-    """`good` or `bad` when the fixed-horizon interval excludes no effect, in the sense of the metric's direction."""
-    lower, upper = row.ci_lower, row.ci_upper
-    if lower is None or upper is None or row.role == "monitor" or lower <= 0 <= upper:
-        return "neutral"
-    return "good" if (lower > 0) == (row.direction == "increase") else "bad"
 
 
 def domain(rows: Sequence[Row]) -> tuple[float, float]:
@@ -59,7 +32,9 @@ def domain(rows: Sequence[Row]) -> tuple[float, float]:
     return (low - padding, high + padding)
 
 
-def forest_values(rows: Sequence[Row], variant_names: dict[str, str]) -> tuple[Values, int]:
+def forest_values(
+    rows: Sequence[Row], variant_names: dict[str, str], interval: Interval = "fixed"
+) -> tuple[Values, int]:
     """Marks with their vertical position in px, and the height of the chart."""
     values: Values = []
     y = 0.0
@@ -89,17 +64,20 @@ def forest_values(rows: Sequence[Row], variant_names: dict[str, str]) -> tuple[V
                     "av_upper": row.always_valid_upper,
                     "margin": None if margin is None else (-margin if row.direction == "increase" else margin),
                     "numbers": numbers if row.estimable and row.lift is not None else "not estimable",
-                    "tone": tone(row),
+                    "tone": tone(row, interval),
                 }
             )
             y += ROW
     return values, int(y) + FOOT
 
 
-def forest(rows: Sequence[Row], variant_names: dict[str, str]) -> Spec:
-    """Rows without a segment, any number of arms. Thick bar: fixed horizon; thin line: always valid; tick: margin."""
+def forest(rows: Sequence[Row], variant_names: dict[str, str], interval: Interval = "fixed") -> Spec:
+    """Rows without a segment, any number of arms; `interval` decides the colour.
+
+    Thick bar: fixed-horizon interval; thin line: always-valid interval; tick: a guardrail's margin.
+    """
     overall = [row for row in rows if row.segment is None]
-    values, height = forest_values(overall, variant_names)
+    values, height = forest_values(overall, variant_names, interval)
     low, high = domain(overall)
     y = alt.Y("y:Q", scale=alt.Scale(domain=[0, height], range=[0, height], nice=False, zero=False), axis=None)
     x_scale = alt.Scale(domain=[low, high], nice=False, zero=False)

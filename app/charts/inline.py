@@ -1,4 +1,4 @@
-"""Tiny pictures drawn on the server as SVG: sparklines and mini intervals for lists. Classes only; CSS has the colours."""
+"""Tiny pictures drawn on the server as SVG, for lists: sparklines and mini intervals. CSS has the colours."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from markupsafe import Markup, escape
 
 
 def sparkline(values: Sequence[float | None], *, label: str, width: int = 96, height: int = 28) -> Markup:
-    """A line through the known values with a dot at the last one; gaps stay gaps. Empty when fewer than two are known."""
+    """A line through the known values, a dot at the last one; gaps stay gaps. Empty when fewer than two are known."""
     known = [(position, value) for position, value in enumerate(values) if value is not None]
     if len(known) < 2:
         return Markup("")
@@ -41,7 +41,7 @@ def mini_interval(
     width: int = 120,
     height: int = 20,
 ) -> Markup:
-    """A lift with its interval on an axis from -reach to +reach, zero in the middle; arrows where it leaves the axis."""
+    """A lift with its interval on an axis from -reach to +reach, zero in the middle; arrows where it leaves."""
     if lift is None or lower is None or upper is None or reach <= 0:
         return Markup("")
     middle = height / 2

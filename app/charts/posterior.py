@@ -23,7 +23,8 @@ def posterior(density: Density, *, direction: str, metric_name: str) -> Spec:
     y = alt.Y("posterior:Q", axis=None)
 
     def side(condition: str, name: str) -> alt.Chart:
-        return base.transform_filter(condition).mark_area(color=colour(name), opacity=0.32, line=False).encode(x=x, y=y)
+        area: alt.Chart = base.transform_filter(condition).mark_area(color=colour(name), opacity=0.32).encode(x=x, y=y)
+        return area
 
     layers = [
         side("datum.good", "good"),

@@ -2,7 +2,7 @@
 
 import altair as alt
 
-from app.charts.forest import percent
+from app.charts.numbers import percent
 from app.charts.theme import Spec, Values, colour, data, finish, lift_axis, zero_line
 from experiments.result import SegmentModel
 

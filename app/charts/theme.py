@@ -1,4 +1,4 @@
-"""One look for all charts. Colours are named parameters, so that a page can set them from its own light or dark theme."""
+"""One look for all charts. Colours are named parameters, which a page sets from its own light or dark theme."""
 
 from typing import Any
 
@@ -51,10 +51,11 @@ def by_tone(field: str = "tone") -> alt.ExprRef:
 
 def data(values: Values) -> alt.Data:
     """Inline data."""
-    return alt.Data(values=values)
+    inline: alt.Data = alt.InlineData(values=values)
+    return inline
 
 
-def finish(chart: alt.LayerChart | alt.Chart, *, height: int, description: str) -> Spec:
+def finish(chart: alt.LayerChart | alt.FacetChart, *, height: int, description: str) -> Spec:
     """The specification: as wide as its container, transparent, with the shared axes, palette and text alternative."""
     spec: Spec = chart.properties(width="container", height=height).to_dict(validate=False)
     axis = {
@@ -95,4 +96,6 @@ def lift_axis(title: str | None, *, grid: bool = True) -> alt.Axis:
 def zero_line(axis: str = "x") -> alt.Chart:
     """The line of no effect."""
     encoding = {axis: alt.datum(0)}
-    return alt.Chart(data([{}])).mark_rule(color=colour("muted"), strokeWidth=1, opacity=0.9).encode(**encoding)
+    chart = alt.Chart(data([{}])).mark_rule(color=colour("muted"), strokeWidth=1, opacity=0.9)
+    line: alt.Chart = chart.encode(**encoding)
+    return line

@@ -70,9 +70,8 @@ def row(metric_key: str, name: str, **changes: Any) -> Row:
     return Row(**values)
 
 
-NOT_ESTIMABLE: dict[str, Any] = {
-    name: None
-    for name in (
+NOT_ESTIMABLE: dict[str, Any] = dict.fromkeys(
+    (
         "lift",
         "standard_error",
         "ci_lower",
@@ -90,7 +89,7 @@ NOT_ESTIMABLE: dict[str, Any] = {
         "hdi_lower",
         "hdi_upper",
     )
-}
+)
 
 
 def result(**changes: Any) -> ExperimentResult:

@@ -8,10 +8,11 @@ import pytest
 import vl_convert
 
 from app.charts.exposures import exposures_chart
-from app.charts.forest import ROLES, domain, forest, forest_values, percent, tone
+from app.charts.forest import ROLES, domain, forest, forest_values
 from app.charts.inline import mini_interval, sparkline
 from app.charts.looks import lift_over_time
 from app.charts.north_star import LaunchMark, north_star_curve
+from app.charts.numbers import percent, tone
 from app.charts.posterior import posterior
 from app.charts.segments import segments
 from app.charts.theme import PALETTE
