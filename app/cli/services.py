@@ -111,6 +111,10 @@ class LocalService:
                 raise StartupFailed(f"the API did not answer on {self.url} within {timeout:g} s; see {self.log('api')}")
             time.sleep(0.1)
 
+    def process_id(self, name: str) -> int:
+        """The process of a part: `api`, `worker-1`, …"""
+        return self._children[name].pid
+
     def check(self) -> None:
         """Raise `StartupFailed` when a part has ended."""
         for name, child in self._children.items():
