@@ -29,6 +29,13 @@ class Settings(BaseSettings):
     analysis_timeout_seconds: float = Field(default=600.0, gt=0)
     max_attempts: int = Field(default=5, ge=1, description="An analysis that kills its worker this often is failed")
     worker_slots: int = Field(default=2, ge=1, description="Analyses one worker process runs at once")
+    analysis_threads: int = Field(default=2, ge=1, description="Threads of the data engine in one analysis")
+    analysis_memory_mb: int = Field(default=2048, ge=64, description="Memory the data engine may use before it spills")
+    warm_models: bool = Field(
+        default=True, description="Compile the segment model when a worker starts, not at first use"
+    )
+    model_timeout_seconds: float = Field(default=90.0, gt=0, description="Longest fit of one segment model")
+    metrics_port: int | None = Field(default=None, ge=1, le=65535, description="Port of a worker's Prometheus metrics")
     reconcile_seconds: float = Field(default=1.0, gt=0)
     refresh_minutes: float = Field(default=60.0, gt=0, description="How often running experiments are re-analysed")
     session_hours: float = Field(default=12.0, gt=0, description="Life of a browser session")
