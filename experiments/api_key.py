@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from experiments import audit
 from experiments.errors import FieldError, Forbidden, InvalidDefinition, NotFound, Unauthenticated
@@ -110,7 +111,7 @@ async def issue(
 
 async def authenticate(session: AsyncSession, *, token: str, at: datetime) -> Principal:
     """Who this key belongs to. Raises `Unauthenticated`, saying whether it is unknown, expired or revoked."""
-    key = (await session.scalars(sa.select(ApiKey).where(ApiKey.digest == digest_of(token)))).one_or_none()
+    key = (await session.scalars(sa.select(ApiKey).where(col(ApiKey.digest) == digest_of(token)))).one_or_none()
     if key is None:
         raise Unauthenticated("The API key is not known", remedy="Check that the key is complete and of this service.")
     return principal(key, at=at)

@@ -126,6 +126,9 @@ class MetricSpec(Definition):
     window_days: float | None = Field(default=7, gt=0, le=365, description="Closed cohort window; null: until the look")
     delay_days: float = Field(default=0, ge=0, le=365)
     pre_period_days: float = Field(default=14, ge=0, le=365, description="0 turns CUPED off for this metric")
+    always_positive: bool = Field(
+        default=False, description="The mean over units is never zero, so that formulas may divide by this metric"
+    )
 
     @model_validator(mode="after")
     def _recipe_matches_kind(self) -> Self:

@@ -1,0 +1,74 @@
+"""Which formulas over metrics are allowed, decided when they are written down and not when an analysis divides by zero.
+
+The rule: whatever stands under a division, in a log, or under a negative or fractional power must be *positive*.
+Positive are: numbers above zero; metrics declared `always_positive`; sums, products, quotients, powers and `min` of
+positive things; `max` with at least one of them; every `exp`. A difference never is. To divide one per-unit total by
+another, a metric of the kind `ratio` needs no such declaration: its denominator is checked against the data.
+"""
+
+from collections.abc import Mapping
+
+from experiments.definitions import MetricSpec
+from experiments.errors import FieldError, InvalidFormula
+from stats.expression import Name, Node, Number, Operation
+from stats.formula import Formula, FormulaError, parse
+
+
+def read(text: str, *, known: Mapping[str, MetricSpec], pointer: str = "/formula") -> Formula:
+    """Parse a formula over these metrics. Raises `InvalidFormula` with the place, the offending text and a remedy."""
+    try:
+        formula = parse(text, known.keys())
+    except FormulaError as error:
+        raise InvalidFormula(
+            f"{error.problem} at position {error.position}: `{error.text}`",
+            remedy=error.remedy,
+            errors=[FieldError(pointer, f"{error.problem}: `{error.text}`")],
+            position=error.position,
+        ) from error
+    for name in formula.names:
+        if known[name].kind == "formula":
+            raise InvalidFormula(
+                f"`{name}` is itself a formula metric",
+                remedy=f"Write out its formula: ({known[name].formula}).",
+                errors=[FieldError(pointer, f"`{name}` is a formula metric")],
+            )
+    for divisor in formula.denominators():
+        if not _positive(divisor.root, known):
+            _refuse(divisor, known, pointer)
+    return formula
+
+
+def _positive(node: Node, known: Mapping[str, MetricSpec]) -> bool:
+    match node:
+        case Number(value):
+            return value > 0
+        case Name(key):
+            return known[key].always_positive
+        case Operation("exp", _):
+            return True
+        case Operation("neg" | "log", _):
+            return False
+        case Operation("**", (base, _)):
+            return _positive(base, known)
+        case Operation("max", operands):
+            return any(_positive(operand, known) for operand in operands)
+        case Operation(_, operands):
+            return all(_positive(operand, known) for operand in operands)
+
+
+def _refuse(divisor: Formula, known: Mapping[str, MetricSpec], pointer: str) -> None:
+    doubtful = [name for name in divisor.names if not known[name].always_positive]
+    text = divisor.canonical()
+    if doubtful:
+        remedy = (
+            f"If the mean of {' and '.join(f'`{name}`' for name in doubtful)} can never be zero, declare it with "
+            "`always_positive: true`; to divide two totals per unit, define a metric of the kind `ratio`."
+        )
+    else:
+        remedy = "Rewrite it without a difference or a log: both can be zero even when every metric is positive."
+    raise InvalidFormula(
+        f"The formula divides by (or takes the log or a root of) `{text}`, which can be zero",
+        remedy=remedy,
+        errors=[FieldError(pointer, f"`{text}` can be zero")],
+        can_be_zero=doubtful or [text],
+    )

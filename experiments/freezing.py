@@ -1,0 +1,170 @@
+"""Freezing: from definitions that live on to a plan that does not change (METHODS H1).
+
+A plan is complete: it pins the version of every metric it needs (those of the team, those its formulas name, those of
+the North Star's tree), the fact sources as they are, and all options. Its SHA-256 names it in every result.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from experiments import fact_source, metric, north_star
+from experiments.definitions import ExperimentSpec, FactSourceSpec, NorthStarSpec, PlanMetric, Role
+from experiments.errors import FieldError, InvalidDefinition, NotFound, PlanIncomplete
+from experiments.metric import Known
+from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, PlannedMetric, PlannedNorthStar
+from experiments.tables import Experiment
+from stats.formula import parse
+
+
+async def freeze(session: AsyncSession, experiment: Experiment, *, pinned: AnalysisPlan | None = None) -> AnalysisPlan:
+    """The plan of an experiment as it is defined now. Changes nothing.
+
+    With `pinned` (the plan that is amended), whatever was in it keeps the very definition it had. Raises
+    `PlanIncomplete` without a primary metric, `InvalidDefinition` for a metric or North Star that does not exist.
+    """
+    spec = ExperimentSpec.model_validate(experiment.spec)
+    if not any(item.role is Role.PRIMARY for item in spec.metrics):
+        raise PlanIncomplete(
+            "The experiment has no primary metric",
+            remedy="Give at least one metric the role `primary`: it is what the verdict is about.",
+            errors=[FieldError("/metrics", "needs at least one metric with the role `primary`")],
+        )
+    await check(session, spec=spec)
+    kept = {item.metric_key: Known(item.spec, item.version) for item in pinned.metrics} if pinned else {}
+    known = await metric.all_known(session) | kept
+    guide = await _north_star(session, spec, pinned)
+    planned = _planned(spec, known, guide.spec if guide else None)
+    sources = {source.key: source for source in pinned.fact_sources} if pinned else {}
+    return AnalysisPlan(
+        experiment_key=spec.key,
+        unit_type=spec.unit_type,
+        data=spec.data,
+        variants=sorted(spec.variants, key=lambda variant: not variant.is_control),
+        metrics=planned,
+        fact_sources=await _sources(session, planned, sources),
+        north_star=guide,
+        segments=spec.segments,
+        planned_units=spec.planned_units,
+        planned_end_at=spec.planned_end_at,
+        estimation=spec.estimation,
+    )
+
+
+async def check(session: AsyncSession, *, spec: ExperimentSpec) -> None:
+    """Whether everything the definition names exists and is about its unit. Raises `InvalidDefinition`."""
+    known = await metric.all_known(session, archived=True)
+    errors: list[FieldError] = []
+    for position, item in enumerate(spec.metrics):
+        pointer = f"/metrics/{position}/metric_key"
+        if item.metric_key not in known:
+            errors.append(FieldError(pointer, f"there is no metric `{item.metric_key}`"))
+            continue
+        unit = await metric.unit_type_of(session, spec=known[item.metric_key].spec, known=known)
+        if unit != spec.unit_type:
+            errors.append(
+                FieldError(pointer, f"`{item.metric_key}` is per {unit}, the experiment per {spec.unit_type}")
+            )
+    if spec.north_star_key is not None:
+        errors += await _faults_of_north_star(session, spec)
+    if errors:
+        raise InvalidDefinition(
+            f"The experiment refers to what it cannot use: {errors[0].detail}",
+            remedy="Register what is missing first, or correct the keys under `errors`.",
+            errors=errors,
+        )
+
+
+async def north_star_plan(session: AsyncSession, *, key: str, weeks: int = 52) -> NorthStarPlan:
+    """The plan of a North Star's weekly series, at its current version. Raises `NotFound`."""
+    row = await north_star.get(session, key=key)
+    spec = north_star.spec_of(row)
+    known = await metric.all_known(session, archived=True)
+    planned = [_pin(PlanMetric(metric_key=k, role=Role.MONITOR), known) for k in north_star.metric_keys_of(spec)]
+    return NorthStarPlan(
+        north_star=PlannedNorthStar(version=row.version, spec=spec),
+        metrics=planned,
+        fact_sources=await _sources(session, planned, {}),
+        weeks=weeks,
+    )
+
+
+async def baseline_plan(session: AsyncSession, *, unit_type: str, weeks: int = 8) -> BaselinePlan:
+    """The plan of the history of all metrics per this unit. Raises `NotFound` when there is none."""
+    known = await metric.all_known(session)
+    of_unit = [
+        key
+        for key, item in sorted(known.items())
+        if item.spec.kind != "formula" and await metric.unit_type_of(session, spec=item.spec, known=known) == unit_type
+    ]
+    if not of_unit:
+        raise NotFound(f"There is no metric per {unit_type}", remedy="Register a metric on facts of this unit first.")
+    planned = [_pin(PlanMetric(metric_key=key, role=Role.MONITOR), known) for key in of_unit]
+    return BaselinePlan(
+        unit_type=unit_type, metrics=planned, fact_sources=await _sources(session, planned, {}), weeks=weeks
+    )
+
+
+async def _faults_of_north_star(session: AsyncSession, spec: ExperimentSpec) -> list[FieldError]:
+    assert spec.north_star_key is not None
+    try:
+        row = await north_star.get(session, key=spec.north_star_key)
+    except NotFound:
+        return [FieldError("/north_star_key", f"there is no North Star `{spec.north_star_key}`")]
+    known = await metric.all_known(session, archived=True)
+    unit = await metric.unit_type_of(session, spec=known[north_star.spec_of(row).metric_key].spec, known=known)
+    if unit == spec.unit_type:
+        return []
+    return [FieldError("/north_star_key", f"`{row.key}` is per {unit}, the experiment per {spec.unit_type}")]
+
+
+async def _north_star(
+    session: AsyncSession, spec: ExperimentSpec, pinned: AnalysisPlan | None
+) -> PlannedNorthStar | None:
+    if spec.north_star_key is None:
+        return None
+    if pinned is not None and pinned.north_star is not None and pinned.north_star.spec.key == spec.north_star_key:
+        return pinned.north_star
+    row = await north_star.get(session, key=spec.north_star_key)
+    return PlannedNorthStar(version=row.version, spec=north_star.spec_of(row))
+
+
+def _planned(spec: ExperimentSpec, known: Mapping[str, Known], guide: NorthStarSpec | None) -> list[PlannedMetric]:
+    """The team's metrics, then what the tree and the formulas need besides, as `monitor`."""
+    wanted = {item.metric_key: item for item in spec.metrics}
+
+    def also(keys: Iterable[str]) -> None:
+        for key in keys:
+            wanted.setdefault(key, PlanMetric(metric_key=key, role=Role.MONITOR))
+
+    if guide is not None:
+        also(north_star.metric_keys_of(guide))
+    for key in list(wanted):
+        formula = known[key].spec.formula
+        if formula is not None and spec.data == "events":  # a summary brings the value of the formula itself
+            also(parse(formula).names)
+    return [_pin(item, known) for item in wanted.values()]
+
+
+def _pin(item: PlanMetric, known: Mapping[str, Known]) -> PlannedMetric:
+    current = known[item.metric_key]
+    return PlannedMetric(
+        metric_key=item.metric_key,
+        version=current.version,
+        role=item.role,
+        direction=item.direction or current.spec.direction,
+        mde=item.mde,
+        non_inferiority_margin=item.non_inferiority_margin,
+        spec=current.spec,
+    )
+
+
+async def _sources(
+    session: AsyncSession, planned: Sequence[PlannedMetric], pinned: Mapping[str, FactSourceSpec]
+) -> list[FactSourceSpec]:
+    """The fact sources of these metrics, by key; the pinned ones as they were."""
+    keys = {measure.fact_source for item in planned for measure in metric.measures_of(item.spec).values()}
+    sources = await fact_source.by_keys(session, keys=keys - pinned.keys()) | {
+        k: pinned[k] for k in keys & pinned.keys()
+    }
+    return [sources[key] for key in sorted(sources)]

@@ -1,0 +1,141 @@
+"""North Stars: the metric a company steers by and its tree, versioned like metrics."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from experiments import audit, formula_rules, metric, versioned
+from experiments.definitions import NorthStarSpec
+from experiments.errors import FieldError, InvalidDefinition, InvalidFormula
+from experiments.metric import Known
+from experiments.paging import Page, page_of
+from experiments.tables import NorthStar, NorthStarVersion
+
+
+def spec_of(row: NorthStar | NorthStarVersion) -> NorthStarSpec:
+    """The definition in a stored row."""
+    return NorthStarSpec.model_validate(row.spec)
+
+
+def metric_keys_of(spec: NorthStarSpec) -> list[str]:
+    """The North Star Metric, then its inputs."""
+    return [spec.metric_key, *(item.metric_key for item in spec.input_metrics)]
+
+
+async def create(session: AsyncSession, *, spec: NorthStarSpec, actor: str, at: datetime) -> NorthStar:
+    """Register a North Star as version 1. Raises `KeyTaken`, `InvalidDefinition`, `InvalidFormula`."""
+    await check(session, spec=spec)
+    row = NorthStar(key=spec.key, spec=spec.model_dump(mode="json"), created_at=at, updated_at=at)
+    await versioned.insert(session, row, noun="North Star")
+    await _keep(session, row, "north_star.created", actor, at, None)
+    return row
+
+
+async def get(session: AsyncSession, *, key: str, lock: bool = False) -> NorthStar:
+    """The North Star. Raises `NotFound`."""
+    return await versioned.by_key(session, NorthStar, key, noun="North Star", lock=lock)
+
+
+async def update(
+    session: AsyncSession,
+    *,
+    north_star: NorthStar,
+    spec: NorthStarSpec,
+    expected: int | None,
+    actor: str,
+    at: datetime,
+) -> NorthStar:
+    """Make a new version (a new target, another input). Raises `VersionConflict`, `InvalidDefinition`."""
+    if spec.key != north_star.key:
+        raise InvalidDefinition(
+            "The key of a North Star cannot change",
+            remedy="Register another North Star.",
+            errors=[FieldError("/key", f"must stay `{north_star.key}`")],
+        )
+    document, before = spec.model_dump(mode="json"), north_star.spec
+    if document == before and expected in (None, north_star.version):
+        return north_star
+    await check(session, spec=spec)
+    await versioned.update(session, north_star, expected=expected, spec=document, updated_at=at)
+    await _keep(session, north_star, "north_star.updated", actor, at, before)
+    return north_star
+
+
+async def check(session: AsyncSession, *, spec: NorthStarSpec) -> str:
+    """Everything a tree promises: metrics exist, none is a formula, all are per one unit, the formula is over exactly
+
+    the inputs and cannot divide by zero. Returns the unit type. Raises `InvalidDefinition`, `InvalidFormula`.
+    """
+    known = await metric.all_known(session)
+    _refuse_unusable_metrics(spec, known)
+    inputs = {item.metric_key: known[item.metric_key].spec for item in spec.input_metrics}
+    formula = formula_rules.read(spec.formula, known=inputs)
+    unused = [key for key in inputs if key not in formula.names]
+    if unused:
+        raise InvalidFormula(
+            f"The formula does not use the input {', '.join(f'`{key}`' for key in unused)}",
+            remedy="Write it into the formula, or take it off `input_metrics`.",
+            errors=[FieldError("/formula", f"does not use `{key}`") for key in unused],
+        )
+    units = {key: await metric.unit_type_of(session, spec=known[key].spec, known=known) for key in metric_keys_of(spec)}
+    if len(set(units.values())) > 1:
+        listed = ", ".join(f"`{key}` is per {unit}" for key, unit in units.items())
+        raise InvalidDefinition(
+            f"The metrics of a tree must be about one unit: {listed}",
+            remedy="Define the inputs on facts of the North Star's unit type.",
+            errors=[FieldError("/input_metrics", listed)],
+        )
+    return units[spec.metric_key]
+
+
+def _refuse_unusable_metrics(spec: NorthStarSpec, known: dict[str, Known]) -> None:
+    places = {"/metric_key": spec.metric_key} | {
+        f"/input_metrics/{position}/metric_key": item.metric_key for position, item in enumerate(spec.input_metrics)
+    }
+    errors = [
+        FieldError(pointer, f"there is no metric `{key}`") for pointer, key in places.items() if key not in known
+    ] + [
+        FieldError(pointer, f"`{key}` is a formula metric")
+        for pointer, key in places.items()
+        if key in known and known[key].spec.kind == "formula"
+    ]
+    if errors:
+        raise InvalidDefinition(
+            f"The tree uses a metric that it cannot use: {errors[0].detail}",
+            remedy="Use registered metrics of the kinds mean, proportion and ratio.",
+            errors=errors,
+        )
+
+
+async def versions(session: AsyncSession, *, north_star: NorthStar) -> Sequence[NorthStarVersion]:
+    """All versions, newest first."""
+    statement = sa.select(NorthStarVersion).where(col(NorthStarVersion.north_star_id) == north_star.id)
+    return (await session.scalars(statement.order_by(col(NorthStarVersion.version).desc()))).all()
+
+
+async def page(session: AsyncSession, *, limit: int = 50, after: str | None = None) -> Page[NorthStar]:
+    """North Stars, newest first."""
+    return await page_of(session, sa.select(NorthStar), NorthStar, limit=limit, after=after)
+
+
+async def _keep(
+    session: AsyncSession, row: NorthStar, action: str, actor: str, at: datetime, before: dict[str, Any] | None
+) -> None:
+    session.add(
+        NorthStarVersion(north_star_id=row.id, version=row.version, spec=row.spec, created_at=at, created_by=actor)
+    )
+    audit.record(
+        session,
+        actor=actor,
+        action=action,
+        subject_type="north_star",
+        subject_key=row.key,
+        at=at,
+        before=before,
+        after=row.spec,
+    )
+    await session.flush()
