@@ -1,15 +1,19 @@
 """Evidence: a frozen plan and moments become the result document. Pure functions: no database, no files, no clock."""
 
+from experiments.evidence.baseline import baseline_result
 from experiments.evidence.contract import Block, Draft, EvidenceContext, SegmentRequest
 from experiments.evidence.document import build
 from experiments.evidence.segments import model_without_numbers, segment_model
+from experiments.evidence.series import north_star_series
 
 __all__ = [
     "Block",
     "Draft",
     "EvidenceContext",
     "SegmentRequest",
+    "baseline_result",
     "build",
     "model_without_numbers",
+    "north_star_series",
     "segment_model",
 ]

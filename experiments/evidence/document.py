@@ -10,12 +10,13 @@ import numpy as np
 from experiments.evidence.contract import Block, Draft, EvidenceContext, SegmentRequest
 from experiments.evidence.densities import block_densities
 from experiments.evidence.effects import Effects, effects, planned_pairs
+from experiments.evidence.facts import Facts
 from experiments.evidence.impact import coherence_check, north_star_effects
 from experiments.evidence.looks import block_looks
 from experiments.evidence.rows import Segment, absent_rows, block_rows, plan_prior, posteriors
 from experiments.evidence.segments import segment_requests
 from experiments.evidence.shapes import BlockShapes, absent, block_shapes
-from experiments.evidence.trust import Facts, checks
+from experiments.evidence.trust import checks
 from experiments.plan import AnalysisPlan
 from experiments.result import Density, ExperimentResult, Exposures, Look, Row, VariantExposures
 from experiments.verdict import DecisionInterval, decision_interval, verdict
@@ -24,7 +25,7 @@ from stats.moments import Ints, Moments
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _BlockEvidence:
-    """What one block contributes. `head` are the effects over everybody, cells (1,)."""
+    """What one block contributes. `head` has cells (1 + segments,), everybody first."""
 
     head: Effects
     rows: list[Row]

@@ -55,6 +55,8 @@ def effects(moments: Moments, block: BlockShapes, plan: AnalysisPlan, planned: F
     estimates = estimate(moments, block.shapes, plan.estimation.cuped, block.invalid)
     lifts = lift(estimates, level)
     skewness = difference_skewness(moments, block.shapes)
+    if not block.third_moments:
+        skewness = np.full_like(skewness, np.nan)
     begun = _begun(moments, block.shapes, skewness)
     return Effects(
         estimates=estimates,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from experiments.evidence.contract import Block
 from experiments.plan import AnalysisPlan, PlannedMetric
 from stats.estimate import MetricShape
 from stats.formula import Formula, parse
-from stats.moments import Floats
+from stats.moments import Floats, MomentSet
 
 NO_DATA = "no_data"
 NO_JOINT_MOMENTS = "no_joint_moments"
@@ -25,11 +26,15 @@ NO_JOINT_MOMENTS = "no_joint_moments"
 
 @dataclass(frozen=True, slots=True)
 class BlockShapes:
-    """The metrics of one block: definitions and shapes in step, and columns that must not be used (index to reason)."""
+    """The metrics of one block: definitions and shapes in step, and columns that must not be used (index to reason).
+
+    Summaries carry no third moments, so their skewness is unknown rather than zero.
+    """
 
     metrics: tuple[PlannedMetric, ...]
     shapes: tuple[MetricShape, ...]
     invalid: dict[int, str]
+    third_moments: bool = True
 
     def position(self, metric_key: str) -> int | None:
         """Index of a metric in this block."""
@@ -38,16 +43,19 @@ class BlockShapes:
 
 def block_shapes(plan: AnalysisPlan, block: Block) -> BlockShapes:
     """Shapes of the block's metrics, in the plan's order. Raises `KeyError` for a column that was not extracted."""
-    moments = block.moments
     wanted = [metric for metric in plan.metrics if metric.metric_key in block.metric_keys]
-    invalid = {moments.column(name): reason for name, reason in moments.invalid.items()}
     if plan.data == "summary":
         # A summary gives the mean and variance of one value per unit, whatever recipe produced that value.
-        return BlockShapes(
-            tuple(wanted[:1]), tuple(MetricShape(m.metric_key, "mean", value=0) for m in wanted[:1]), invalid
-        )
-    specs = {metric.metric_key: metric.spec for metric in plan.metrics}
-    places = layout([metric.spec for metric in plan.metrics])
+        kinds: dict[bool, Literal["mean", "proportion"]] = {True: "proportion", False: "mean"}
+        shapes = tuple(MetricShape(m.metric_key, kinds[m.spec.kind == "proportion"], value=0) for m in wanted)
+        return BlockShapes(tuple(wanted), shapes, _refused(block.moments), third_moments=False)
+    return joint_shapes(plan.metrics, wanted, block.moments)
+
+
+def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetric], moments: MomentSet) -> BlockShapes:
+    """Shapes of the `wanted` among `metrics`, whose columns `experiments.columns.layout` put into `moments`."""
+    specs = {metric.metric_key: metric.spec for metric in metrics}
+    places = layout([metric.spec for metric in metrics])
     index = [moments.column(name) for name in places.names]
     direct = {
         key: MetricShape(
@@ -60,7 +68,11 @@ def block_shapes(plan: AnalysisPlan, block: Block) -> BlockShapes:
         for key, where in places.metrics.items()
     }
     shapes = tuple(direct.get(m.metric_key) or formula_shape(m.spec, specs, direct) for m in wanted)
-    return BlockShapes(tuple(wanted), shapes, invalid)
+    return BlockShapes(tuple(wanted), shapes, _refused(moments))
+
+
+def _refused(moments: MomentSet) -> dict[int, str]:
+    return {moments.column(name): reason for name, reason in moments.invalid.items()}
 
 
 def formula_shape(spec: MetricSpec, specs: Mapping[str, MetricSpec], direct: Mapping[str, MetricShape]) -> MetricShape:

@@ -1,0 +1,100 @@
+"""The weekly series of a North Star and its inputs: the company's own numbers, outside any experiment.
+
+Here a mean metric is the total over units, a proportion the number of units, a ratio the ratio of totals; a formula
+metric is its formula on those. Windows and variants have no meaning on this axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+
+from experiments.columns import MetricColumns, layout
+from experiments.definitions import MetricSpec
+from experiments.evidence.rows import nulls
+from experiments.plan import NorthStarPlan
+from experiments.result import NorthStarSeries, SeriesPoint
+from stats.formula import parse
+from stats.moments import Bools, Floats
+
+
+class WeeklyTotals(Protocol):
+    """What the data engine counted: `totals` (weeks, columns), where an indicator's total is a number of units."""
+
+    @property
+    def weeks(self) -> Sequence[datetime]: ...
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    @property
+    def totals(self) -> Floats: ...
+
+    @property
+    def complete(self) -> Sequence[bool] | Bools: ...
+
+
+def north_star_series(
+    plan: NorthStarPlan, series: WeeklyTotals, *, analysis_id: str, data_as_of: datetime, code_version: str
+) -> NorthStarSeries:
+    """The document of the series. Values that do not exist (a ratio without denominator) are null.
+
+    The value is that of the North Star's own metric. Raises `KeyError` for a column that was not counted.
+    """
+    spec = plan.north_star.spec
+    values = weekly_values({metric.metric_key: metric.spec for metric in plan.metrics}, series)
+    star = nulls(values[spec.metric_key])
+    inputs = {item.metric_key: nulls(values[item.metric_key]) for item in spec.input_metrics}
+    return NorthStarSeries(
+        analysis_id=analysis_id,
+        north_star_key=spec.key,
+        north_star_version=plan.north_star.version,
+        data_as_of=data_as_of,
+        points=[
+            SeriesPoint(
+                week=week,
+                value=star[i],
+                inputs={key: numbers[i] for key, numbers in inputs.items()},
+                complete=bool(series.complete[i]),
+            )
+            for i, week in enumerate(series.weeks)
+        ],
+        code_version=code_version,
+    )
+
+
+def weekly_values(specs: Mapping[str, MetricSpec], series: WeeklyTotals) -> dict[str, Floats]:
+    """(weeks,) values of every metric; nan where undefined."""
+    places = layout(list(specs.values()))
+    totals = np.asarray(series.totals, dtype=np.float64)
+    index = {name: i for i, name in enumerate(series.columns)}
+
+    def column(position: int) -> Floats:
+        return np.asarray(totals[:, index[places.names[position]]])
+
+    values = {key: _plain(where, column) for key, where in places.metrics.items()}
+
+    def of(key: str) -> Floats:
+        if key not in values:
+            text = specs[key].formula
+            assert text is not None
+            formula = parse(text)
+            values[key] = formula.evaluate({name: of(name) for name in formula.names})
+        return values[key]
+
+    return {key: of(key) for key in specs}
+
+
+class _Column(Protocol):
+    def __call__(self, position: int, /) -> Floats: ...
+
+
+def _plain(where: MetricColumns, column: _Column) -> Floats:
+    top = column(where.value)
+    if where.denominator is None:
+        return top
+    bottom = column(where.denominator)
+    return np.asarray(np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0))

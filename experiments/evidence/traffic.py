@@ -1,0 +1,120 @@
+"""Checks of who came: exposures, their split, and the time they had (METHODS A12, H2)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experiments.evidence.facts import Facts, Status, check
+from experiments.result import Check
+from stats.sample_ratio import chi_square, sequential
+
+CROSSOVER_WARN, CROSSOVER_FAIL = 0.001, 0.01
+STALE_LOOKS = 2
+_SRM_REMEDY = "Do not decide on these numbers: find out why units are missing or doubled in one variant, then restart."
+
+
+def empty_arm(facts: Facts) -> Check:
+    """Every variant must have been exposed to somebody."""
+    exposed = facts.exposures[-1] if len(facts.exposures) else np.zeros(len(facts.plan.variants), dtype=np.int64)
+    empty = [variant.key for variant, n in zip(facts.plan.variants, exposed.tolist(), strict=True) if n == 0]
+    if not empty:
+        return check("empty_arm", "pass", "Every variant has units.")
+    return check(
+        "empty_arm",
+        "fail",
+        f"No unit was exposed to {', '.join(empty)}.",
+        "Check that assignment logs every variant under its key.",
+    )
+
+
+def sample_ratio(facts: Facts) -> Check | None:
+    """The split at this look against the configured one (A12)."""
+    if not len(facts.exposures) or not facts.exposures[-1].sum():
+        return None
+    threshold = facts.plan.estimation.srm_threshold
+    observed = facts.exposures[-1]
+    weights = [variant.weight for variant in facts.plan.variants]
+    test = chi_square(observed, weights)
+    p = float(test.p_value)
+    split = " : ".join(f"{n:,}" for n in observed.tolist())
+    plan = " : ".join(f"{weight:g}" for weight in weights)
+    detail = f"Exposures are {split}, configured {plan} (chi-square p = {p:.2g}, threshold {threshold:g})."
+    failed = p < threshold or bool(test.unexpected)
+    return check("sample_ratio", "fail" if failed else "pass", detail, _SRM_REMEDY, p)
+
+
+def sequential_sample_ratio(facts: Facts) -> Check | None:
+    """The same, valid at every daily look (A12)."""
+    if not len(facts.exposures) or not facts.exposures[-1].sum():
+        return None
+    weights = [variant.weight for variant in facts.plan.variants]
+    test = sequential(facts.exposures, weights)
+    p = float(test.p_value[-1])
+    if test.first_crossing is None:
+        detail = f"No daily look contradicts the configured split (sequential p = {p:.2g})."
+        return check("sample_ratio_sequential", "pass", detail, p_value=p)
+    detail = (
+        f"The split left its configuration by look {test.first_crossing + 1} of {len(facts.exposures)} "
+        f"(sequential p = {p:.2g}, threshold {test.alpha:g})."
+    )
+    return check("sample_ratio_sequential", "fail", detail, _SRM_REMEDY, p)
+
+
+def crossover(facts: Facts) -> Check:
+    """Units seen in two variants: few is noise, many means that assignment is not sticky."""
+    exposed = int(facts.exposures[-1].sum()) if len(facts.exposures) else 0
+    share = facts.crossover / max(exposed + facts.crossover, 1)
+    status: Status = "fail" if share > CROSSOVER_FAIL else "warn" if share > CROSSOVER_WARN else "pass"
+    detail = f"{facts.crossover:,} units ({share:.2%}) were exposed to more than one variant and are excluded."
+    return check("crossover", status, detail, "Make assignment sticky per unit, and check how units are identified.")
+
+
+def data_arriving(facts: Facts) -> Check | None:
+    """Whether exposures still arrive while the experiment runs."""
+    if not len(facts.exposures):
+        return None
+    looks = facts.main.moments.looks
+    if not facts.context.running or len(looks) <= STALE_LOOKS:
+        return check("data_freshness", "pass", f"Data up to {looks[-1]:%Y-%m-%d %H:%M} UTC.")
+    new = int((facts.exposures[-1] - facts.exposures[-1 - STALE_LOOKS]).sum())
+    detail = f"{new:,} new units since {looks[-1 - STALE_LOOKS]:%Y-%m-%d %H:%M} UTC."
+    return check(
+        "data_freshness",
+        "pass" if new else "warn",
+        detail,
+        "Check that exposures still arrive, or stop the experiment.",
+    )
+
+
+def full_week(facts: Facts) -> Check:
+    """Weekdays differ, so a decision needs a whole one."""
+    days = (facts.context.exposed_until - facts.context.started_at).total_seconds() / 86400
+    detail = f"{max(days, 0):.1f} days of exposure."
+    enough = facts.context.full_weeks >= 1
+    return check("full_week", "pass" if enough else "warn", detail, "Run for at least one full week: weekdays differ.")
+
+
+def sample_size(facts: Facts) -> Check:
+    """What the always-valid intervals are tuned at (B1)."""
+    planned = facts.plan.planned_units
+    exposed = int(facts.exposures[-1].sum()) if len(facts.exposures) else 0
+    if planned is None:
+        return check(
+            "planned_sample",
+            "warn",
+            f"No planned sample size: always-valid intervals are tuned at the {exposed:,} units observed so far (B1).",
+            "Plan the next experiment with a sample size, so that its intervals are tightest where you decide.",
+        )
+    return check("planned_sample", "pass", f"{exposed:,} of {planned:,} planned units ({exposed / planned:.0%}).")
+
+
+def planned_end(facts: Facts) -> Check | None:
+    """Whether the fixed horizon was fixed beforehand."""
+    if facts.context.running or facts.plan.planned_end_at is not None:
+        return None
+    return check(
+        "planned_end",
+        "warn",
+        "The experiment was stopped without a planned end, and fixed-horizon intervals decide.",
+        "Trust them only if the stop did not depend on the results; plan an end next time.",
+    )
