@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,13 +39,15 @@ def embedded_environment(home: Path) -> dict[str, str]:
 class LocalService:
     """API, workers and, unless NORTHLIFT_REDIS_URL is set, an embedded queue server. A context manager."""
 
-    def __init__(self, home: Path, *, host: str, port: int, workers: int = 1) -> None:
+    def __init__(
+        self, home: Path, *, host: str, port: int, workers: int = 1, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.home = home
         self.url = f"http://{host}:{port}"
         self._host, self._port, self._workers = host, port, workers
         self._queue: EmbeddedValkey | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
-        self.environment = embedded_environment(home)
+        self.environment = {**embedded_environment(home), **(environment or {})}
 
     @property
     def settings(self) -> Settings:
