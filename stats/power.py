@@ -153,12 +153,17 @@ def minimum_detectable_effect(design: Design, sd: ArrayLike, units: ArrayLike, r
     return np.where(total > 0, design.signal * np.sqrt(per_unit / np.where(total > 0, total, 1.0)), np.nan)
 
 
-def achieved_power(design: Design, effect: ArrayLike, standard_error: ArrayLike) -> Floats:
-    """Probability of a significant result, in either direction if two-sided, when the true effect is `effect`."""
+def achieved_power(
+    design: Design, effect: ArrayLike, standard_error: ArrayLike, critical: ArrayLike | None = None
+) -> Floats:
+    """Probability of a significant result, in either direction if two-sided, when the true effect is `effect`.
+
+    `critical` overrides the design's: standard errors an estimate must reach (an interim look has its own).
+    """
     z = np.asarray(effect, dtype=np.float64) / np.asarray(standard_error, dtype=np.float64)
-    critical = design.critical
-    right = sc.ndtr(z - critical)
-    return np.asarray(right + sc.ndtr(-z - critical) if design.sides == 2 else right, dtype=np.float64)
+    needed = np.asarray(design.critical if critical is None else critical, dtype=np.float64)
+    right = sc.ndtr(z - needed)
+    return np.asarray(right + sc.ndtr(-z - needed) if design.sides == 2 else right, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
