@@ -1,0 +1,39 @@
+"""The tables. They never parse input (see `definitions`); documents are canonical JSON, states are plain strings."""
+
+from experiments.tables.access import ApiKey, AuditEvent, BrowserSession, IdempotentRequest
+from experiments.tables.base import metadata
+from experiments.tables.definitions import (
+    FactSource,
+    Launch,
+    Metric,
+    MetricVersion,
+    NorthStar,
+    NorthStarVersion,
+    RolloutStepRow,
+)
+from experiments.tables.experiments import Amendment, Decision, Experiment, Phase
+from experiments.tables.runs import Analysis, IngestBatch, Result, ResultRow, Summary
+
+__all__ = [
+    "Amendment",
+    "Analysis",
+    "ApiKey",
+    "AuditEvent",
+    "BrowserSession",
+    "Decision",
+    "Experiment",
+    "FactSource",
+    "IdempotentRequest",
+    "IngestBatch",
+    "Launch",
+    "Metric",
+    "MetricVersion",
+    "NorthStar",
+    "NorthStarVersion",
+    "Phase",
+    "Result",
+    "ResultRow",
+    "RolloutStepRow",
+    "Summary",
+    "metadata",
+]

@@ -1,0 +1,125 @@
+"""Data that arrived, analyses that run, results that stay."""
+
+import uuid
+from datetime import datetime
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from experiments.tables.base import document, identifier, moment
+
+
+class IngestBatch(SQLModel, table=True):
+    """A batch that is in the store: the client's id, the file, and what was kept and refused."""
+
+    __tablename__: ClassVar[Any] = "ingest_batches"
+    __table_args__ = (sa.UniqueConstraint("stream", "batch_id"),)
+    id: uuid.UUID = identifier()
+    stream: str = Field(max_length=16)
+    batch_id: str = Field(max_length=200)
+    digest: str = Field(max_length=64)
+    path: str = Field(default="", max_length=1000)
+    accepted: int
+    rejected: int
+    errors: list[dict[str, Any]] = document()
+    subjects: list[str] = document()
+    first_at: datetime | None = moment(nullable=True)
+    last_at: datetime | None = moment(nullable=True)
+    created_at: datetime = moment(index=True)
+    created_by: str = Field(max_length=200)
+
+
+class Summary(SQLModel, table=True):
+    """Summary input: cumulative n, mean and variance of one metric in one variant, as of a time."""
+
+    __tablename__: ClassVar[Any] = "summaries"
+    __table_args__ = (sa.UniqueConstraint("experiment_id", "metric_key", "variant_key", "as_of"),)
+    id: uuid.UUID = identifier()
+    experiment_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="experiments.id")
+    metric_key: str = Field(max_length=63)
+    variant_key: str = Field(max_length=63)
+    as_of: datetime = moment()
+    n: int = Field(sa_type=sa.BigInteger)
+    mean: float = Field(sa_type=sa.Double)
+    variance: float = Field(sa_type=sa.Double)
+    batch_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="ingest_batches.id", index=True)
+
+
+class Analysis(SQLModel, table=True):
+    """A run: the row is the truth, the queue entry a hint. `attempt` is the fencing token of the lease."""
+
+    __tablename__: ClassVar[Any] = "analyses"
+    id: uuid.UUID = identifier()
+    kind: str = Field(max_length=16)
+    subject_key: str = Field(max_length=100, index=True)
+    experiment_id: uuid.UUID | None = Field(default=None, sa_type=sa.Uuid, foreign_key="experiments.id", index=True)
+    identity: str = Field(max_length=64, unique=True)
+    plan: dict[str, Any] = document()
+    plan_hash: str = Field(max_length=64)
+    data_as_of: datetime = moment()
+    seed: int = Field(sa_type=sa.BigInteger)
+    code_version: str = Field(max_length=64)
+    state: str = Field(default="queued", max_length=16, index=True)
+    attempt: int = 0
+    max_attempts: int = 5
+    lease_owner: str | None = Field(default=None, max_length=100)
+    lease_until: datetime | None = moment(nullable=True)
+    heartbeat_at: datetime | None = moment(nullable=True)
+    cancel_requested_at: datetime | None = moment(nullable=True)
+    stage: str | None = Field(default=None, max_length=64)
+    fraction: float = 0.0
+    error: dict[str, Any] | None = document(nullable=True)
+    result_id: uuid.UUID | None = Field(default=None, sa_type=sa.Uuid, foreign_key="results.id")
+    requested_by: str = Field(max_length=200)
+    created_at: datetime = moment(index=True)
+    started_at: datetime | None = moment(nullable=True)
+    finished_at: datetime | None = moment(nullable=True)
+
+
+class Result(SQLModel, table=True):
+    """An immutable result document as the bytes that are served, with their ETag."""
+
+    __tablename__: ClassVar[Any] = "results"
+    id: uuid.UUID = identifier()
+    kind: str = Field(max_length=16)
+    subject_key: str = Field(max_length=100, index=True)
+    verdict: str | None = Field(default=None, max_length=16)
+    data_as_of: datetime = moment()
+    body: bytes = Field(sa_type=sa.LargeBinary)
+    etag: str = Field(max_length=64)
+    created_at: datetime = moment()
+
+
+class ResultRow(SQLModel, table=True):
+    """One number with its uncertainty: metric x variant x segment x method. Null numbers carry a reason."""
+
+    __tablename__: ClassVar[Any] = "result_rows"
+    __table_args__ = (sa.Index("ix_result_rows_metric", "metric_key", "experiment_key"),)
+    id: uuid.UUID = identifier()
+    result_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="results.id", index=True)
+    experiment_key: str = Field(max_length=63)
+    metric_key: str = Field(max_length=63)
+    metric_version: int
+    variant_key: str = Field(max_length=63)
+    segment_dimension: str | None = Field(default=None, max_length=64)
+    segment: str | None = Field(default=None, max_length=200)
+    role: str = Field(max_length=16)
+    method: str = Field(max_length=32)
+    interval_kind: str = Field(max_length=16)
+    n_control: int = Field(sa_type=sa.BigInteger)
+    n_treatment: int = Field(sa_type=sa.BigInteger)
+    mean_control: float | None = Field(sa_type=sa.Double)
+    mean_treatment: float | None = Field(sa_type=sa.Double)
+    difference: float | None = Field(sa_type=sa.Double)
+    difference_standard_error: float | None = Field(sa_type=sa.Double)
+    lift: float | None = Field(sa_type=sa.Double)
+    standard_error: float | None = Field(sa_type=sa.Double)
+    ci_lower: float | None = Field(sa_type=sa.Double)
+    ci_upper: float | None = Field(sa_type=sa.Double)
+    ci_level: float = Field(sa_type=sa.Double)
+    p_value: float | None = Field(sa_type=sa.Double)
+    chance_to_win: float | None = Field(sa_type=sa.Double)
+    expected_loss: float | None = Field(sa_type=sa.Double)
+    estimable: bool
+    reason: str | None = Field(default=None, max_length=64)
