@@ -69,6 +69,7 @@ class Database:
             try:
                 yield session
             finally:
+                session.expunge_all()  # a rollback would expire what was read, and the caller may still hold it
                 await session.rollback()
 
     async def dispose(self) -> None:
