@@ -192,5 +192,12 @@ def test_lift_intervals_cover_with_an_uncertain_baseline(z: float):
 @pytest.mark.parametrize("z", [5.0, 7.0, 10.0, 11.0, 15.0, 30.0, 100.0])
 @pytest.mark.parametrize("truth", [-0.3, 0.0, 0.5, 1.0])
 def test_lift_intervals_cover_over_the_grid(z: float, truth: float):
-    share, _ = lift_coverage(z, truth, 20_000, 4)
-    assert within(share, 0.95, 20_000)
+    share, estimable = lift_coverage(z, truth, 20_000, 4)
+    if z >= 15:
+        assert within(share, 0.95, 20_000)
+    else:
+        # The rule looks at the data: refusing the weakest baselines (2 % at z = 5) removes the worst intervals, and
+        # around z = 10 the kind changes with the estimate. Both err on the side of covering more.
+        assert share >= 0.95 or within(share, 0.95, 20_000)
+        assert share < 0.97
+    assert estimable > 0.97
