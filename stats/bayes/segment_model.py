@@ -29,7 +29,7 @@ _ONE_COMPILATION = threading.Lock()
 
 
 class FitCancelled(Exception):
-    """`should_cancel` asked for the end; sampling has stopped and nothing is left running."""
+    """`should_cancel` asked for the end; sampling was aborted and its threads end within milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ class SegmentModel:
         values = {f.name: _blank(f.name, estimates.shape) for f in fields(_Family)}
         status, reason = np.full(families, "ok", dtype="<U16"), np.full(families, "", dtype="<U120")
         diagnostics: list[Diagnostics | None] = [None] * families
+        furthest = 0.0
         for row in range(families):
             here = known[row]
             if here.sum() < 2:
@@ -104,7 +105,9 @@ class SegmentModel:
             estimate, error = estimates[row, here], errors[row, here]
 
             def report(part: float, done: int = row) -> None:
-                progress((done + part) / families)
+                nonlocal furthest  # a second attempt starts counting again; what we report never goes back
+                furthest = max(furthest, (done + part) / families)
+                progress(furthest)
 
             mu, tau, diagnostics[row], problem = self._two_attempts(estimate, error, prior, seed, should_cancel, report)
             if problem:
@@ -180,7 +183,7 @@ def _sample(
     should_cancel: Callable[[], bool],
     progress: Callable[[float], None],
 ) -> tuple[Array, Array, int]:
-    """Draws of mu and tau (chains, draws) and the number of divergences; always leaves the sampler finished."""
+    """Draws of mu and tau (chains, draws) and the number of divergences; the sampler ends finished or aborted."""
     if should_cancel():
         raise FitCancelled
     with _ONE_COMPILATION:
