@@ -1,70 +1,87 @@
 """Per-unit vectors to moments per cell, in an order that does not depend on how many threads read the data."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import Executor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.moments import Floats, Ints, Moments
+from stats.moments import Bools, Floats, Ints, Moments
 
-_CELL_BITS = 20
-_CHUNK = 1 << 16
+type Units = NDArray[np.int64]
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Order:
-    """Rows sorted by cell and, within a cell, by the hash of the unit id: the order of summation."""
-
-    rows: NDArray[np.int64]
-    bounds: NDArray[np.int64]
+_CELL_BITS = 16
+_CHUNK = 1 << 14
 
 
-def order_by_cell(cell: Ints, cells: int, unit_hash: NDArray[np.uint64]) -> Order:
-    """`cell` (n,) of each unit, -1 where the unit is in none; `unit_hash` (n,) 64 bits."""
-    if cells >= 1 << _CELL_BITS:
+def order_of_units(cell: Ints, cells: int, unit_hash: NDArray[np.uint64]) -> Units:
+    """The units sorted by cell (units in none, -1, come last) and within a cell by hash: always the same order."""
+    _check(cells)
+    place = np.where(cell < 0, cells, cell).astype(np.uint64)
+    order: Units = np.argsort((place << np.uint64(64 - _CELL_BITS)) | (unit_hash >> np.uint64(_CELL_BITS)))
+    return order
+
+
+def regroup(cell: Ints, cells: int) -> Units:
+    """The units sorted by another cell, otherwise in their present order; units in no cell (-1) come last."""
+    _check(cells)
+    order: Units = np.argsort(np.where(cell < 0, cells, cell).astype(np.uint16), kind="stable")
+    return order
+
+
+def _check(cells: int) -> None:
+    if cells >= (1 << _CELL_BITS) - 1:
         raise ValueError(f"{cells} cells are more than one extraction can hold")
-    inside = np.flatnonzero(cell >= 0)
-    chosen = cell[inside]
-    key = (chosen.astype(np.uint64) << np.uint64(64 - _CELL_BITS)) | (unit_hash[inside] >> np.uint64(_CELL_BITS))
-    bounds = np.zeros(cells + 1, dtype=np.int64)
-    np.cumsum(np.bincount(chosen, minlength=cells), out=bounds[1:])
-    return Order(inside[np.argsort(key)], bounds)
 
 
-def shift_of(values: Floats, order: Order) -> Floats:
-    """(k,) a constant near each column's mean: the mean of a fixed sample of the ordered units, so it is reproducible.
+def shift_of(values: Floats, units: int) -> Floats:
+    """(k,) a constant near the mean of the first `units` units, from an even sample of them.
 
     Whole numbers keep a whole shift: their sums stay exact.
     """
-    if not len(order.rows):
+    if not units:
         return np.zeros(values.shape[0])
-    sample = values[:, order.rows[:: -(-len(order.rows) // _CHUNK)]]
+    sample = values[:, : units : -(-units // _CHUNK)]
     with np.errstate(over="ignore"):
         mean = sample.mean(axis=1)
     whole = (sample == np.rint(sample)).all(axis=1)
     return np.where(np.isfinite(mean), np.where(whole, np.rint(mean), mean), 0.0)
 
 
-def moments_by_cell(values: Floats, order: Order, shift: Floats) -> Moments:
+def moments_by_cell(
+    values: Floats, cell: Ints, cells: int, shift: Floats, pool: Executor, order: Units | None = None
+) -> Moments:
     """Moments of `values` (k, n) per cell: shifted sums about `shift` (k,), products by matrix multiplication.
 
-    Columns that overflow give non-finite moments; the caller withdraws them.
+    `cell` (n,) is each unit's cell, -1 for none. Without `order` the units lie sorted by cell already. Columns that
+    overflow give non-finite moments; the caller withdraws them.
     """
-    k, cells = values.shape[0], len(order.bounds) - 1
+    k = values.shape[0]
+    counts = np.bincount(cell[cell >= 0], minlength=cells)
+    ends = np.cumsum(counts)
+    chunks = [
+        (int(c), start, min(start + _CHUNK, int(ends[c])))
+        for c in np.flatnonzero(counts)
+        for start in range(int(ends[c] - counts[c]), int(ends[c]), _CHUNK)
+    ]
+
+    def partial(chunk: tuple[int, int, int]) -> tuple[Floats, Floats, Floats]:
+        _, start, end = chunk
+        block = values[:, start:end] if order is None else np.take(values, order[start:end], axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            gap = block - shift[:, None]
+            return gap.sum(axis=1), gap @ gap.T, np.einsum("ij,ij,ij->i", gap, gap, gap)
+
     sums, products, cubes = np.zeros((cells, k)), np.zeros((cells, k, k)), np.zeros((cells, k))
-    counts = np.diff(order.bounds)
     with np.errstate(over="ignore", invalid="ignore"):
-        for cell in np.flatnonzero(counts):
-            for start in range(int(order.bounds[cell]), int(order.bounds[cell + 1]), _CHUNK):
-                rows = order.rows[start : min(start + _CHUNK, int(order.bounds[cell + 1]))]
-                gap = values[:, rows] - shift[:, None]
-                sums[cell] += gap.sum(axis=1)
-                products[cell] += gap @ gap.T
-                cubes[cell] += np.einsum("ij,ij,ij->i", gap, gap, gap)
+        for (c, _, _), (s, p, q) in zip(chunks, pool.map(partial, chunks), strict=True):
+            sums[c] += s
+            products[c] += p
+            cubes[c] += q
         return Moments.from_shifted_sums(counts, shift, sums, products, cubes)
 
 
-def without_columns(moments: Moments, columns: NDArray[np.bool_]) -> Moments:
+def without_columns(moments: Moments, columns: Bools) -> Moments:
     """The same cells with these columns (k,) zeroed, in means, products with every column, and cubes."""
     if not columns.any():
         return moments
@@ -77,14 +94,46 @@ def without_columns(moments: Moments, columns: NDArray[np.bool_]) -> Moments:
     )
 
 
+def not_finite(moments: Moments) -> Bools:
+    """(k,) the columns of which any moment is not finite: values so large that their squares overflow."""
+    k = moments.columns
+    diagonal = np.diagonal(moments.comoment, axis1=-2, axis2=-1)
+    bad = [~np.isfinite(array.reshape(-1, k)).all(axis=0) for array in (moments.mean, moments.third, diagonal)]
+    found: Bools = np.logical_or.reduce(bad)
+    return found
+
+
 def cumulative(moments: Moments) -> Moments:
     """Running union along the first axis: cells (looks, ...) of the units that entered at each look."""
     running = [moments[0]]
     for look in range(1, moments.count.shape[0]):
         running.append(running[-1].merge(moments[look]))
+    return stack(running)
+
+
+def stack(parts: Sequence[Moments]) -> Moments:
+    """Cells of equal shape along a new first axis."""
+    return join([reshape(part, (1, *part.cells)) for part in parts], parts[0].columns)
+
+
+def join(parts: Sequence[Moments], columns: int) -> Moments:
+    """Cells one after the other along the first axis; (0,) cells of `columns` columns when there are none."""
+    if not parts:
+        return Moments.empty((0,), columns)
     return Moments(
-        np.stack([part.count for part in running]),
-        np.stack([part.mean for part in running]),
-        np.stack([part.comoment for part in running]),
-        np.stack([part.third for part in running]),
+        np.concatenate([part.count for part in parts]),
+        np.concatenate([part.mean for part in parts]),
+        np.concatenate([part.comoment for part in parts]),
+        np.concatenate([part.third for part in parts]),
+    )
+
+
+def reshape(moments: Moments, cells: tuple[int, ...]) -> Moments:
+    """The same cells in another shape."""
+    k = moments.columns
+    return Moments(
+        moments.count.reshape(cells),
+        moments.mean.reshape(*cells, k),
+        moments.comoment.reshape(*cells, k, k),
+        moments.third.reshape(*cells, k),
     )

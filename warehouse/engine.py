@@ -1,4 +1,4 @@
-"""DuckDB connections, and the only two ways in which names and values reach SQL: quoted identifiers, bound parameters."""
+"""DuckDB connections, and the two ways in which names and values reach SQL: quoted identifiers, bound parameters."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,6 +1,7 @@
 """An experiment's unit-level data to moments: first exposures, one per-unit table, moments per look and segment."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -12,10 +13,21 @@ from experiments.columns import Column, layout
 from experiments.definitions import FactSourceSpec
 from experiments.plan import AnalysisPlan
 from stats.moments import Bools, Floats, Ints, Moments, MomentSet
-from warehouse.cells import cumulative, moments_by_cell, order_by_cell, shift_of, without_columns
+from warehouse.cells import (
+    cumulative,
+    join,
+    moments_by_cell,
+    not_finite,
+    order_of_units,
+    regroup,
+    reshape,
+    shift_of,
+    stack,
+    without_columns,
+)
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect, days_us, epoch_us
-from warehouse.facts import measure_units
+from warehouse.facts import Facts, read_facts
 from warehouse.looks import MAX_LOOKS, MAX_OPEN_LOOKS, look_times
 from warehouse.units import Bucket, Units, count_exposures, exposed_units, segment_levels
 
@@ -61,11 +73,12 @@ class Pass:
     variants: tuple[str, ...]
     levels: tuple[tuple[str, Sequence[str]], ...]
     exposed_us: tuple[int, int]
+    pool: Executor
 
     @property
-    def open_columns(self) -> list[int]:
-        """Positions of the columns whose values grow with every look."""
-        return [i for i, c in enumerate(self.columns) if c.period == "outcome" and c.window_days is None]
+    def has_open_columns(self) -> bool:
+        """Whether some values change with the look."""
+        return any(_is_open(column) for column in self.columns)
 
 
 def extract_experiment(
@@ -86,7 +99,7 @@ def extract_experiment(
     if data.started_at is None:
         raise ValueError("an experiment's slice needs `started_at`")
     longest = columns.longest_window_days
-    has_open = any(c.period == "outcome" and c.window_days is None for c in columns.columns)
+    has_open = any(_is_open(column) for column in columns.columns)
     looks = look_times(
         started_at=data.started_at,
         ended_at=data.ended_at,
@@ -95,7 +108,10 @@ def extract_experiment(
         most=MAX_OPEN_LOOKS if has_open else MAX_LOOKS,
     )
     exposed_until = data.data_as_of if data.ended_at is None else min(data.ended_at, data.data_as_of)
-    with connect(threads=threads, memory_limit=memory_limit) as connection:
+    with (
+        connect(threads=threads, memory_limit=memory_limit) as connection,
+        ThreadPoolExecutor(max(1, threads)) as pool,
+    ):
         work = Pass(
             connection=connection,
             data=data,
@@ -106,53 +122,124 @@ def extract_experiment(
             variants=tuple(variant.key for variant in plan.variants),
             levels=tuple(segment_levels(connection, data, plan.segments)),
             exposed_us=(epoch_us(data.started_at), epoch_us(exposed_until)),
+            pool=pool,
         )
         of = max(1, -(-count_exposures(connection, data) * max(1, len(work.columns)) * 8 // BUCKET_BYTES))
         parts = []
         for index in range(of):
             progress("reading exposures", index / of)
             units = exposed_units(connection, data, work.variants, work.levels, Bucket(index, of))
-            parts.append(
-                measure(work, units, lambda share, done=index: progress("computing moments", (done + share) / of))
-            )
+            parts.append(measure(work, units, _Share(progress, index, of)))
     progress("computing moments", 1.0)
     return combine(work, reduce(Parts.merge, parts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """Progress of one bucket as progress of all."""
+
+    whole: Progress
+    index: int
+    of: int
+
+    def __call__(self, fraction: float) -> None:
+        self.whole("computing moments", (self.index + fraction) / self.of)
 
 
 def measure(work: Pass, units: Units, progress: Callable[[float], None]) -> Parts:
     """The moments of one bucket of units."""
     looks_us = np.array([epoch_us(look) for look in work.looks])
-    arms, size = len(work.variants), len(work.looks)
-    entry = np.searchsorted(looks_us, units.at_us + work.longest_us, side="left")
-    entered = (units.variant >= 0) & (entry < size)
-    values, invalid = _values(work, work.columns, len(units), int(looks_us[-1]))
-    progress(0.6)
+    arms, size, k = len(work.variants), len(work.looks), len(work.columns)
+    units, entry, cell = _in_order(units, looks_us, work.longest_us, arms)
+    entered = int((cell >= 0).sum())
 
-    cell = np.where(entered, entry * arms + units.variant, -1)
-    order = order_by_cell(cell, size * arms, units.unit_hash)
-    shift = shift_of(values, order)
-    by_entry = moments_by_cell(values, order, shift)
-    entering = _reshape(by_entry, (size, arms))
-    progress(0.8)
+    table = Values(np.zeros((k, len(units))), np.zeros(k, dtype=np.bool_))
+    facts = _read(work, units, int(looks_us[-1]))
+    table.fill(work.columns, facts, units.at_us, int(looks_us[-1]))
+    progress(0.7)
 
+    shift = shift_of(table.values, entered)
+    entering = reshape(moments_by_cell(table.values, cell, size * arms, shift, work.pool), (size, arms))
     segments = []
     for i, (_, levels) in enumerate(work.levels):
-        cell = np.where(entered, units.segment[i] * arms + units.variant, -1)
-        segments.append(moments_by_cell(values, order_by_cell(cell, len(levels) * arms, units.unit_hash), shift))
-    level_count = sum(len(levels) for _, levels in work.levels)
-    by_segment = _reshape(_join(segments, len(work.columns)), (level_count, arms))
+        of_level = np.where(cell >= 0, units.segment[i] * arms + units.variant, -1)
+        order = regroup(of_level, len(levels) * arms)
+        segments.append(moments_by_cell(table.values, of_level, len(levels) * arms, shift, work.pool, order))
+    by_segment = reshape(join(segments, k), (sum(len(levels) for _, levels in work.levels), arms))
 
     snapshots = []
-    if work.open_columns:
-        grown = [work.columns[i] for i in work.open_columns]
+    if work.has_open_columns:
         for look in range(size - 1):
-            now, bad = _values(work, grown, len(units), int(looks_us[look]))
-            values[work.open_columns] = now
-            invalid[work.open_columns] |= bad
-            cell = np.where(entered & (entry <= look), units.variant, -1)
-            snapshots.append(moments_by_cell(values, order_by_cell(cell, arms, units.unit_hash), shift))
-            progress(0.8 + 0.2 * (look + 1) / size)
-    return Parts(entering, tuple(snapshots), by_segment, _exposures(units, looks_us, arms), units.crossover, invalid)
+            table.fill(work.columns, facts, units.at_us, int(looks_us[look]), only_open=True)
+            of_arm = np.where((cell >= 0) & (entry <= look), units.variant, -1)
+            snapshots.append(moments_by_cell(table.values, of_arm, arms, shift, work.pool, regroup(of_arm, arms)))
+            progress(0.7 + 0.3 * (look + 1) / size)
+    exposures = _exposures(units, looks_us, arms)
+    return Parts(entering, tuple(snapshots), by_segment, exposures, units.crossover, table.invalid)
+
+
+def _in_order(units: Units, looks_us: Ints, longest_us: int, arms: int) -> tuple[Units, Ints, Ints]:
+    """The units in their order of summation, the look at which each enters, and its cell (entry, variant) or -1."""
+
+    def place(these: Units) -> tuple[Ints, Ints]:
+        entry: Ints = np.searchsorted(looks_us, these.at_us + longest_us, side="left")
+        inside = (these.variant >= 0) & (entry < len(looks_us))
+        return entry, np.where(inside, entry * arms + these.variant, -1)
+
+    ordered = units.take(order_of_units(place(units)[1], len(looks_us) * arms, units.unit_hash))
+    return ordered, *place(ordered)
+
+
+def _read(work: Pass, units: Units, look_us: int) -> dict[str, Facts | None]:
+    """The facts of every source that the columns use."""
+    position = units.position
+    by_source: dict[str, list[Column]] = {}
+    for column in work.columns:
+        by_source.setdefault(column.measure.fact_source, []).append(column)
+    return {
+        key: read_facts(
+            work.connection,
+            work.sources[key],
+            columns,
+            work.data,
+            position=position,
+            exposed_us=work.exposed_us,
+            look_us=look_us,
+        )
+        for key, columns in by_source.items()
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Values:
+    """The per-unit table: `values` (k, n), indicators applied; `invalid` (k,) had non-finite facts and are zeros."""
+
+    values: Floats
+    invalid: Bools
+
+    def fill(
+        self,
+        columns: Sequence[Column],
+        facts: Mapping[str, Facts | None],
+        exposed_us: Ints,
+        look_us: int,
+        *,
+        only_open: bool = False,
+    ) -> None:
+        """Compute the columns as of a look; `only_open` those whose values change with the look."""
+        for i, column in enumerate(columns):
+            source = facts[column.measure.fact_source]
+            if source is None or self.invalid[i] or (only_open and not _is_open(column)):
+                continue
+            value = source.value_of(column, exposed_us, look_us)
+            if not np.isfinite(value).all():
+                self.invalid[i] = True
+                value = np.zeros_like(value)
+            self.values[i] = value > 0 if column.indicator else value
+
+
+def _is_open(column: Column) -> bool:
+    return column.period == "outcome" and column.window_days is None
 
 
 def combine(work: Pass, parts: Parts) -> MomentSet:
@@ -160,11 +247,8 @@ def combine(work: Pass, parts: Parts) -> MomentSet:
     overall = cumulative(parts.entering)
     if parts.snapshots:
         # With open-ended windows a look is not the sum of earlier ones, but the last look is already complete.
-        overall = _stack([*parts.snapshots, overall[-1]])
-    bad = parts.invalid.copy()
-    for moments in (overall, parts.by_segment):
-        for array in (moments.mean, moments.third, np.diagonal(moments.comoment, axis1=-2, axis2=-1)):
-            bad |= ~np.isfinite(array).all(axis=tuple(range(array.ndim - 1)))
+        overall = stack([*parts.snapshots, overall[-1]])
+    bad = parts.invalid | not_finite(overall) | not_finite(parts.by_segment)
     names = tuple(column.name for column in work.columns)
     return MomentSet(
         columns=names,
@@ -179,51 +263,9 @@ def combine(work: Pass, parts: Parts) -> MomentSet:
     )
 
 
-def _values(work: Pass, columns: Sequence[Column], units: int, look_us: int) -> tuple[Floats, Bools]:
-    """(k, n) values with indicators applied, and (k,) which columns held something that is not finite (now zeros)."""
-    values = measure_units(
-        work.connection, work.sources, columns, work.data, units=units, period_us=work.exposed_us, look_us=look_us
-    )
-    invalid = np.zeros(len(columns), dtype=np.bool_)
-    for i, column in enumerate(columns):
-        invalid[i] = not np.isfinite(values[i]).all()
-        if invalid[i]:
-            values[i] = 0.0
-        elif column.indicator:
-            values[i] = values[i] > 0
-    return values, invalid
-
-
 def _exposures(units: Units, looks_us: Ints, arms: int) -> Ints:
     seen = np.searchsorted(looks_us, units.at_us, side="right")
     counted = (units.variant >= 0) & (seen < len(looks_us))
     cell = seen[counted] * arms + units.variant[counted]
     daily = np.bincount(cell, minlength=len(looks_us) * arms).reshape(len(looks_us), arms)
     return np.cumsum(daily, axis=0)
-
-
-def _reshape(moments: Moments, cells: tuple[int, ...]) -> Moments:
-    k = moments.columns
-    return Moments(
-        moments.count.reshape(cells),
-        moments.mean.reshape(*cells, k),
-        moments.comoment.reshape(*cells, k, k),
-        moments.third.reshape(*cells, k),
-    )
-
-
-def _join(parts: Sequence[Moments], columns: int) -> Moments:
-    """Cells one after the other."""
-    if not parts:
-        return Moments.empty((0,), columns)
-    return Moments(
-        np.concatenate([part.count for part in parts]),
-        np.concatenate([part.mean for part in parts]),
-        np.concatenate([part.comoment for part in parts]),
-        np.concatenate([part.third for part in parts]),
-    )
-
-
-def _stack(parts: Sequence[Moments]) -> Moments:
-    """Cells of equal shape along a new first axis."""
-    return _join([part[None] for part in parts], parts[0].columns)

@@ -1,4 +1,4 @@
-"""What the data engine offers: plans and slices of data in, moments, series and baselines out. Nothing else leaves it."""
+"""What the data engine offers: plans and slices of data in; moments, series and baselines out, nothing else."""
 
 from warehouse.data_slice import DataSlice
 from warehouse.experiment_moments import Progress, extract_experiment

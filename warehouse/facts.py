@@ -1,83 +1,174 @@
-"""The per-unit table: every column of the plan for every unit, each fact source read and joined once."""
+"""Facts of analysed units: each fact source is read, filtered and joined to the exposures once, by the engine.
+
+The engine returns, per fact, whose it is, when it was relative to the exposure, and the inputs that the plan's measures
+need; windows are then applied to these arrays. That beats a GROUP BY with dozens of conditional aggregates (two thirds
+of the time on 3 M facts of 1 M units), and looks at open-ended metrics need no further query.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import duckdb
 import numpy as np
+from numpy.typing import NDArray
 
 from experiments.columns import Column
-from experiments.definitions import FactSourceSpec
-from stats.moments import Floats
+from experiments.definitions import FactSourceSpec, Filter
+from stats.moments import Bools, Floats, Ints
+from warehouse.aggregates import aggregate
 from warehouse.data_slice import DataSlice
-from warehouse.engine import Parameters
-from warehouse.measures import FactQuery, Span, span_of
-from warehouse.sources import open_source, unreadable
+from warehouse.engine import Parameters, days_us, identifier
+from warehouse.sources import FactRelation, open_source, predicate, unreadable
 from warehouse.units import UNITS
 
 
-def measure_units(
-    connection: duckdb.DuckDBPyConnection,
-    sources: Mapping[str, FactSourceSpec],
-    columns: Sequence[Column],
-    data: DataSlice,
-    *,
-    units: int,
-    period_us: tuple[int, int],
-    look_us: int,
-) -> Floats:
-    """(columns, units) the columns' values in the order of the table `UNITS`; 0 without facts.
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Microseconds relative to exposure: facts with `start` <= time since exposure < `end` (None: until the look)."""
 
-    `period_us` bounds the units' exposures; `look_us` ends open-ended windows. Values are as found: indicators are not
-    applied yet and non-finite facts show as non-finite values.
-    """
-    values: Floats = np.zeros((len(columns), units))
-    by_source: dict[str, list[int]] = {}
-    for i, column in enumerate(columns):
-        by_source.setdefault(column.measure.fact_source, []).append(i)
-    for key, positions in by_source.items():
-        _measure_source(connection, sources[key], columns, positions, data, values, period_us, look_us)
-    return values
+    start: int
+    end: int | None
 
 
-def _measure_source(
+def span_of(column: Column) -> Span:
+    """The half-open period in which a column's facts lie."""
+    if column.period == "pre":
+        return Span(-days_us(column.pre_period_days), 0)
+    start = days_us(column.delay_days)
+    return Span(start, None if column.window_days is None else start + days_us(column.window_days))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """The facts of one window that pass the filters of a measure: which they are, and whose."""
+
+    facts: Ints
+    position: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """The facts of one source: `position` (facts,) of the unit, `since_us` (facts,) exposure, and named inputs."""
+
+    position: NDArray[np.int32]
+    since_us: Ints
+    inputs: Mapping[str, NDArray[np.generic]]
+    names: Mapping[str, str]
+    most: int
+    _closed: dict[str, Selection] = field(default_factory=dict)
+
+    def value_of(self, column: Column, exposed_us: Ints, look_us: int) -> Floats:
+        """(units,) a column's value at a look, before the indicator; see `aggregates.aggregate`."""
+        selection = self._select(column, exposed_us, look_us)
+        return aggregate(
+            column.measure.aggregation,
+            selection.position,
+            len(exposed_us),
+            number=lambda: self.inputs[self.names[_number_key(column)]][selection.facts].astype(np.float64, copy=False),
+            at_us=lambda: self.since_us[selection.facts] + exposed_us[selection.position],
+            most=self.most,
+        )
+
+    def _select(self, column: Column, exposed_us: Ints, look_us: int) -> Selection:
+        span, filters = span_of(column), [_filter_key(item) for item in column.measure.filters]
+        key = f"{span} {sorted(filters)}"
+        if key in self._closed:
+            return self._closed[key]
+        chosen: Bools = self.since_us >= span.start
+        if span.end is None:
+            chosen &= self.since_us + exposed_us[self.position] < look_us
+        else:
+            chosen &= self.since_us < span.end
+        for name in filters:
+            chosen &= self.inputs[self.names[name]].astype(np.bool_)
+        facts = np.flatnonzero(chosen)
+        selection = Selection(facts, self.position[facts])
+        if span.end is not None:
+            self._closed[key] = selection
+        return selection
+
+
+def read_facts(
     connection: duckdb.DuckDBPyConnection,
     spec: FactSourceSpec,
     columns: Sequence[Column],
-    positions: Sequence[int],
     data: DataSlice,
-    values: Floats,
-    period_us: tuple[int, int],
+    *,
+    position: Ints,
+    exposed_us: tuple[int, int],
     look_us: int,
-) -> None:
+) -> Facts | None:
+    """All facts that `columns` (of this source) can need, up to the last look; None when there are none to read.
+
+    `position` (units,) maps the rowid of the table `UNITS` to the unit's place; `exposed_us` bounds the exposures.
+    """
     parameters = Parameters()
     source = open_source(connection, spec, data, parameters)
-    if source is None or not values.shape[1]:
-        return
-    query = FactQuery(source, parameters)
-    spans = [span_of(columns[i]) for i in positions]
-    look = str(int(look_us))
-    aggregates = [
-        query.aggregate(columns[i].measure, span.condition(look)) for i, span in zip(positions, spans, strict=True)
-    ]
-    start, end = _reach(spans)
-    latest = look_us if end is None else min(look_us, period_us[1] + end)
-    facts = query.facts(earliest_us=period_us[0] + start, latest_us=latest)
-    within = f"since >= {start}" + ("" if end is None else f" AND since < {end}")
-    chosen = ", ".join(f"{aggregate} AS c{i}" for i, aggregate in enumerate(aggregates))
+    if source is None or not len(position):
+        return None
+    inputs, names = _inputs(source, columns, parameters)
+    spans = [span_of(column) for column in columns]
+    closed = [span.end for span in spans if span.end is not None]
+    start = min(span.start for span in spans)
+    end = max(closed) if len(closed) == len(spans) else None
+    latest = look_us if end is None else min(look_us, exposed_us[1] + end)
+    chosen = "".join(f", {expression} AS {name}" for expression, name in inputs.items())
+    unit = identifier(source.unit)
+    facts = (
+        f"SELECT CAST({unit} AS VARCHAR) AS unit_id, {source.time_us} AS at_us{chosen} FROM {source.relation}"
+        f" WHERE {unit} IS NOT NULL AND {source.time_test('<', parameters.add(latest))}"
+        f" AND {source.time_test('>=', parameters.add(exposed_us[0] + start))}"
+    )
+    kept = "".join(f", {name}" for name in inputs.values())
+    within = f"since_us >= {start}" + ("" if end is None else f" AND since_us < {end}")
     sql = (
-        f"SELECT unit, {chosen} FROM (SELECT u.rowid AS unit, f.*, f.at_us - u.at_us AS since FROM ({facts}) f"
-        f" JOIN {UNITS} u ON f.unit_id = u.unit_id) WHERE {within} GROUP BY unit"
+        f"SELECT unit, since_us{kept} FROM (SELECT CAST(u.rowid AS INTEGER) AS unit, f.*, f.at_us - u.at_us AS since_us"
+        f" FROM ({facts}) f JOIN {UNITS} u ON f.unit_id = u.unit_id) WHERE {within}"
     )
     try:
         table = connection.sql(sql, params=parameters.values).to_arrow_table()
     except duckdb.Error as error:
         raise unreadable(spec.key, error) from error
-    unit = table.column("unit").to_numpy()
-    for i, position in enumerate(positions):
-        values[position, unit] = table.column(f"c{i}").to_numpy()
+    place = position.astype(np.int32)[table.column("unit").to_numpy()]
+    return Facts(
+        position=place,
+        since_us=table.column("since_us").to_numpy(),
+        inputs={name: table.column(name).to_numpy() for name in inputs.values()},
+        names=names,
+        most=int(np.bincount(place, minlength=1).max()),
+    )
 
 
-def _reach(spans: Sequence[Span]) -> tuple[int, int | None]:
-    ends = [span.end for span in spans]
-    closed = [end for end in ends if end is not None]
-    return min(span.start for span in spans), None if len(closed) < len(ends) else max(closed)
+def _inputs(
+    source: FactRelation, columns: Sequence[Column], parameters: Parameters
+) -> tuple[dict[str, str], dict[str, str]]:
+    """SQL expression to name, and what the plan asks for to that name; each expression once."""
+    inputs: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for column in columns:
+        for condition in column.measure.filters:
+            key = _filter_key(condition)
+            if key not in names:
+                expression = f"coalesce({predicate(source, condition, parameters)}, FALSE)"
+                names[key] = inputs.setdefault(expression, f"i{len(inputs)}")
+        if column.measure.aggregation in ("sum", "max"):
+            missing = "0" if column.measure.aggregation == "sum" else "'-inf'"
+            expression = _number(source, column, missing)
+            names[_number_key(column)] = inputs.setdefault(expression, f"i{len(inputs)}")
+    return inputs, names
+
+
+def _number(source: FactRelation, column: Column, missing: str) -> str:
+    value = source.number(column.measure.column)
+    if column.measure.aggregation == "max":
+        # A real -inf must not look like a null.
+        value = f"CASE WHEN isfinite({value}) THEN {value} WHEN {value} IS NOT NULL THEN 'inf'::DOUBLE END"
+    return f"coalesce({value}, {missing}::DOUBLE)"
+
+
+def _filter_key(condition: Filter) -> str:
+    return "filter " + condition.model_dump_json()
+
+
+def _number_key(column: Column) -> str:
+    return f"{column.measure.aggregation} {column.measure.column}"

@@ -12,7 +12,7 @@ from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, epoch_us, identifier
 
 UNITS = "units"
-"""The table: unit_id, at_us (microseconds of first exposure); its rowid is the position in every array."""
+"""The table: unit_id, at_us (microseconds of first exposure); its rowids run from 0 without gaps."""
 
 MAX_LEVELS = 50
 """More levels of a segment than this are not a breakdown; the rarest share one level."""
@@ -36,19 +36,39 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Units:
-    """n units. `at_us` (n,) first exposure; `variant` (n,) position of the arm, -1 where the unit is not analysed;
+    """n units: `at_us` (n,) first exposure, `variant` (n,) position of the arm or -1 where the unit is not analysed.
 
-    `unit_hash` (n,) orders units reproducibly; `segment` (dimensions, n) position of the level.
+    `unit_hash` (n,) orders units reproducibly; `segment` (dimensions, n) is the position of the level; `rowid` (n,)
+    the row in the table.
     """
 
     at_us: Ints
     variant: Ints
     unit_hash: NDArray[np.uint64]
     segment: Ints
+    rowid: Ints
     crossover: int
 
     def __len__(self) -> int:
         return len(self.at_us)
+
+    @property
+    def position(self) -> Ints:
+        """(n,) the place of every rowid of the table."""
+        place = np.empty(len(self.rowid), dtype=np.int64)
+        place[self.rowid] = np.arange(len(self.rowid))
+        return place
+
+    def take(self, order: NDArray[np.int64]) -> "Units":
+        """The same units in another order."""
+        return Units(
+            self.at_us[order],
+            self.variant[order],
+            self.unit_hash[order],
+            self.segment[:, order],
+            self.rowid[order],
+            self.crossover,
+        )
 
 
 def exposed_units(
@@ -82,7 +102,7 @@ def exposed_units(
         f", {_level_code(_column(i), levels, parameters)} AS {_column(i)}" for i, (_, levels) in enumerate(segments)
     )
     table = connection.sql(
-        f"SELECT at_us, arm, last_arm, hash(unit_id) AS h{level} FROM {UNITS} ORDER BY rowid", params=parameters.values
+        f"SELECT at_us, arm, last_arm, hash(unit_id) AS h, rowid AS r{level} FROM {UNITS}", params=parameters.values
     ).fetchnumpy()
     arms, last = np.asarray(table["arm"], dtype=np.int64), np.asarray(table["last_arm"], dtype=np.int64)
     crossed = arms != last
@@ -93,6 +113,7 @@ def exposed_units(
         segment=np.array([np.asarray(table[_column(i)], dtype=np.int64) for i in range(len(segments))]).reshape(
             len(segments), len(arms)
         ),
+        rowid=np.asarray(table["r"], dtype=np.int64),
         crossover=int(crossed.sum()),
     )
 
@@ -140,7 +161,8 @@ def _levels_of_first_exposure(
     assign = ", ".join(f"{_column(i)} = c.{_column(i)}" for i in range(len(segments)))
     connection.execute(
         f"UPDATE {UNITS} AS u SET {assign} FROM (SELECT r.unit_id, {chosen} FROM ({rows}) r JOIN {UNITS} e"
-        f" ON r.unit_id = e.unit_id AND r.at_us = e.at_us WHERE e.n > 1 GROUP BY r.unit_id) c WHERE u.unit_id = c.unit_id",
+        f" ON r.unit_id = e.unit_id AND r.at_us = e.at_us WHERE e.n > 1 GROUP BY r.unit_id) c"
+        " WHERE u.unit_id = c.unit_id",
         parameters.values,
     )
 
