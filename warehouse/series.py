@@ -1,0 +1,135 @@
+"""Company-wide weekly totals of a North Star's columns: every unit counts, exposed or not, and windows do not apply."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import numpy as np
+
+from experiments.columns import Column, layout
+from experiments.definitions import FactSourceSpec
+from experiments.plan import NorthStarPlan
+from stats.moments import Bools, Floats
+from warehouse.data_slice import DataSlice
+from warehouse.engine import MICROSECONDS_A_DAY, Parameters, connect, epoch_us, identifier
+from warehouse.experiment_moments import NON_FINITE
+from warehouse.sources import FactRelation, open_source, predicate, unreadable
+
+WEEK = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeeklySeries:
+    """`totals` (weeks, columns). `weeks` are the Mondays, 00:00 UTC, at which the weeks begin, ascending without gaps.
+
+    `columns` are the names of `experiments.columns.layout`, outcomes only. An indicator's total is how many units had
+    a value above 0 in the week, any other column's the sum over units of the week's aggregate. `complete` is false for
+    a week that had not ended at `data_as_of`. `invalid` maps columns with NaN or infinite facts (zeros) to a reason.
+    """
+
+    weeks: tuple[datetime, ...]
+    columns: tuple[str, ...]
+    totals: Floats
+    complete: tuple[bool, ...]
+    invalid: Mapping[str, str] = field(default_factory=dict)
+
+
+def extract_series(
+    plan: NorthStarPlan,
+    data: DataSlice,
+    *,
+    threads: int = 2,
+    memory_limit: str | None = None,
+    progress: Callable[[str, float], None] = lambda stage, fraction: None,
+) -> WeeklySeries:
+    """The last `plan.weeks` ISO weeks up to and including the one that holds `data_as_of`. Raises `SourceUnreadable`."""
+    specs = layout([metric.spec for metric in plan.metrics])
+    columns = [column for column in specs.columns if column.period == "outcome"]
+    last = week_of(data.data_as_of - timedelta(microseconds=1))
+    weeks = tuple(last - WEEK * i for i in reversed(range(plan.weeks)))
+    totals: Floats = np.zeros((len(weeks), len(columns)))
+    invalid: Bools = np.zeros(len(columns), dtype=np.bool_)
+    sources = {source.key: source for source in plan.fact_sources}
+    keys = list(dict.fromkeys(column.measure.fact_source for column in columns))
+    with connect(threads=threads, memory_limit=memory_limit) as connection:
+        for done, key in enumerate(keys):
+            progress("reading facts", done / len(keys))
+            places = [i for i, column in enumerate(columns) if column.measure.fact_source == key]
+            chosen = [columns[i] for i in places]
+            _add_totals(connection, sources[key], chosen, places, data, weeks, totals, invalid)
+    progress("reading facts", 1.0)
+    totals[:, invalid] = 0.0
+    return WeeklySeries(
+        weeks=weeks,
+        columns=tuple(column.name for column in columns),
+        totals=totals,
+        complete=tuple(week + WEEK <= data.data_as_of for week in weeks),
+        invalid={columns[i].name: NON_FINITE for i in np.flatnonzero(invalid)},
+    )
+
+
+def week_of(at: datetime) -> datetime:
+    """The Monday 00:00 UTC on or before a time."""
+    day = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day - timedelta(days=day.weekday())
+
+
+def _add_totals(
+    connection: duckdb.DuckDBPyConnection,
+    spec: FactSourceSpec,
+    columns: Sequence[Column],
+    places: Sequence[int],
+    data: DataSlice,
+    weeks: Sequence[datetime],
+    totals: Floats,
+    invalid: Bools,
+) -> None:
+    parameters = Parameters()
+    source = open_source(connection, spec, data, parameters)
+    if source is None:
+        return
+    start = epoch_us(weeks[0])
+    aggregates = ", ".join(f"{_aggregate(source, c, parameters)} AS c{i}" for i, c in enumerate(columns))
+    sums = ", ".join(
+        (f"count(CASE WHEN c{i} > 0 THEN 1 END)::DOUBLE" if c.indicator else f"coalesce(fsum(c{i}), 0)::DOUBLE")
+        + f" AS t{i}, coalesce(bool_or(NOT isfinite(c{i})), FALSE) AS b{i}"
+        for i, c in enumerate(columns)
+    )
+    unit = identifier(source.unit)
+    sql = (
+        f"SELECT week, {sums} FROM (SELECT unit_id, week, {aggregates} FROM (SELECT *, {unit} AS unit_id,"
+        f" {source.time_us} AS at_us, ({source.time_us} - {start}) // {7 * MICROSECONDS_A_DAY} AS week"
+        f" FROM {source.relation} WHERE {unit} IS NOT NULL"
+        f" AND {source.time_test('>=', parameters.add(start))}"
+        f" AND {source.time_test('<', parameters.add(epoch_us(data.data_as_of)))})"
+        " GROUP BY unit_id, week) GROUP BY week"
+    )
+    try:
+        table = connection.sql(sql, params=parameters.values).to_arrow_table()
+    except duckdb.Error as error:
+        raise unreadable(spec.key, error) from error
+    week = table.column("week").to_numpy()
+    for i, place in enumerate(places):
+        total = table.column(f"t{i}").to_numpy()
+        invalid[place] = bool(table.column(f"b{i}").to_numpy().any()) or not np.isfinite(total).all()
+        totals[week, place] = total
+
+
+def _aggregate(source: FactRelation, column: Column, parameters: Parameters) -> str:
+    measure = column.measure
+    where = " AND ".join(["TRUE", *(predicate(source, item, parameters) for item in measure.filters)])
+    match measure.aggregation:
+        case "sum":
+            return f"coalesce(fsum(CASE WHEN {where} THEN {source.number(measure.column)} END), 0)::DOUBLE"
+        case "max":
+            value = source.number(measure.column)
+            # Whatever is not finite becomes +inf, so that nothing hides behind a larger value.
+            known = f"CASE WHEN isfinite({value}) THEN {value} WHEN {value} IS NOT NULL THEN 'inf'::DOUBLE END"
+            return f"coalesce(max(CASE WHEN {where} THEN {known} END), 0)::DOUBLE"
+        case "count":
+            return f"count(CASE WHEN {where} THEN 1 END)::DOUBLE"
+        case "any":
+            return f"coalesce(max(CASE WHEN {where} THEN 1 END), 0)::DOUBLE"
+        case "distinct_days":
+            return f"count(DISTINCT CASE WHEN {where} THEN at_us // {MICROSECONDS_A_DAY} END)::DOUBLE"
