@@ -34,25 +34,25 @@ class Slopes:
 
 
 def optimal_slopes(
-    mean_covariance: Floats, gradient: Floats, usable: Bools, covariates: Sequence[Sequence[int]]
+    mean_covariance: Floats, against: Floats, usable: Bools, covariates: Sequence[Sequence[int]]
 ) -> Slopes:
     """theta* of each metric on its covariates.
 
-    `mean_covariance` (..., V, k, k) = covariance of units / n; `gradient` (..., V, M, k) of each metric's influence;
-    `usable` (..., k) marks columns that vary; `covariates` lists the columns of each of the M metrics.
+    `mean_covariance` (..., V, k, k) = covariance of units / n; `against` (..., V, M, k) covariance of each metric's
+    estimate with the column means; `usable` (..., k) marks columns that vary; `covariates` lists the columns of each of
+    the M metrics.
     """
-    *cells, _, metrics, k = gradient.shape
+    *cells, _, metrics, k = against.shape
     value = np.zeros((*cells, metrics, k))
     constant = np.ones((*cells, metrics), dtype=np.bool_)
     collinear = np.zeros((*cells, metrics), dtype=np.bool_)
-    total = mean_covariance.sum(axis=-3)
+    total, outcome = mean_covariance.sum(axis=-3), against.sum(axis=-3)
     for size in {len(columns) for columns in covariates} - {0}:
         members = np.array([m for m, columns in enumerate(covariates) if len(columns) == size])
         columns = np.array([covariates[m] for m in members], dtype=np.int64)
         ok = usable[..., columns]
         xx = total[..., columns[:, :, None], columns[:, None, :]] * (ok[..., :, None] & ok[..., None, :])
-        against = mean_covariance[..., columns]
-        xy = np.einsum("...amk,...akmr->...mr", gradient[..., members, :], against) * ok
+        xy = outcome[..., members[:, None], columns] * ok
         slope, dropped = _solve(xx, xy)
         value[..., members[:, None], columns] = slope
         constant[..., members] = ~ok.any(axis=-1)

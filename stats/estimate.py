@@ -165,7 +165,7 @@ def estimate(
     reason = _arm_reasons(moments, shapes, refused, unadjusted, gradient, raw_variance)
 
     asked = [[c for c in shape.covariates if c not in refused] if adjust else [] for shape in shapes]
-    slopes = optimal_slopes(mean_covariance, gradient, varies(moments), asked)
+    slopes = optimal_slopes(mean_covariance, raw, varies(moments), asked)
     residual, variance, cross = gradient, raw_variance, raw_variance
     if any(asked):
         residual = gradient - slopes.value[..., None, :, :]
@@ -179,7 +179,9 @@ def estimate(
         residual = gradient - slope[..., None, :, :]
         variance = np.where(adjusted[..., None, :], variance, raw_variance)
         cross = (raw * residual).sum(axis=-1)
-        gaps = moments.mean - moments.merge_axis(-1).mean[..., None, :]
+        share = safe_divide(moments.count, moments.count.sum(axis=-1, keepdims=True))[..., None]
+        gaps = moments.mean - moments.mean[..., :1, :]  # from control first, so that a common offset cancels
+        gaps -= (share * gaps).sum(axis=-2, keepdims=True)
         value = unadjusted - gaps @ np.swapaxes(slope, -1, -2)
 
     none = np.array([not shape.covariates or not adjust for shape in shapes])

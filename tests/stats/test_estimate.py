@@ -2,10 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from stats.difference import difference
 from stats.estimate import MetricShape, covariance_from_gradients, estimate
+from stats.lift import lift
 from stats.moments import Moments
 from stats.reasons import CovariateNote, Reason
+from stats.skewness import difference_skewness
 from tests.stats.moment_cases import arms
 
 SHAPES = (
@@ -117,3 +122,25 @@ def test_shapes_that_make_no_sense_are_refused():
         MetricShape("f", "formula")
     with pytest.raises(ValueError, match="value column"):
         MetricShape("m", "mean")
+
+
+@given(st.integers(0, 100_000), st.integers(0, 12), st.sampled_from([0.0, 1.0, 1e-9, 1e9]))
+@settings(deadline=None, max_examples=150)
+def test_tiny_and_degenerate_cells_give_numbers_or_reasons_never_nonsense(seed: int, units: int, scale: float):
+    rng = np.random.default_rng(seed)
+    rows = np.round(rng.normal(rng.choice([0, 3]), rng.choice([0, 1]), (units, 5))) * scale
+    rows[:, 2] = rng.random(units) < 0.5
+    moments = Moments.from_rows(rows, rng.integers(0, 6, units), (2, 3))
+    moments.validate()
+    estimates = estimate(moments, SHAPES)
+    absolute, relative = difference(estimates), lift(estimates)
+    difference_skewness(moments, SHAPES)
+    for result, names in (
+        (absolute, ("value", "standard_error", "df", "p_value", "log10_p", "ci_lower", "ci_upper")),
+        (relative, ("value", "standard_error", "ci_lower", "ci_upper")),
+    ):
+        assert ((result.reason == "") == result.estimable).all()
+        for name in names:
+            assert np.isfinite(getattr(result, name)[result.estimable]).all(), name
+        assert (result.ci_lower <= result.ci_upper)[result.estimable].all()
+        assert (result.standard_error > 0)[result.estimable].all()
