@@ -4,7 +4,7 @@ These models validate input and are what is stored, versioned and hashed. Tables
 """
 
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -22,6 +22,15 @@ def _formula_name(key: str) -> str:
         )
     return key
 
+
+def _within_history(moment: datetime) -> datetime:
+    if not 1970 <= moment.year < 2200:
+        raise ValueError("the year must be between 1970 and 2199")
+    return moment.astimezone(UTC)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_within_history)]
+"""A time with its offset, kept in UTC. The limits keep every conversion to UTC possible."""
 
 MetricKey = Annotated[str, Field(pattern=KEY_PATTERN), AfterValidator(_formula_name)]
 
@@ -262,7 +271,7 @@ class ExperimentSpec(Definition):
     segments: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(default_factory=list, max_length=10)
     coverage: float = Field(default=1.0, gt=0, le=1, description="Share of eligible traffic enrolled")
     planned_units: int | None = Field(default=None, ge=1, description="Planned sample over all variants")
-    planned_end_at: AwareDatetime | None = None
+    planned_end_at: Moment | None = None
     estimation: Estimation = Estimation()
     parent_key: Key | None = None
     relation: Literal["iterates", "replicates", "contradicts"] | None = None
@@ -293,7 +302,7 @@ class ExperimentSpec(Definition):
 class RolloutStep(Definition):
     """From `at` on, `coverage` of the eligible population has the change, chosen by `mechanism` (METHODS D6)."""
 
-    at: AwareDatetime
+    at: Moment
     coverage: float = Field(ge=0, le=1)
     mechanism: Literal["random", "ordered", "all_at_once"]
 
