@@ -1,0 +1,18 @@
+"""A real worker process that runs the tiny analyses; says "ready" on its standard output when it takes work."""
+
+import sys
+
+from experiments.settings import Settings
+from tests.workers.tiny import KINDS
+from workers.logs import configure
+from workers.main import work
+
+
+def ready() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    configure(json=False)
+    work(Settings(), kinds=KINDS, ready=ready)

@@ -1,0 +1,214 @@
+"""One analysis, computed in a process of its own that can be killed at any moment.
+
+The worker's event loop stays free for heartbeats, a timeout or a cancelled analysis ends at once whatever native code
+is running, and an input that exhausts the memory kills the child, not the worker. Children are forked from a server
+that has imported the numeric modules already, so that one starts in milliseconds.
+
+A `Job` names a function `(payload, Channel) -> StoredResult` as "package.module:function".
+"""
+
+import asyncio
+import contextlib
+import importlib
+import multiprocessing
+import threading
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Final
+
+from experiments.errors import DomainError
+from experiments.lease import StoredResult
+from workers.processes import describe_exit, die_with_parent, end, limit_threads, listen, start
+
+PRELOAD: Final = ("numpy", "scipy.special", "duckdb", "workers.jobs")
+"""What the fork server imports once. Never PyMC: it starts threads, and a fork would copy only their locks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a child has to do. `payload` is pickled."""
+
+    entry: str
+    payload: Any
+
+
+class ComputationFailed(Exception):
+    """The analysis itself is at fault and would be again: `error` {type, detail, remedy?}; `trace` for the log."""
+
+    def __init__(self, error: dict[str, Any], trace: str = "") -> None:
+        super().__init__(error["detail"])
+        self.error = error
+        self.trace = trace
+
+
+class ComputationCrashed(Exception):
+    """The child died, or the machine let it down: worth another attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    stage: str
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    question: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: dict[str, Any]
+    trace: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Crashed:
+    detail: str
+
+
+class Channel:
+    """The child's line to its worker."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def progress(self, stage: str, fraction: float) -> None:
+        """Say what is being done and how much of the whole is behind us, in [0, 1]."""
+        self._connection.send(_Progress(stage, fraction))
+
+    def ask(self, question: Any) -> Any:
+        """Let the worker do something for us (fit a compiled model) and wait for its answer."""
+        self._connection.send(_Question(question))
+        return self._connection.recv()
+
+
+async def compute(
+    job: Job,
+    *,
+    limit_seconds: float,
+    on_progress: Callable[[str, float], None],
+    answer: Callable[[Any, float], Awaitable[Any]],
+) -> StoredResult:
+    """Run the job in a child. Cancelling this coroutine kills the child.
+
+    `answer` serves what the child asks for, within the seconds that it is told are left.
+
+    Raises ComputationFailed, ComputationCrashed, or TimeoutError after `limit_seconds`.
+    """
+    deadline = asyncio.get_running_loop().time() + limit_seconds
+    starting = asyncio.ensure_future(asyncio.to_thread(_start, job))
+    try:
+        process, connection = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_end_unwanted)
+        raise
+    messages: asyncio.Queue[Any] = asyncio.Queue()
+    reader = listen(connection, messages)
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await _converse(process, connection, messages, deadline, on_progress, answer)
+    finally:
+        await asyncio.shield(asyncio.to_thread(_collect, process, connection, reader))
+
+
+async def _converse(
+    process: BaseProcess,
+    connection: Connection,
+    messages: asyncio.Queue[Any],
+    deadline: float,
+    on_progress: Callable[[str, float], None],
+    answer: Callable[[Any, float], Awaitable[Any]],
+) -> StoredResult:
+    while True:
+        match await messages.get():
+            case _Progress(stage, fraction):
+                on_progress(stage, fraction)
+            case _Question(question):
+                reply = await answer(question, deadline - asyncio.get_running_loop().time())
+                with contextlib.suppress(OSError):  # a child that died meanwhile is seen at the next message
+                    await asyncio.to_thread(connection.send, reply)
+            case StoredResult() as result:
+                return result
+            case _Failed(error, trace):
+                raise ComputationFailed(error, trace)
+            case _Crashed(detail):
+                raise ComputationCrashed(detail)
+            case _:
+                await asyncio.to_thread(process.join, 1.0)
+                raise ComputationCrashed(f"the computing process ended without a result: {describe_exit(process)}")
+
+
+def warm() -> None:
+    """Start the fork server and let it import what children need; blocks, returns when the first child has run."""
+    process, connection = _start(Job("workers.child:_nothing", None))
+    with contextlib.suppress(EOFError, OSError):
+        connection.recv()
+    end(process)
+    connection.close()
+
+
+def _start(job: Job) -> tuple[BaseProcess, Connection]:
+    limit_threads()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOAD))
+    ours, theirs = context.Pipe(duplex=True)
+    process = context.Process(target=_main, args=(theirs, job), daemon=True, name="northlift-analysis")
+    try:
+        start(process)
+    except (OSError, EOFError) as error:
+        ours.close()
+        raise ComputationCrashed(f"no computing process could be started: {error}") from error
+    finally:
+        theirs.close()  # so that reading ends when the child does
+    return process, ours
+
+
+def _end_unwanted(starting: "asyncio.Future[tuple[BaseProcess, Connection]]") -> None:
+    if starting.cancelled() or starting.exception() is not None:
+        return
+    process, connection = starting.result()
+    connection.close()
+    end(process)
+
+
+def _collect(process: BaseProcess, connection: Connection, reader: threading.Thread) -> None:
+    end(process)
+    reader.join(5.0)
+    connection.close()
+    process.close()
+
+
+# --- in the child -----------------------------------------------------------------------------------------------------
+
+
+def _main(connection: Connection, job: Job) -> None:
+    die_with_parent()
+    connection.send(_answer(connection, job))
+    connection.close()
+
+
+def _answer(connection: Connection, job: Job) -> Any:
+    """The result, or what went wrong. Memory and the operating system are worth a retry; all else is deterministic."""
+    module, _, function = job.entry.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)(job.payload, Channel(connection))
+    except DomainError as error:
+        fields = [{"pointer": field.pointer, "detail": field.detail} for field in error.errors]
+        return _Failed(
+            {"type": error.slug(), "detail": error.detail, "remedy": error.remedy, "errors": fields},
+            traceback.format_exc(),
+        )
+    except (MemoryError, OSError) as error:
+        return _Crashed(f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - reported to the worker, which stores it with the analysis
+        if type(error).__name__ == "OutOfMemoryException":  # DuckDB's, which does not derive from MemoryError
+            return _Crashed(f"{type(error).__name__}: {error}")
+        return _Failed({"type": type(error).__name__, "detail": str(error)}, traceback.format_exc())
+
+
+def _nothing(payload: None, channel: Channel) -> StoredResult:
+    return StoredResult(body=b"", etag="")

@@ -1,0 +1,161 @@
+"""What a child does for each kind of analysis: data to moments, moments to evidence, evidence to the stored bytes.
+
+Pure functions of their payload: no database and no clock, so that the same job gives the same bytes on every attempt.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from experiments.evidence import (
+    Block,
+    EvidenceContext,
+    SegmentRequest,
+    baseline_result,
+    build,
+    model_without_numbers,
+    north_star_series,
+)
+from experiments.lease import StoredResult
+from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan
+from experiments.result import BaselineResult, ExperimentResult, NorthStarSeries, Row, SegmentModel
+from experiments.tables import ResultRow
+from experiments.types import canonical_json
+from stats.bayes.segments import TOO_FEW
+from warehouse.extract import DataSlice, extract_baseline, extract_experiment, extract_series, extract_summaries
+from workers.child import Channel
+from workers.model_process import SegmentQuestion
+
+_ROW_COLUMNS = tuple(name for name in ResultRow.model_fields if name not in ("id", "result_id", "experiment_key"))
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the data engine may use in this child."""
+
+    threads: int
+    memory_limit: str
+
+
+@dataclass(slots=True)
+class SummaryLine:
+    """One row of summary input, detached from its table."""
+
+    metric_key: str
+    variant_key: str
+    as_of: datetime
+    n: int
+    mean: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentJob:
+    """An experiment's plan, its circumstances, and its data: a slice of the store, or summaries."""
+
+    plan: AnalysisPlan
+    context: EvidenceContext
+    data: DataSlice | None
+    summaries: tuple[SummaryLine, ...]
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class CompanyJob[P: (NorthStarPlan, BaselinePlan)]:
+    """A company-wide plan and its data."""
+
+    plan: P
+    analysis_id: str
+    data: DataSlice
+    code_version: str
+    resources: Resources
+
+
+def run_experiment(job: ExperimentJob, channel: Channel) -> StoredResult:
+    """The result of an experiment."""
+    plan = job.plan
+    if job.data is None:
+        channel.progress("reading", 0.1)
+        blocks = [Block((key,), moments) for key, moments in extract_summaries(plan, job.summaries)]
+    else:
+        moments = extract_experiment(
+            plan,
+            job.data,
+            threads=job.resources.threads,
+            memory_limit=job.resources.memory_limit,
+            progress=lambda stage, fraction: channel.progress(stage, 0.6 * fraction),
+        )
+        blocks = [Block(tuple(metric.metric_key for metric in plan.metrics), moments)]
+    channel.progress("evidence", 0.6)
+    draft = build(plan, blocks, job.context)
+    models = _segment_models(draft.segment_requests, job.context.seed, channel)
+    channel.progress("storing", 0.95)
+    document = draft.finish(models)
+    return stored(document, verdict=document.verdict, rows=_flat(document.experiment_key, document.rows))
+
+
+def run_north_star(job: CompanyJob[NorthStarPlan], channel: Channel) -> StoredResult:
+    """The weekly series of a North Star."""
+    channel.progress("reading", 0.1)
+    series = extract_series(job.plan, job.data, threads=job.resources.threads, memory_limit=job.resources.memory_limit)
+    channel.progress("storing", 0.9)
+    return stored(
+        north_star_series(
+            job.plan,
+            series,
+            analysis_id=job.analysis_id,
+            data_as_of=job.data.data_as_of,
+            code_version=job.code_version,
+        )
+    )
+
+
+def run_baseline(job: CompanyJob[BaselinePlan], channel: Channel) -> StoredResult:
+    """The baselines of all metrics of a unit type."""
+    channel.progress("reading", 0.1)
+    moments, cumulative_units = extract_baseline(
+        job.plan, job.data, threads=job.resources.threads, memory_limit=job.resources.memory_limit
+    )
+    channel.progress("storing", 0.9)
+    return stored(
+        baseline_result(
+            job.plan,
+            moments,
+            cumulative_units,
+            analysis_id=job.analysis_id,
+            data_as_of=job.data.data_as_of,
+            code_version=job.code_version,
+        )
+    )
+
+
+def stored(
+    document: ExperimentResult | NorthStarSeries | BaselineResult,
+    *,
+    verdict: str | None = None,
+    rows: Iterable[Mapping[str, Any]] = (),
+) -> StoredResult:
+    """The canonical bytes of a document and their SHA-256, which is its ETag."""
+    body = canonical_json(document.model_dump(mode="json"))
+    return StoredResult(body=body, etag=hashlib.sha256(body).hexdigest(), verdict=verdict, rows=tuple(rows))
+
+
+def _segment_models(requests: tuple[SegmentRequest, ...], seed: int, channel: Channel) -> list[SegmentModel]:
+    """One model per request, in order. One level alone cannot be pooled: that needs no model to be said."""
+    enough = tuple(request for request in requests if len(request.levels) >= 2)
+    fitted: Iterable[SegmentModel] = ()
+    if enough:
+        channel.progress("segment models", 0.7)
+        fitted = channel.ask(SegmentQuestion(enough, seed))
+    answers = iter(fitted)
+    return [
+        next(answers) if len(request.levels) >= 2 else model_without_numbers(request, "not_estimable", TOO_FEW)
+        for request in requests
+    ]
+
+
+def _flat(experiment_key: str, rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """The columns of `tables.ResultRow`."""
+    return [{"experiment_key": experiment_key, **{name: getattr(row, name) for name in _ROW_COLUMNS}} for row in rows]

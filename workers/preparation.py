@@ -1,0 +1,99 @@
+"""What a worker looks up in the database for each kind of analysis, before a child computes."""
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from experiments.errors import NotFound, NotReady
+from experiments.evidence import EvidenceContext
+from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, load
+from experiments.result import AmendmentNote
+from experiments.settings import Settings
+from experiments.tables import Amendment, Analysis, Experiment, IngestBatch, Summary
+from experiments.version import code_version
+from warehouse.catalog import slice_for
+from workers.jobs import CompanyJob, ExperimentJob, Resources, SummaryLine
+from workers.kinds import JobKind, Kinds
+
+
+async def prepare_experiment(session: AsyncSession, settings: Settings, analysis: Analysis) -> ExperimentJob:
+    """The payload of an experiment's analysis."""
+    plan = load(analysis.plan)
+    assert isinstance(plan, AnalysisPlan)
+    experiment = await session.get(Experiment, analysis.experiment_id)
+    if experiment is None:
+        raise NotFound(f"the experiment {plan.experiment_key} no longer exists")
+    if experiment.started_at is None:
+        raise NotReady(f"the experiment {plan.experiment_key} was never started", remedy="start it first")
+    # Only what was known when the analysis was asked for: a later attempt must give the same document.
+    amendments = sa.select(Amendment).where(
+        col(Amendment.experiment_id) == experiment.id, col(Amendment.at) <= analysis.created_at
+    )
+    context = EvidenceContext(
+        analysis_id=str(analysis.id),
+        data_as_of=analysis.data_as_of,
+        seed=analysis.seed,
+        code_version=code_version(),
+        plan_hash=analysis.plan_hash,
+        started_at=experiment.started_at,
+        stopped_at=experiment.stopped_at,
+        amendments=tuple(
+            AmendmentNote(
+                at=row.at, actor=row.actor, reason=row.reason, changed=[str(change["path"]) for change in row.changes]
+            )
+            for row in (await session.execute(amendments.order_by(col(Amendment.at)))).scalars()
+        ),
+    )
+    resources = _resources(settings)
+    if plan.data == "summary":
+        lines = await _summaries(session, experiment, analysis)
+        return ExperimentJob(plan, context, None, lines, resources)
+    data = await slice_for(session, settings, plan, experiment=experiment, data_as_of=analysis.data_as_of)
+    return ExperimentJob(plan, context, data, (), resources)
+
+
+async def prepare_north_star(
+    session: AsyncSession, settings: Settings, analysis: Analysis
+) -> CompanyJob[NorthStarPlan]:
+    """The payload of a North Star's series."""
+    plan = load(analysis.plan)
+    assert isinstance(plan, NorthStarPlan)
+    data = await slice_for(session, settings, plan, experiment=None, data_as_of=analysis.data_as_of)
+    return CompanyJob(plan, str(analysis.id), data, code_version(), _resources(settings))
+
+
+async def prepare_baseline(session: AsyncSession, settings: Settings, analysis: Analysis) -> CompanyJob[BaselinePlan]:
+    """The payload of a unit type's baselines."""
+    plan = load(analysis.plan)
+    assert isinstance(plan, BaselinePlan)
+    data = await slice_for(session, settings, plan, experiment=None, data_as_of=analysis.data_as_of)
+    return CompanyJob(plan, str(analysis.id), data, code_version(), _resources(settings))
+
+
+KINDS: Final[Kinds] = {
+    "experiment": JobKind("workers.jobs:run_experiment", prepare_experiment),
+    "north_star": JobKind("workers.jobs:run_north_star", prepare_north_star),
+    "baseline": JobKind("workers.jobs:run_baseline", prepare_baseline),
+}
+
+
+def _resources(settings: Settings) -> Resources:
+    return Resources(threads=settings.analysis_threads, memory_limit=f"{settings.analysis_memory_mb}MB")
+
+
+async def _summaries(session: AsyncSession, experiment: Experiment, analysis: Analysis) -> tuple[SummaryLine, ...]:
+    """Summaries that had arrived by, and describe nothing later than, the time of the analysis."""
+    statement = (
+        sa.select(Summary)
+        .join(IngestBatch, col(Summary.batch_id) == col(IngestBatch.id))
+        .where(
+            col(Summary.experiment_id) == experiment.id,
+            col(Summary.as_of) <= analysis.data_as_of,
+            col(IngestBatch.created_at) <= analysis.data_as_of,
+        )
+        .order_by(col(Summary.metric_key), col(Summary.variant_key), col(Summary.as_of))
+    )
+    rows = (await session.execute(statement)).scalars()
+    return tuple(SummaryLine(row.metric_key, row.variant_key, row.as_of, row.n, row.mean, row.variance) for row in rows)
