@@ -71,7 +71,7 @@ def apply_definitions(
                 if not dry_run:
                     client.post(f"/v1/{noun}", document)
                 yield Change("created", kind, key)
-            elif adapter.validate_python({name: current[name] for name in document if name in current}) == wanted:
+            elif _definition(current, document, adapter) == wanted:
                 yield Change("unchanged", kind, key)
             else:
                 if not dry_run:
@@ -86,4 +86,11 @@ def _current(client: ApiClient, path: str) -> dict[str, Any] | None:
         if problem.status == 404:
             return None
         raise
+    return found
+
+
+def _definition(current: Mapping[str, Any], document: Mapping[str, Any], adapter: TypeAdapter[Any]) -> BaseModel:
+    """The definition inside what the API returned, without the fields that the service adds."""
+    stored = current.get("definition", current)
+    found: BaseModel = adapter.validate_python({name: stored[name] for name in document if name in stored})
     return found

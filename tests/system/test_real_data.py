@@ -88,7 +88,7 @@ def test_hillstrom_pairs_with_history_as_covariate_reduce_variance_as_the_refere
         at=AT,
     )
     row = rows_of(analysed(client, file))[f"{key}_spend", variant]
-    # The reference pools the slope over units, METHODS A7 minimises the variance of the difference. On this file the two
+    # The reference pools the slope over units, METHODS A7 minimises the variance of the difference. Here the two
     # slopes differ by less than 0.1 %, and the slope moves an estimate by theta x the tiny imbalance of history.
     assert row["difference"] == pytest.approx(reference["diff"], rel=1e-4)
     assert row["difference_standard_error"] == pytest.approx(reference["se"], rel=1e-6)
