@@ -5,12 +5,14 @@ import polars as pl
 import pytest
 import scipy.special as sc
 
+from stats.always_valid import two_sided
 from stats.covariate import covariate_balance
 from stats.difference import difference
 from stats.estimate import Estimates, MetricShape, covariance_from_gradients, estimate
 from stats.lift import lift
 from stats.moments import Moments
 from stats.reasons import CovariateNote
+from stats.sample_ratio import chi_square
 from tests.shared_data import golden, manifest_entry, shared_path
 from tests.stats.moment_cases import arms, from_joint_summary, within
 
@@ -103,6 +105,40 @@ def test_gbstats_proportions_and_ratios_follow_from_the_same_algebra():
     effect = lift(ours)
     assert effect.value[0, 0] == pytest.approx(case["expected"]["effect"], abs=3e-3)
     assert effect.standard_error[0, 0] == pytest.approx(case["expected"]["se"], rel=0.02)
+
+
+def test_gbstats_adjusted_proportions_follow_with_their_slope_and_variance():
+    """Their proportions divide by n, not n - 1, and their slope takes both arms as one sample."""
+    case = golden("gbstats", "t_cuped_proportion_absolute")
+    per_arm = [case["inputs"][arm] for arm in ("control", "treatment")]
+    moments = from_joint_summary(("post", "pre"), *per_arm)
+    row = np.array([1.0, -case["intermediate"]["control"]["theta"]])
+    unit = row @ moments.comoment @ row / moments.count
+    error = np.sqrt((unit / moments.count).sum())
+    assert (moments.mean[1] - moments.mean[0]) @ row == pytest.approx(case["expected"]["effect"], rel=1e-9)
+    assert error == pytest.approx(case["expected"]["se"], rel=1e-9)
+    ours = difference(estimate(moments, (MetricShape("p", "proportion", 0, covariates=(1,)),)))
+    assert ours.standard_error[0, 0] == pytest.approx(error, rel=1e-3)
+    assert ours.value[0, 0] == pytest.approx(case["expected"]["effect"], rel=0.01)
+
+
+def test_the_whole_road_of_gbstats_ends_at_nearly_our_lift():
+    """Another slope and a control mean whose error they treat a little differently: agreement to a few percent."""
+    case = golden("gbstats", "e2e_process_experiment_results_frequentist_cuped")
+    rows = case["inputs"]["data"]["query_results"][0]["rows"]
+    sums = np.array([[r["m0_main_sum"], r["m0_covariate_sum"]] for r in rows])
+    squares = [[r["m0_main_sum_squares"], r["m0_main_covariate_sum_product"]] for r in rows]
+    others = [[r["m0_main_covariate_sum_product"], r["m0_covariate_sum_squares"]] for r in rows]
+    products = np.stack([squares, others], axis=1)
+    count = np.array([r["users"] for r in rows])
+    moments = Moments.from_shifted_sums(count, np.zeros(2), sums, products, np.zeros((2, 2)))
+    got, expected = lift(estimate(moments, (CUPED,))), case["expected"]
+    assert got.value[0, 0] == pytest.approx(expected["treatment"]["expected"], rel=0.02)
+    path = two_sided(got.value[0, 0], got.standard_error[0, 0] ** 2, count.sum(), 5000)
+    assert [float(path.ci_lower), float(path.ci_upper)] == pytest.approx(expected["treatment"]["ci"], abs=2e-3)
+    assert float(chi_square(count, [1, 1]).p_value) == pytest.approx(expected["srm_p"], rel=1e-9)
+    plain = lift(estimate(moments, (CUPED,), adjust=False))
+    assert plain.value[0, 0] == pytest.approx(expected["supplemental"]["cupedUnadjusted"]["expected"], rel=1e-9)
 
 
 def linearised(mean: np.ndarray, top: int, bottom: int) -> np.ndarray:

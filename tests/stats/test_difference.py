@@ -70,6 +70,38 @@ def test_ratio_differences_are_the_delta_method_of_tea_tasting():
     assert value / error == pytest.approx(expected["statistic"], rel=1e-9)
 
 
+def test_one_sided_bounds_are_ends_of_a_wider_two_sided_level():
+    for name, end in (("welch_t_greater", "lower"), ("welch_t_less", "upper")):
+        case = golden("libraries", name)
+        got = compare(arms([case["inputs"]["control"]], [case["inputs"]["treatment"]]), level=0.90)
+        assert getattr(got, f"ci_{end}")[0, 0] == pytest.approx(case["expected"][f"effect_size_ci_{end}"], rel=1e-9)
+        p = got.p_value[0, 0] / 2
+        assert (p if end == "lower" else 1 - p) == pytest.approx(case["expected"]["pvalue"], rel=1e-9)
+
+
+def test_summaries_give_spotify_s_standard_error():
+    case = golden("libraries", "spotify_ztest_abs_rel")
+    i = case["inputs"]
+    names = ("n", "sum", "sum_squares")
+    per_arm = [
+        {"type": "mean", **dict(zip(names, v, strict=True))} for v in zip(i["n"], i["sum"], i["sumsq"], strict=True)
+    ]
+    got = compare(from_summary(*per_arm))
+    low, high = case["expected"]["absolute"][1:3]
+    assert got.standard_error[0, 0] == pytest.approx(case["expected"]["std_err"], rel=1e-9)
+    assert got.value[0, 0] == pytest.approx((low + high) / 2, rel=1e-9)
+
+
+def test_ratio_error_is_cluster_robust_regression_up_to_its_small_sample_factor():
+    case = golden("libraries", "ratio_metric_cluster_robust_ols")
+    i, expected = case["inputs"], case["expected"]
+    moments = arms([i["numer_control"], i["denom_control"]], [i["numer_treatment"], i["denom_treatment"]])
+    estimates = estimate(moments, (MetricShape("r", "ratio", 0, 1),))
+    n = estimates.count
+    without_factor = (estimates.variance[:, 0] * (n - 1) / n).sum()
+    assert np.sqrt(without_factor) == pytest.approx(expected["se_cluster_no_correction"], rel=1e-9)
+
+
 def test_hillstrom_emails_reproduce_the_reference_numbers():
     reference = manifest_entry("ab/hillstrom_email.csv")["computed_reference"]
     data = pl.read_csv(shared_path("data", "ab", "hillstrom_email.csv"), infer_schema_length=None)
