@@ -3,17 +3,61 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from app.api import problem_types, problems
+from app import logs
+from app.api import (
+    analyses,
+    api_keys,
+    audit_events,
+    baselines,
+    documentation,
+    experiment_life,
+    experiment_results,
+    experiments,
+    fact_sources,
+    launches,
+    metrics,
+    north_stars,
+    operations,
+    problem_types,
+    problems,
+    results,
+)
 from app.api.background import Background
+from app.api.observe import Metrics, Observe
+from app.api.result_cache import ResultCache
 from app.api.security import PrincipalCache
 from app.pages import router as pages_router
+from experiments import idempotency
 from experiments.database import Database
 from experiments.settings import Settings
 from experiments.types import utc_now
 from workers.queue import Bell
+
+# The first two are asked most often and are found first.
+ROUTERS = (
+    results.router,
+    experiment_results.hot,
+    fact_sources.router,
+    metrics.router,
+    north_stars.router,
+    experiments.router,
+    experiment_life.router,
+    experiment_results.router,
+    analyses.router,
+    launches.router,
+    baselines.router,
+    baselines.planning,
+    api_keys.router,
+    api_keys.issuing,
+    audit_events.router,
+    operations.router,
+    problem_types.router,
+    pages_router,
+)
 
 
 def create_app(settings: Settings | None = None, *, clock: Callable[[], datetime] = utc_now) -> FastAPI:
@@ -22,21 +66,30 @@ def create_app(settings: Settings | None = None, *, clock: Callable[[], datetime
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.database = Database(settings.database_url, synchronous=settings.sqlite_synchronous)
+        logs.configure(json=settings.log_json)
+        app.state.database = database = Database(settings.database_url, synchronous=settings.sqlite_synchronous)
         app.state.bell = Bell(settings.redis_url)
         app.state.background = Background()
         try:
+            async with database.write() as session:
+                await idempotency.forget(session, at=clock())
             yield
         finally:
             await app.state.background.finish()
             await app.state.bell.close()
-            await app.state.database.dispose()
+            await database.dispose()
 
-    app = FastAPI(title="Northlift", version="0.1.0", lifespan=lifespan)
+    app = FastAPI(
+        title="Northlift", version=version("northlift"), description=documentation.DESCRIPTION, lifespan=lifespan
+    )
     app.state.settings = settings
     app.state.clock = clock
     app.state.principals = PrincipalCache()
+    app.state.results = ResultCache()
+    app.state.metrics = Metrics()
+    app.add_middleware(Observe, metrics=app.state.metrics, max_upload_bytes=settings.max_upload_bytes)
     problems.install(app)
-    app.include_router(problem_types.router)
-    app.include_router(pages_router)
+    documentation.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
     return app

@@ -76,8 +76,7 @@ async def replace(
     when the experiment has started and more than its administrative fields would change.
     """
     document, before = spec.model_dump(mode="json"), experiment.spec
-    if expected is not None and expected != experiment.version:
-        await versioned.update(session, experiment, expected=expected)  # says which version it is at
+    versioned.require(experiment, expected=expected)
     changed = sorted(field for field in document if document[field] != before.get(field))
     if not changed:
         return experiment

@@ -41,15 +41,20 @@ async def by_key[Row: Versioned](
     return found
 
 
+def require(row: Versioned, *, expected: int | None) -> None:
+    """Raise `VersionConflict` unless the row is at the expected version; None expects nothing."""
+    if expected is not None and expected != row.version:
+        raise _changed(row.key, row.version)
+
+
 async def update(session: AsyncSession, row: Versioned, *, expected: int | None = None, **values: Any) -> None:
     """Write `values` and count the version up, unless somebody else has done so since `row` was read.
 
     `expected` is the version that the caller last saw (If-Match); by default the one of `row`. One guarded UPDATE, so
     that of two writers at the same moment exactly one wins. Raises `VersionConflict`.
     """
+    require(row, expected=expected)
     model = type(row)
-    if expected is not None and expected != row.version:
-        raise _changed(row.key, row.version)
     statement = (
         sa.update(model)
         .where(_column(model, "id") == row.id, _column(model, "version") == row.version)

@@ -1,0 +1,73 @@
+"""Examples in the OpenAPI document: one small shop, the same everywhere."""
+
+from typing import Any, Final
+
+FACT_SOURCE: Final[dict[str, Any]] = {"kind": "events", "key": "orders", "unit_type": "user", "event": "order"}
+METRIC: Final[dict[str, Any]] = {
+    "key": "orders_per_user",
+    "name": "Orders per user",
+    "kind": "mean",
+    "measure": {"fact_source": "orders", "aggregation": "count"},
+    "window_days": 7,
+}
+FORMULA_METRIC: Final[dict[str, Any]] = {
+    "key": "profit_per_user",
+    "name": "Profit per user",
+    "kind": "formula",
+    "formula": "revenue_per_user - cost_per_user",
+}
+NORTH_STAR: Final[dict[str, Any]] = {
+    "key": "weekly_orders",
+    "name": "Orders per week",
+    "metric_key": "orders_per_user",
+    "formula": "active_users * orders_per_active_user",
+    "input_metrics": [
+        {"metric_key": "active_users", "aarrr_stage": "activation"},
+        {"metric_key": "orders_per_active_user", "aarrr_stage": "revenue"},
+    ],
+    "target": {"value": 12000, "at": "2027-06-30"},
+}
+EXPERIMENT: Final[dict[str, Any]] = {
+    "key": "one-page-checkout",
+    "name": "One-page checkout",
+    "hypothesis": "Fewer steps make more visitors finish, so orders per user rise by at least 2 %.",
+    "owner": "ada@example.com",
+    "team": "checkout",
+    "tags": ["web"],
+    "unit_type": "user",
+    "variants": [
+        {"key": "control", "weight": 0.5, "is_control": True},
+        {"key": "one_page", "weight": 0.5},
+    ],
+    "metrics": [
+        {"metric_key": "orders_per_user", "role": "primary", "mde": 0.02},
+        {"metric_key": "refunds_per_user", "role": "guardrail", "non_inferiority_margin": 0.05},
+    ],
+    "north_star_key": "weekly_orders",
+    "segments": ["country"],
+}
+LAUNCH: Final[dict[str, Any]] = {
+    "key": "faster-search",
+    "name": "Faster search",
+    "owner": "grace@example.com",
+    "rollout": [
+        {"at": "2026-09-01T08:00:00Z", "coverage": 0.1, "mechanism": "random"},
+        {"at": "2026-09-08T08:00:00Z", "coverage": 1, "mechanism": "all_at_once"},
+    ],
+}
+DECISION: Final[dict[str, Any]] = {
+    "outcome": "ship",
+    "shipped_variant": "one_page",
+    "reason": "Orders per user rose, refunds did not.",
+    "learnings": "Most of the gain is on phones.",
+    "coverage": 1,
+}
+AMENDMENT: Final[dict[str, Any]] = {
+    "reason": "Traffic is half of what we planned with.",
+    "changes": {"planned_units": 40000, "planned_end_at": "2026-10-15T00:00:00Z"},
+}
+
+
+def example(value: dict[str, Any], summary: str = "A small shop") -> dict[str, Any]:
+    """One entry of FastAPI's `openapi_examples`."""
+    return {"example": {"summary": summary, "value": value}}

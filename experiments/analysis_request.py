@@ -1,0 +1,180 @@
+"""Asking for an analysis of something that has a name: an experiment, a North Star, the history of a unit type."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from experiments import analysis, audit, freezing
+from experiments.errors import FieldError, InvalidDefinition
+from experiments.experiment import require_plan
+from experiments.paging import Page, page_of
+from experiments.plan import document, plan_hash
+from experiments.tables import Analysis, Experiment
+
+
+async def of_experiment(
+    session: AsyncSession,
+    *,
+    experiment: Experiment,
+    actor: str,
+    at: datetime,
+    data_as_of: datetime | None = None,
+    max_attempts: int = 5,
+) -> tuple[Analysis, bool]:
+    """Analyse an experiment by its frozen plan, with the data known at `data_as_of` (default: now).
+
+    The row, and whether it must be told to the workers: asking for what is there already returns that; a failed or
+    cancelled analysis is queued again. Raises `NotReady` for a draft, `InvalidDefinition` for a time in the future.
+    """
+    return await _submit(
+        session,
+        kind="experiment",
+        subject_key=experiment.key,
+        experiment_id=experiment.id,
+        plan=require_plan(experiment),
+        actor=actor,
+        at=at,
+        data_as_of=data_as_of,
+        max_attempts=max_attempts,
+    )
+
+
+async def of_north_star(
+    session: AsyncSession,
+    *,
+    key: str,
+    actor: str,
+    at: datetime,
+    data_as_of: datetime | None = None,
+    max_attempts: int = 5,
+) -> tuple[Analysis, bool]:
+    """Compute the weekly series of a North Star at its current version. Raises `NotFound`."""
+    plan = document(await freezing.north_star_plan(session, key=key))
+    return await _submit(
+        session,
+        kind="north_star",
+        subject_key=key,
+        experiment_id=None,
+        plan=plan,
+        actor=actor,
+        at=at,
+        data_as_of=data_as_of,
+        max_attempts=max_attempts,
+    )
+
+
+async def of_baseline(
+    session: AsyncSession,
+    *,
+    unit_type: str,
+    actor: str,
+    at: datetime,
+    data_as_of: datetime | None = None,
+    max_attempts: int = 5,
+) -> tuple[Analysis, bool]:
+    """Compute the history that sample sizes are planned from. Raises `NotFound` when no metric is per this unit."""
+    plan = document(await freezing.baseline_plan(session, unit_type=unit_type))
+    return await _submit(
+        session,
+        kind="baseline",
+        subject_key=unit_type,
+        experiment_id=None,
+        plan=plan,
+        actor=actor,
+        at=at,
+        data_as_of=data_as_of,
+        max_attempts=max_attempts,
+    )
+
+
+async def cancel(session: AsyncSession, *, analysis_id: uuid.UUID, actor: str, at: datetime) -> Analysis:
+    """Ask that an analysis ends: at once when queued, else as soon as its worker hears of it. Raises `NotReady`."""
+    before = (await analysis.get(session, analysis_id=analysis_id)).state
+    row = await analysis.request_cancel(session, analysis_id=analysis_id, at=at)
+    audit.record(
+        session,
+        actor=actor,
+        action="analysis.cancel_requested",
+        subject_type="analysis",
+        subject_key=str(analysis_id),
+        at=at,
+        before={"state": before},
+        after={"state": row.state},
+    )
+    await session.flush()
+    return row
+
+
+async def page(
+    session: AsyncSession,
+    *,
+    kind: str | None = None,
+    subject_key: str | None = None,
+    state: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
+) -> Page[Analysis]:
+    """Analyses, newest first."""
+    statement = sa.select(Analysis)
+    for column, value in ((Analysis.kind, kind), (Analysis.subject_key, subject_key), (Analysis.state, state)):
+        if value is not None:
+            statement = statement.where(col(column) == value)
+    return await page_of(session, statement, Analysis, limit=limit, after=after)
+
+
+async def count_by_state(session: AsyncSession) -> dict[str, int]:
+    """How many analyses are in each state; states nobody is in are 0."""
+    counted = await session.execute(sa.select(col(Analysis.state), sa.func.count()).group_by(col(Analysis.state)))
+    counts = dict.fromkeys(("queued", "running", "succeeded", "failed", "cancelled"), 0)
+    return counts | {state: number for state, number in counted}
+
+
+async def _submit(
+    session: AsyncSession,
+    *,
+    kind: str,
+    subject_key: str,
+    experiment_id: uuid.UUID | None,
+    plan: dict[str, Any],
+    actor: str,
+    at: datetime,
+    data_as_of: datetime | None,
+    max_attempts: int,
+) -> tuple[Analysis, bool]:
+    if data_as_of is not None and data_as_of > at:
+        raise InvalidDefinition(
+            "data_as_of lies in the future",
+            remedy="Leave it out for now, or give a time that has passed.",
+            errors=[FieldError("/data_as_of", f"is after {at.isoformat()}")],
+        )
+    row, created = await analysis.submit(
+        session,
+        kind=kind,
+        subject_key=subject_key,
+        experiment_id=experiment_id,
+        plan_document=plan,
+        data_as_of=data_as_of or at,
+        seed=analysis.seed_of(plan_hash(plan)),
+        requested_by=actor,
+        at=at,
+        max_attempts=max_attempts,
+    )
+    again = row.state in ("failed", "cancelled")
+    if again:
+        row = await analysis.requeue(session, analysis_id=row.id, max_attempts=max_attempts)
+    if created or again:
+        audit.record(
+            session,
+            actor=actor,
+            action="analysis.submitted",
+            subject_type="analysis",
+            subject_key=str(row.id),
+            at=at,
+            after={"kind": kind, "subject_key": subject_key, "plan_hash": row.plan_hash},
+        )
+        await session.flush()
+    return row, created or again
