@@ -1,0 +1,206 @@
+"""Load the synthetic company into a running service, through the public API only, as its product teams would have."""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from app.cli.client import ApiClient, ApiProblem
+from stats.company import Company, generate
+
+DAYS = 182
+PARQUET = "application/vnd.apache.parquet"
+ROWS_PER_BATCH = 500_000
+NORTH_STAR_GROWTH = 1.15
+OUTCOMES = {"better": "ship", "worse": "roll_back", "unreliable": "iterate"}
+REASONS = {
+    "ship": "The primary metric is better and every guardrail holds.",
+    "roll_back": "The evidence says that this harms.",
+    "iterate": "The evidence does not carry a launch; we change the idea and try again.",
+}
+LEARNINGS = {
+    "ship": "The effect holds on all platforms; the next bet builds on it.",
+    "roll_back": "Engagement can rise while orders fall: look at the North Star, not at the input alone.",
+    "iterate": "Agree on the smallest effect worth having before the next run.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The progress bar of the load."""
+
+    bar: Progress
+    task: TaskID
+
+    def begin(self, what: str) -> None:
+        self.bar.update(self.task, description=what)
+
+    def done(self) -> None:
+        self.bar.advance(self.task)
+
+
+def loaded(client: ApiClient) -> bool:
+    """Whether an earlier load ran to its end: the North Star has its curve."""
+    try:
+        client.get("/v1/north-stars/weekly_orders/series")
+    except ApiProblem as problem:
+        if problem.status in (404, 409):
+            return False
+        raise
+    return True
+
+
+def load_company(client: ApiClient, *, seed: int, console: Console, users: int = 20_000) -> Company:
+    """Define, feed, analyse and decide everything that the company did in its last 26 weeks. Returns the company.
+
+    Every request carries an identity, so a load that was interrupted can be run again.
+    """
+    start = (datetime.now(UTC) - timedelta(days=DAYS)).date()
+    columns = (
+        TextColumn("{task.description:42}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        steps = _Steps(bar, bar.add_task("imagining a company", total=None))
+        company = generate(start, seed=seed, users=users)
+        bar.update(steps.task, total=8 + len(company.experiments))
+        _define(client, company, steps)
+        _feed(client, company, steps)
+        analyses = _analyse(client, company, steps)
+        for experiment in company.experiments:
+            key = experiment.spec["key"]
+            steps.begin(f"analysing {key}")
+            client.wait(analyses[key])
+            if experiment.ended_at is not None:
+                _decide(client, company, key, experiment.ended_at)
+            steps.done()
+        _launch(client, company, steps)
+        steps.begin("drawing the North Star")
+        for path in ("/v1/north-stars/weekly_orders/analyses", "/v1/baselines/user/analyses"):
+            client.wait(str(client.post(path)["id"]))
+            steps.done()
+        bar.update(steps.task, description="the company is loaded")
+    return company
+
+
+def _define(client: ApiClient, company: Company, steps: _Steps) -> None:
+    steps.begin("defining metrics and a North Star")
+    for source in company.fact_sources:
+        _create(client, "/v1/fact-sources", source)
+    for metric in company.metrics:
+        _create(client, "/v1/metrics", metric)
+    _create(client, "/v1/north-stars", {**company.north_star, "target": _target(company)})
+    steps.done()
+    steps.begin("registering experiments")
+    for experiment in company.experiments:
+        key = experiment.spec["key"]
+        _create(client, "/v1/experiments", experiment.spec)
+        _move(client, key, "start", experiment.started_at)
+    steps.done()
+
+
+def _target(company: Company) -> dict[str, Any]:
+    """Grow the orders of the last four weeks by 15 % in a quarter."""
+    since = company.ended_at - timedelta(weeks=4)
+    events = company.events
+    recent = (events["event"] == "order") & (
+        events["occurred_at"].astype("datetime64[s]").astype(int) >= since.timestamp()
+    )
+    weekly = float(recent.sum()) / 4 * NORTH_STAR_GROWTH
+    return {"value": float(round(weekly, -2)), "at": (company.ended_at + timedelta(weeks=13)).date().isoformat()}
+
+
+def _feed(client: ApiClient, company: Company, steps: _Steps) -> None:
+    streams = (("exposures", company.exposures, ("country", "platform")), ("events", company.events, ()))
+    for stream, columns, segments in streams:
+        steps.begin(f"ingesting {len(columns['unit_id']):,} {stream}")
+        for position, content in enumerate(_batches(columns, segments)):
+            client.ingest(stream, content, batch_id=f"company-{stream}-{position}", content_type=PARQUET)
+        steps.done()
+
+
+def _batches(columns: Mapping[str, Any], segments: tuple[str, ...]) -> Iterator[bytes]:
+    named = {f"segment_{name}" if name in segments else name: values for name, values in columns.items()}
+    table = pa.table({name: _column(values) for name, values in named.items()})
+    for first in range(0, table.num_rows, ROWS_PER_BATCH):
+        sink = io.BytesIO()
+        pq.write_table(table.slice(first, ROWS_PER_BATCH), sink)
+        yield sink.getvalue()
+
+
+def _column(values: Any) -> pa.Array:
+    column = pa.array(values)
+    return column.cast(pa.timestamp("us", tz="UTC")) if pa.types.is_timestamp(column.type) else column
+
+
+def _analyse(client: ApiClient, company: Company, steps: _Steps) -> dict[str, str]:
+    """Stop what has ended and submit everything; experiment key -> id of its analysis."""
+    steps.begin("submitting analyses")
+    analyses = {}
+    for experiment in company.experiments:
+        key = experiment.spec["key"]
+        if experiment.ended_at is not None:
+            _move(client, key, "stop", experiment.ended_at)
+        analyses[key] = str(client.post(f"/v1/experiments/{key}/analyses")["id"])
+    steps.done()
+    return analyses
+
+
+def _decide(client: ApiClient, company: Company, key: str, ended_at: datetime) -> None:
+    """What the team chose on the evidence: ship what is better, roll back what harms, else iterate."""
+    if client.get(f"/v1/experiments/{key}/decisions")["items"]:
+        return
+    result = client.get(f"/v1/experiments/{key}/result")
+    rollouts = {
+        launch.spec["experiment_key"]: launch.spec for launch in company.launches if launch.spec.get("experiment_key")
+    }
+    outcome = OUTCOMES.get(result["verdict"], "iterate")
+    if outcome == "ship" and key not in rollouts:
+        outcome = "iterate"  # the company had reasons of its own not to ship these yet
+    decision: dict[str, Any] = {
+        "outcome": outcome,
+        "reason": REASONS[outcome],
+        "learnings": LEARNINGS[outcome],
+        "decided_at": (ended_at + timedelta(days=1)).isoformat(),
+    }
+    if outcome == "ship":
+        rollout = rollouts[key]
+        decision |= {"shipped_variant": result["verdict_variant"], "launch_key": rollout["key"]}
+        decision["coverage"] = rollout["rollout"][0]["coverage"]
+    client.post(f"/v1/experiments/{key}/decisions", decision)
+    if outcome == "ship":
+        client.put(f"/v1/launches/{rollouts[key]['key']}", rollouts[key])
+
+
+def _launch(client: ApiClient, company: Company, steps: _Steps) -> None:
+    """Record the launches that no experiment's decision has made."""
+    steps.begin("recording launches")
+    for launch in company.launches:
+        _create(client, "/v1/launches", launch.spec)
+    steps.done()
+
+
+def _create(client: ApiClient, path: str, body: Mapping[str, Any]) -> None:
+    """Create, or leave what an interrupted load created."""
+    try:
+        client.post(path, body)
+    except ApiProblem as problem:
+        if problem.slug != "key-taken":
+            raise
+
+
+def _move(client: ApiClient, key: str, verb: str, at: datetime) -> None:
+    """Start or stop, unless an interrupted load did."""
+    try:
+        client.post(f"/v1/experiments/{key}/{verb}", {"at": at.isoformat()})
+    except ApiProblem as problem:
+        if problem.slug != "illegal-transition":
+            raise
