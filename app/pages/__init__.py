@@ -2,4 +2,26 @@
 
 from fastapi import APIRouter
 
+from app.pages import (
+    experiment_actions,
+    experiment_list,
+    experiment_page,
+    home,
+    new_experiment,
+    registry,
+    sign_in,
+    static_files,
+)
+
 router = APIRouter(include_in_schema=False)
+for module in (
+    static_files,
+    sign_in,
+    home,
+    experiment_list,
+    new_experiment,
+    experiment_actions,
+    experiment_page,
+    registry,
+):
+    router.include_router(module.router)

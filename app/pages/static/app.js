@@ -138,6 +138,7 @@ function start() {
   for (const group of document.querySelectorAll("[data-choices]")) {
     const first = group.querySelector("[aria-selected=true]") ?? group.querySelector("[data-choose]");
     if (first) choose(first);
+    group.dataset.ready = "true";
   }
   dark.addEventListener("change", () => {
     if (!root.dataset.theme) redraw();

@@ -120,7 +120,7 @@ def test_the_unfinished_week_of_the_curve_is_drawn_apart_from_the_complete_ones(
     spec = SPECS["north_star"]
     dashed = [layer for layer in spec["layer"] if layer["mark"].get("strokeDash") == [4, 4]]
     assert len(dashed) == 1
-    weeks = spec["datasets"][dashed[0]["data"]["name"]] if "datasets" in spec else dashed[0]["data"]["values"]
+    weeks = spec["datasets"][dashed[0]["data"]["name"]]
     assert [week["week"] for week in weeks] == [points[-2].week.isoformat(), points[-1].week.isoformat()]
 
 

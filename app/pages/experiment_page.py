@@ -1,0 +1,69 @@
+"""One experiment: the verdict first, then why, then everything behind it."""
+
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.api.deps import DatabaseDep, Now
+from app.pages.access import Browser
+from app.pages.evidence_view import evidence_view
+from app.pages.rendering import render
+from app.pages.route import pages
+from experiments import amendment, decision, experiment, lifecycle, lineage, metric, overview
+from experiments.definitions import ExperimentSpec
+from experiments.plan import AnalysisPlan
+from experiments.tables import Experiment
+
+HISTORY = 20
+
+router = pages()
+
+
+@router.get("/experiments/{key}")
+async def experiment_page(key: str, request: Request, browser: Browser, database: DatabaseDep, at: Now) -> Response:
+    async with database.read() as session:
+        row = await experiment.get(session, key=key)
+        values = await page_values(session, row)
+    return render(request, "experiment.html", **values, now=at)
+
+
+@router.get("/experiments/{key}/progress")
+async def progress_fragment(key: str, request: Request, browser: Browser, database: DatabaseDep) -> Response:
+    """The state of the analysis that is under way; when none is left, the page is loaded again with its result."""
+    async with database.read() as session:
+        row = await experiment.get(session, key=key)
+        active = await overview.active_analysis(session, kind="experiment", subject_key=key)
+    headers = {} if active else {"HX-Refresh": "true"}
+    return render(request, "_progress.html", headers=headers, experiment=row, active=active)
+
+
+async def page_values(session: AsyncSession, row: Experiment) -> dict[str, Any]:
+    """Everything that the page's template needs, from the stored experiment."""
+    spec: ExperimentSpec = experiment.spec_of(row)
+    plan = AnalysisPlan.model_validate(row.plan) if row.plan else None
+    result = await overview.latest_result(session, kind="experiment", subject_key=row.key)
+    arms = sorted(spec.variants, key=lambda variant: not variant.is_control)
+    names = tuple((variant.key, variant.name or variant.key) for variant in arms)
+    history = await overview.analyses_of(session, kind="experiment", subject_key=row.key, limit=HISTORY)
+    known = await metric.all_known(session, archived=True)
+    return {
+        "experiment": row,
+        "spec": spec,
+        "arms": arms,
+        "plan": plan,
+        "metric_names": {key: item.spec.name for key, item in known.items()},
+        "variant_names": dict(names),
+        "result": result,
+        "evidence": evidence_view(str(result.id), result.body, names) if result else None,
+        "moves": lifecycle.legal_moves(row),
+        "active": next((analysis for analysis, _ in history if analysis.state in overview.ACTIVE), None),
+        "history": history,
+        "amendments": await amendment.of(session, experiment=row),
+        "phases": await lifecycle.phases_of(session, experiment=row),
+        "decisions": await decision.of(session, experiment=row),
+        "lineage": await lineage.of(session, experiment=row),
+        "problem": None,
+        "given": {},
+    }

@@ -1,0 +1,97 @@
+"""How numbers and times are written on pages. Every lift goes through `app.charts.numbers`."""
+
+import math
+from datetime import UTC, date, datetime
+
+from app.charts.numbers import digits_for, percent
+from experiments.result import Row
+
+MINUS, NOTHING = "−", "–"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A level with thousands separators and at least `digits` significant digits: `12,345`, `2.06`, `–` for none."""
+    if value is None:
+        return NOTHING
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{min(decimals, 8)}f}"
+    if "." in text and abs(value) >= 1000:
+        text = text.rstrip("0").rstrip(".")
+    return text.replace("-", MINUS)
+
+
+def change(value: float | None) -> str:
+    """A relative change: `+3.1 %`."""
+    return percent(value)
+
+
+def between(lower: float | None, upper: float | None) -> str:
+    """An interval of lifts: `+1.1 % to +5.0 %`; with two significant digits at least."""
+    if lower is None or upper is None:
+        return NOTHING
+    digits = digits_for(upper - lower)
+    return f"{percent(lower, digits)} to {percent(upper, digits)}"
+
+
+def lift_of(row: Row) -> str:
+    """A row's lift with the decimals of its interval."""
+    width = None if row.ci_lower is None or row.ci_upper is None else row.ci_upper - row.ci_lower
+    return percent(row.lift, digits_for(width))
+
+
+def probability(value: float | None) -> str:
+    """A probability as a percentage that never claims certainty: `99.6 %`, `> 99.9 %`."""
+    if value is None:
+        return NOTHING
+    if value > 0.999:
+        return "> 99.9 %"
+    if value < 0.001:
+        return "< 0.1 %"
+    return f"{value * 100:.1f} %"
+
+
+def share(value: float | None) -> str:
+    """A share without a sign: `50 %`."""
+    return NOTHING if value is None else f"{value * 100:.3g} %"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value: `0.0026`, `< 0.0001`."""
+    if value is None:
+        return NOTHING
+    return "< 0.0001" if value < 0.0001 else f"{value:.2g}" if value < 0.01 else f"{value:.3f}"
+
+
+def day(value: datetime | date | str | None) -> str:
+    """A day in UTC: `7 Sep 2026`."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        value = value.astimezone(UTC)
+    return f"{value.day} {value:%b %Y}"
+
+
+def moment(value: datetime | str | None) -> str:
+    """A time in UTC to the minute: `7 Sep 2026, 14:05 UTC`."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    return f"{day(value)}, {value.astimezone(UTC):%H:%M} UTC"
+
+
+def days(start: datetime | None, end: datetime | None) -> str:
+    """How long: `12 days`, `less than a day`."""
+    if start is None or end is None:
+        return NOTHING
+    whole = (end - start).days
+    return "less than a day" if whole < 1 else "1 day" if whole == 1 else f"{whole:,} days"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 metric`, `3 metrics`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -1,0 +1,55 @@
+"""From a template and its values to a response: one Jinja environment, escaped by default, strict about names."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from app.charts.inline import mini_interval, sparkline
+from app.charts.numbers import tone
+from app.pages import formats, words
+from app.pages.headers import SECURITY_HEADERS
+from app.pages.static_files import static_url
+
+environment: Final = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    extensions=["jinja2.ext.do"],
+)
+environment.filters.update(
+    number=formats.number,
+    change=formats.change,
+    lift_of=formats.lift_of,
+    probability=formats.probability,
+    share=formats.share,
+    p_value=formats.p_value,
+    day=formats.day,
+    moment=formats.moment,
+    plural=formats.plural,
+    reason=words.reason,
+    titled=words.titled,
+)
+environment.globals.update(
+    static_url=static_url,
+    words=words,
+    between=formats.between,
+    days=formats.days,
+    sparkline=sparkline,
+    mini_interval=mini_interval,
+    tone=tone,
+)
+
+
+def render(
+    request: Request, template: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any
+) -> HTMLResponse:
+    """The page. `browser` (who is signed in, or None) is set by `app.pages.access` on the request."""
+    values.setdefault("browser", getattr(request.state, "browser", None))
+    values.setdefault("path", request.url.path)
+    body = environment.get_template(template).render(**values)
+    return HTMLResponse(body, status_code=status, headers={**SECURITY_HEADERS, **(headers or {})})
