@@ -38,7 +38,8 @@ def work(settings: Settings, *, kinds: Kinds | None = None, ready: Callable[[], 
     if kinds is None:
         from workers.preparation import KINDS as kinds
 
-    asyncio.run(serve(settings, kinds=kinds, handle_signals=True, ready=ready))
+    with contextlib.suppress(asyncio.CancelledError):  # a signal is the proper way to end
+        asyncio.run(serve(settings, kinds=kinds, handle_signals=True, ready=ready))
 
 
 async def serve(
@@ -61,7 +62,8 @@ async def serve(
         database, settings.redis_url, period=settings.reconcile_seconds, lease_seconds=settings.lease_seconds
     )
     scheduler = Scheduler(database, settings, bell)
-    await asyncio.to_thread(warm)
+    # Importing the numeric modules takes seconds on a busy machine; whatever is claimed meanwhile waits for it.
+    warming = asyncio.ensure_future(asyncio.to_thread(warm))
     background = [
         asyncio.create_task(reconciler.forever(), name="reconciler"),
         asyncio.create_task(scheduler.forever(), name="scheduler"),
@@ -79,7 +81,7 @@ async def serve(
         await runner.stop()
         for task in background:
             task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await asyncio.gather(warming, *background, return_exceptions=True)
         await models.close()
         with contextlib.suppress(*QUEUE_ERRORS):
             await reconciler.close()
