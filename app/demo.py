@@ -136,9 +136,12 @@ def _batches(columns: Mapping[str, Any], segments: tuple[str, ...]) -> Iterator[
         yield sink.getvalue()
 
 
-def _column(values: Any) -> pa.Array:
-    column = pa.array(values)
-    return column.cast(pa.timestamp("us", tz="UTC")) if pa.types.is_timestamp(column.type) else column
+def _column(values: Any) -> "pa.Array[Any]":
+    column: pa.Array[Any] = pa.array(values)
+    if pa.types.is_timestamp(column.type):
+        zoned: pa.Array[Any] = column.cast(pa.timestamp("us", tz="UTC"))
+        return zoned
+    return column
 
 
 def _analyse(client: ApiClient, company: Company, steps: _Steps) -> dict[str, str]:
