@@ -183,7 +183,5 @@ class _Words:
         if not row.estimable:
             return f"{self._subject(row)} cannot be estimated ({row.reason})."
         if decision_p(row, self.interval) is None:
-            return f"{self._subject(row)} has too few or too skewed data for an always-valid interval yet: " + (
-                f"{self._numbers(row)}."
-            )
+            return f"{self._subject(row)} has too few or too skewed data for an always-valid interval yet."
         return f"{self._subject(row)} is undecided: {self._numbers(row)}."

@@ -24,9 +24,11 @@ from stats.skewness import difference_skewness
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlwaysValidLifts:
-    """Always-valid bounds of the lift and the p-value of "no effect"; nan where monitoring has not begun (`begun`).
+    """Always-valid bounds of the lift and the p-value of "no effect"; nan where monitoring has not `begun`.
 
-    `safe_lower`, `safe_upper` are one-sided bounds with error 1 - ci_level each: what a guardrail is held against.
+    Where the baseline is too weak for a relative statement the bounds are nan and the p-value is that of the
+    difference: "no effect" is the same hypothesis on any scale. `safe_lower` and `safe_upper` are one-sided bounds
+    with error 1 - ci_level each: what a guardrail is held against.
     """
 
     lower: Floats
@@ -53,18 +55,18 @@ def effects(moments: Moments, block: BlockShapes, plan: AnalysisPlan, planned: F
     """Compare every treatment with control in every cell. `planned` (V-1,) units of each pair at the planned end."""
     level = plan.estimation.ci_level
     estimates = estimate(moments, block.shapes, plan.estimation.cuped, block.invalid)
-    lifts = lift(estimates, level)
+    differences, lifts = difference(estimates, level), lift(estimates, level)
     skewness = difference_skewness(moments, block.shapes)
     if not block.third_moments:
         skewness = np.full_like(skewness, np.nan)
     begun = _begun(moments, block.shapes, skewness)
     return Effects(
         estimates=estimates,
-        difference=difference(estimates, level),
+        difference=differences,
         lift=lifts,
         safe=lift(estimates, 2 * level - 1),
         skewness=skewness,
-        always=_always_valid(estimates, lifts, begun, planned, 1 - level),
+        always=_always_valid(estimates, differences, lifts, begun, planned, 1 - level),
     )
 
 
@@ -92,7 +94,9 @@ def _pairs(arms: Floats) -> Floats:
     return np.stack([treatment, np.broadcast_to(arms[..., :1, :], treatment.shape)], axis=-1)
 
 
-def _always_valid(estimates: Estimates, lifts: Lifts, begun: Bools, planned: Floats, alpha: float) -> AlwaysValidLifts:
+def _always_valid(
+    estimates: Estimates, differences: Differences, lifts: Lifts, begun: Bools, planned: Floats, alpha: float
+) -> AlwaysValidLifts:
     """On the log lift where it exists, else on the lift itself where the baseline is precise enough for that (A3)."""
     units = (estimates.count[..., 1:] + estimates.count[..., :1])[..., None].astype(float)
     target = planned[:, None]
@@ -102,6 +106,8 @@ def _always_valid(estimates: Estimates, lifts: Lifts, begun: Bools, planned: Flo
     error = np.where(by_log, lifts.log_standard_error, lifts.standard_error)
     usable = begun & (by_log | linear)
     variance = np.where(usable, error**2, np.nan)
+    apart = differences.standard_error**2
+    absolute = always_valid.two_sided(differences.value, np.where(begun, apart, np.nan), units, target, alpha)
 
     def shown(bound: Floats) -> Floats:
         return np.where(by_log, np.expm1(np.where(by_log, bound, 0.0)), bound)
@@ -112,10 +118,10 @@ def _always_valid(estimates: Estimates, lifts: Lifts, begun: Bools, planned: Flo
     return AlwaysValidLifts(
         lower=shown(both.ci_lower),
         upper=shown(both.ci_upper),
-        p_value=both.p_value,
+        p_value=np.where(usable, both.p_value, absolute.p_value),
         safe_lower=shown(below.ci_lower),
         safe_upper=shown(above.ci_upper),
-        begun=usable,
+        begun=begun & differences.estimable,
     )
 
 

@@ -151,9 +151,7 @@ def summary_blocks(
 
 def row_of(result: ExperimentResult, metric: str, variant: str = "v1", segment: str | None = None) -> Row:
     return next(
-        row
-        for row in result.rows
-        if (row.metric_key, row.variant_key, row.segment) == (metric, variant, segment)
+        row for row in result.rows if (row.metric_key, row.variant_key, row.segment) == (metric, variant, segment)
     )
 
 

@@ -80,6 +80,18 @@ def test_a_control_of_zeros_has_a_difference_but_no_lift():
     assert row.estimable
 
 
+def test_a_control_of_zeros_can_still_be_decided_while_running():
+    rng = np.random.default_rng(2)
+    plan = plan_of([planned(spec("m"), "primary")], planned_units=4000)
+    values, arm = rng.gamma(4, 1, (4000, 1)), np.arange(4000) % 2
+    values[arm == 0] = 0
+    result = document(plan, moment_set(plan, values, arm), stopped_at=None)
+    row = row_of(result, "m")
+    assert (row.always_valid_lower, row.always_valid_upper) == (None, None)
+    assert row.always_valid_p_value is not None and row.always_valid_p_value < 1e-6
+    assert result.verdict == "better" and "difference +" in result.verdict_reasons[0]
+
+
 def test_a_negative_baseline_keeps_the_order_of_bounds_and_the_sign_of_the_difference():
     rng = np.random.default_rng(3)
     row = row_of(two(list(rng.normal(-10.09, 1, 500)), list(rng.normal(-9.5, 1, 500))), "m")

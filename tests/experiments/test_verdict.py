@@ -182,9 +182,7 @@ def false_verdicts(experiments: int, looks: int, *, running: bool, seed: int) ->
         for look in range(looks) if running else [looks - 1]:
             count = np.full((1, 2), per_look * (look + 1))
             overall = Moments(count, mean[e, look][None], comoment[e, look][None], np.zeros((1, 2, 2)))
-            moments = MomentSet(
-                ("m", "g"), ("control", "v1"), (END,), overall, (), Moments.empty((0, 2), 2), count
-            )
+            moments = MomentSet(("m", "g"), ("control", "v1"), (END,), overall, (), Moments.empty((0, 2), 2), count)
             stopped = None if running else END
             seen.add(build(plan, [Block(("m", "g"), moments)], context(stopped_at=stopped)).document.verdict)
         outcomes.append(seen)
