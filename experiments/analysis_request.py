@@ -130,7 +130,7 @@ async def count_by_state(session: AsyncSession) -> dict[str, int]:
     """How many analyses are in each state; states nobody is in are 0."""
     counted = await session.execute(sa.select(col(Analysis.state), sa.func.count()).group_by(col(Analysis.state)))
     counts = dict.fromkeys(("queued", "running", "succeeded", "failed", "cancelled"), 0)
-    return counts | {state: number for state, number in counted}
+    return counts | {row[0]: row[1] for row in counted}
 
 
 async def _submit(

@@ -60,8 +60,11 @@ async def check(session: AsyncSession, *, spec: ExperimentSpec) -> None:
         if item.metric_key not in known:
             errors.append(FieldError(pointer, f"there is no metric `{item.metric_key}`"))
             continue
-        unit = await metric.unit_type_of(session, spec=known[item.metric_key].spec, known=known)
-        if unit != spec.unit_type:
+        definition = known[item.metric_key].spec
+        unit = await metric.unit_type_of(session, spec=definition, known=known)
+        if spec.data == "events" and metric.only_summaries(definition, known):
+            errors.append(FieldError(pointer, f"`{item.metric_key}` has no measure: only summaries can feed it"))
+        elif unit not in (None, spec.unit_type):
             errors.append(
                 FieldError(pointer, f"`{item.metric_key}` is per {unit}, the experiment per {spec.unit_type}")
             )

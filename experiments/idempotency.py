@@ -5,7 +5,7 @@ unique index; SQLite: for the write lock) and then finds its answer, or, if the 
 """
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -45,7 +45,7 @@ async def claim(
     )
     if (await session.execute(statement)).first() is not None:
         return None
-    stored = (await session.scalars(_of(principal, key))).one()
+    stored: IdempotentRequest = (await session.scalars(_of(principal, key))).one()
     if stored.fingerprint != fingerprint:
         raise IdempotencyMismatch(
             "This Idempotency-Key came with another request before",
@@ -72,7 +72,7 @@ async def forget(session: AsyncSession, *, at: datetime) -> None:
     await session.execute(old, execution_options={"synchronize_session": False})
 
 
-def _of(principal: str, key: str) -> sa.Select[tuple[IdempotentRequest]]:
+def _of(principal: str, key: str) -> sa.Select[Any]:
     return sa.select(IdempotentRequest).where(
         col(IdempotentRequest.principal) == principal, col(IdempotentRequest.idempotency_key) == key
     )

@@ -31,6 +31,13 @@ def spec_of(row: Metric | MetricVersion) -> MetricSpec:
     return MetricSpec.model_validate(row.spec)
 
 
+def only_summaries(spec: MetricSpec, known: Mapping[str, Known]) -> bool:
+    """Whether the metric, or one that its formula names, has no measure: no facts can feed it."""
+    if spec.formula is not None:
+        return any(only_summaries(known[name].spec, known) for name in parse(spec.formula).names)
+    return not measures_of(spec)
+
+
 def measures_of(spec: MetricSpec) -> dict[str, Measure]:
     """The measures of a metric by the name of their field; none for a formula."""
     fields = {"measure": spec.measure, "numerator": spec.numerator, "denominator": spec.denominator}
@@ -67,9 +74,9 @@ async def update(
     known = await all_known(session, archived=True)
     for field in ("key", "kind"):
         if getattr(spec, field) != before[field]:
-            _refuse_change(field, str(before[field]))
+            _refuse_change(field, before[field])
     old_unit = await unit_type_of(session, spec=spec_of(metric), known=known)
-    if await unit_type_of(session, spec=spec, known=known) != old_unit:
+    if old_unit not in (None, await unit_type_of(session, spec=spec, known=known)):
         _refuse_change("unit_type", old_unit)
     await _check_users(session, changed={**known, spec.key: Known(spec, metric.version + 1)}, key=spec.key)
     await versioned.update(session, metric, expected=expected, spec=document, updated_at=at)
@@ -121,8 +128,8 @@ async def all_known(session: AsyncSession, *, archived: bool = False) -> dict[st
     return {row.key: Known(spec_of(row), row.version) for row in await session.scalars(statement)}
 
 
-async def unit_type_of(session: AsyncSession, *, spec: MetricSpec, known: Mapping[str, Known]) -> str:
-    """The unit that the metric counts per. Checks everything the definition refers to.
+async def unit_type_of(session: AsyncSession, *, spec: MetricSpec, known: Mapping[str, Known]) -> str | None:
+    """The unit that the metric counts per; None when only summaries can feed it. Checks everything it refers to.
 
     Raises `InvalidDefinition` for a fact source that does not exist or unit types that differ, `InvalidFormula`.
     """
@@ -181,8 +188,8 @@ def _specs(known: Mapping[str, Known]) -> dict[str, MetricSpec]:
     return {key: metric.spec for key, metric in known.items()}
 
 
-def _only_unit(units: Mapping[str, str], pointer: str) -> str:
-    found = sorted(set(units.values()))
+def _only_unit(units: Mapping[str, str | None], pointer: str) -> str | None:
+    found = sorted({unit for unit in units.values() if unit is not None})
     if len(found) > 1:
         listed = ", ".join(f"`{name}` is per {unit}" for name, unit in units.items())
         raise InvalidDefinition(
@@ -190,10 +197,10 @@ def _only_unit(units: Mapping[str, str], pointer: str) -> str:
             remedy="Use facts of one unit type in one metric.",
             errors=[FieldError(pointer, listed)],
         )
-    return found[0]
+    return found[0] if found else None
 
 
-def _refuse_change(field: str, value: str) -> None:
+def _refuse_change(field: str, value: object) -> None:
     raise InvalidDefinition(
         f"The {field.replace('_', ' ')} of a metric cannot change between versions",
         remedy="Register another metric and archive this one.",

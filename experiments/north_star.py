@@ -89,7 +89,9 @@ async def check(session: AsyncSession, *, spec: NorthStarSpec) -> str:
             remedy="Define the inputs on facts of the North Star's unit type.",
             errors=[FieldError("/input_metrics", listed)],
         )
-    return units[spec.metric_key]
+    unit = units[spec.metric_key]
+    assert unit is not None  # every metric of a tree has measures
+    return unit
 
 
 def _refuse_unusable_metrics(spec: NorthStarSpec, known: dict[str, Known]) -> None:
@@ -97,18 +99,24 @@ def _refuse_unusable_metrics(spec: NorthStarSpec, known: dict[str, Known]) -> No
         f"/input_metrics/{position}/metric_key": item.metric_key for position, item in enumerate(spec.input_metrics)
     }
     errors = [
-        FieldError(pointer, f"there is no metric `{key}`") for pointer, key in places.items() if key not in known
-    ] + [
-        FieldError(pointer, f"`{key}` is a formula metric")
-        for pointer, key in places.items()
-        if key in known and known[key].spec.kind == "formula"
+        FieldError(pointer, fault) for pointer, key in places.items() if (fault := _fault(key, known)) is not None
     ]
     if errors:
         raise InvalidDefinition(
             f"The tree uses a metric that it cannot use: {errors[0].detail}",
-            remedy="Use registered metrics of the kinds mean, proportion and ratio.",
+            remedy="Use registered metrics of the kinds mean, proportion and ratio that have measures.",
             errors=errors,
         )
+
+
+def _fault(key: str, known: dict[str, Known]) -> str | None:
+    if key not in known:
+        return f"there is no metric `{key}`"
+    if known[key].spec.kind == "formula":
+        return f"`{key}` is a formula metric"
+    if metric.only_summaries(known[key].spec, known):
+        return f"`{key}` has no measure: only summaries can feed it"
+    return None
 
 
 async def versions(session: AsyncSession, *, north_star: NorthStar) -> Sequence[NorthStarVersion]:

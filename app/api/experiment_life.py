@@ -121,7 +121,9 @@ async def _movable(session: UnitOfWork, key: str, expected: int | None) -> Exper
 
 
 @router.post(
-    "/start", summary="Freeze the plan and begin exposure", responses=_MOVE_PROBLEMS | problems(PlanIncomplete)
+    "/start",
+    summary="Freeze the plan and begin exposure",
+    responses=problems(NotFound, IllegalTransition, VersionConflict, InvalidDefinition, PlanIncomplete),
 )
 async def start_experiment(
     caller: Writer,
