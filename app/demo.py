@@ -3,15 +3,17 @@
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from app.cli.client import ApiClient, ApiProblem
+from app.cli.report import VERDICT_STYLE, percent
 from stats.company import Company, generate
 
 DAYS = 182
@@ -61,7 +63,7 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
 
     Every request carries an identity, so a load that was interrupted can be run again.
     """
-    start = (datetime.now(UTC) - timedelta(days=DAYS)).date()
+    start = _begun_on(client) - timedelta(days=DAYS)
     columns = (
         TextColumn("{task.description:42}"),
         BarColumn(),
@@ -91,19 +93,26 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
     return company
 
 
+def _begun_on(client: ApiClient) -> date:
+    """The day of the load: today, or the day on which an interrupted load began, whose data end then."""
+    sources = client.get("/v1/fact-sources")["items"]
+    moments = [datetime.fromisoformat(source["created_at"]) for source in sources]
+    return min([*moments, datetime.now(UTC)]).date()
+
+
 def _define(client: ApiClient, company: Company, steps: _Steps) -> None:
     steps.begin("defining metrics and a North Star")
     for source in company.fact_sources:
-        _create(client, "/v1/fact-sources", source)
+        client.ensure("/v1/fact-sources", source)
     for metric in company.metrics:
-        _create(client, "/v1/metrics", metric)
-    _create(client, "/v1/north-stars", {**company.north_star, "target": _target(company)})
+        client.ensure("/v1/metrics", metric)
+    client.ensure("/v1/north-stars", {**company.north_star, "target": _target(company)})
     steps.done()
     steps.begin("registering experiments")
     for experiment in company.experiments:
         key = experiment.spec["key"]
-        _create(client, "/v1/experiments", experiment.spec)
-        _move(client, key, "start", experiment.started_at)
+        client.ensure("/v1/experiments", experiment.spec)
+        client.move(key, "start", experiment.started_at)
     steps.done()
 
 
@@ -151,7 +160,7 @@ def _analyse(client: ApiClient, company: Company, steps: _Steps) -> dict[str, st
     for experiment in company.experiments:
         key = experiment.spec["key"]
         if experiment.ended_at is not None:
-            _move(client, key, "stop", experiment.ended_at)
+            client.move(key, "stop", experiment.ended_at)
         analyses[key] = str(client.post(f"/v1/experiments/{key}/analyses")["id"])
     steps.done()
     return analyses
@@ -187,23 +196,28 @@ def _launch(client: ApiClient, company: Company, steps: _Steps) -> None:
     """Record the launches that no experiment's decision has made."""
     steps.begin("recording launches")
     for launch in company.launches:
-        _create(client, "/v1/launches", launch.spec)
+        client.ensure("/v1/launches", launch.spec)
     steps.done()
 
 
-def _create(client: ApiClient, path: str, body: Mapping[str, Any]) -> None:
-    """Create, or leave what an interrupted load created."""
-    try:
-        client.post(path, body)
-    except ApiProblem as problem:
-        if problem.slug != "key-taken":
-            raise
-
-
-def _move(client: ApiClient, key: str, verb: str, at: datetime) -> None:
-    """Start or stop, unless an interrupted load did."""
-    try:
-        client.post(f"/v1/experiments/{key}/{verb}", {"at": at.isoformat()})
-    except ApiProblem as problem:
-        if problem.slug != "illegal-transition":
-            raise
+def print_overview(client: ApiClient, console: Console) -> None:
+    """One line per experiment: verdict and lift of the primary metric (of the best variant where there are several)."""
+    table = Table("experiment", "status", "verdict", "primary metric", "lift", "interval", box=None, pad_edge=False)
+    for experiment in reversed(client.get("/v1/experiments", limit="200")["items"]):
+        if experiment["verdict"] is None:
+            table.add_row(experiment["key"], experiment["status"], "not analysed")
+            continue
+        result = client.get(f"/v1/experiments/{experiment['key']}/result")
+        primary = [row for row in result["rows"] if row["segment"] is None and row["role"] == "primary"]
+        row = next((row for row in primary if row["variant_key"] == result["verdict_variant"]), primary[-1])
+        style = VERDICT_STYLE.get(result["verdict"], "default")
+        interval = "" if row["ci_lower"] is None else f"{percent(row['ci_lower'])} … {percent(row['ci_upper'])}"
+        table.add_row(
+            experiment["key"],
+            experiment["status"],
+            f"[{style}]{result['verdict']}[/]",
+            row["metric_key"],
+            percent(row["lift"]),
+            interval,
+        )
+    console.print(table)

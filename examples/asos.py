@@ -13,6 +13,7 @@ experiment id and is otherwise unchanged.
 
 import argparse
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from app.cli.client import ApiClient, ApiProblem
+from app.cli.client import ApiClient, ApiFailure
 
 DATA = Path(__file__).resolve().parent / "data" / "asos.parquet"
 STARTED_AT = datetime(2020, 1, 6, tzinfo=UTC)
@@ -96,20 +97,16 @@ def summaries(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def load(client: ApiClient, chosen: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:
     """Register, start, feed and stop the experiments; returns experiment key -> id of its analysis."""
     for metric in metric_definitions():
-        try:
-            client.post("/v1/metrics", metric)
-        except ApiProblem as problem:
-            if problem.slug != "key-taken":
-                raise
+        client.ensure("/v1/metrics", metric)
     analyses = {}
     for experiment_id, rows in chosen.items():
         registered = definition(experiment_id, rows)
         path = f"/v1/experiments/{registered['key']}"
-        client.post("/v1/experiments", registered)
-        client.post(f"{path}/start", {"at": STARTED_AT.isoformat()})
+        client.ensure("/v1/experiments", registered)
+        client.move(registered["key"], "start", STARTED_AT)
         client.post(f"{path}/summaries", {"batch_id": "asos", "summaries": list(summaries(rows))})
         ended = STARTED_AT + timedelta(days=rows[-1]["time_since_start"])
-        client.post(f"{path}/stop", {"at": ended.isoformat()})
+        client.move(registered["key"], "stop", ended)
         analyses[registered["key"]] = str(client.post(f"{path}/analyses")["id"])
     return analyses
 
@@ -121,13 +118,18 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=None, help="only the first so many")
     options = parser.parse_args()
     chosen = dict(list(experiments().items())[: options.experiments])
-    with ApiClient(options.url, options.key) as client:
-        for key, analysis_id in load(client, chosen).items():
-            client.wait(analysis_id)
-            result = client.get(f"/v1/experiments/{key}/result")
-            first = next(row for row in result["rows"] if row["metric_key"] == "asos_metric_1")
-            lift = "no estimate" if first["lift"] is None else f"{first['lift']:+.3%} on metric 1"
-            print(f"{key:16} {result['verdict']:13} {lift}")
+    if options.key is None:
+        parser.error("name the API key with --key or NORTHLIFT_KEY")
+    try:
+        with ApiClient(options.url, options.key) as client:
+            for key, analysis_id in load(client, chosen).items():
+                client.wait(analysis_id)
+                result = client.get(f"/v1/experiments/{key}/result")
+                first = next(row for row in result["rows"] if row["metric_key"] == "asos_metric_1")
+                lift = "no estimate" if first["lift"] is None else f"{first['lift']:+.3%} on metric 1"
+                print(f"{key:16} {result['verdict']:13} {lift}")
+    except (ApiFailure, TimeoutError) as failure:
+        sys.exit(str(failure))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,8 +12,23 @@ PROBLEM = "application/problem+json"
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
 
-class ApiProblem(Exception):
-    """The service answered with a problem (RFC 9457); the text is what a person should read."""
+class ApiFailure(Exception):
+    """A call did not succeed; the text is what a person should read."""
+
+
+class ServiceUnreachable(ApiFailure):
+    """Nobody answered: no service at that address, or none that could be understood."""
+
+    def __init__(self, url: str, error: httpx.HTTPError | httpx.InvalidURL) -> None:
+        cause = str(error) or type(error).__name__
+        super().__init__(
+            f"No service answers at {url} ({cause})\n"
+            "What to do: start one with `northlift dev`, or name its address with --url or NORTHLIFT_URL."
+        )
+
+
+class ApiProblem(ApiFailure):
+    """The service answered with a problem (RFC 9457)."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         lines = [f"{problem.get('title', 'Error')} ({status})", str(problem.get("detail", ""))]
@@ -30,10 +46,15 @@ class ApiProblem(Exception):
 
 
 class ApiClient:
-    """Blocking calls to one service with one key. Raises `ApiProblem` for every refusal."""
+    """Blocking calls to one service with one key.
+
+    Raises `ApiProblem` for every refusal and `ServiceUnreachable` where nobody answers.
+    """
 
     def __init__(self, url: str, key: str, *, timeout: float = 120.0) -> None:
-        self._http = httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=timeout)
+        self.url = url
+        # Bytes, because a pasted key may hold anything and must be refused by the service, not by an encoder.
+        self._http = httpx.Client(base_url=url, headers={b"X-API-Key": key.strip().encode()}, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -54,7 +75,10 @@ class ApiClient:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """One request; the response of a success."""
-        response = self._http.request(method, path, json=json, content=content, params=params, headers=headers)
+        try:
+            response = self._http.request(method, path, json=json, content=content, params=params, headers=headers)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise ServiceUnreachable(self.url, error) from error
         if response.is_success:
             return response
         problem = response.json() if response.headers.get("content-type", "").startswith(PROBLEM) else {}
@@ -70,6 +94,26 @@ class ApiClient:
         """Replace an editable resource, on the version that is there now."""
         etag = self.request("GET", path).headers["etag"]
         return self.request("PUT", path, json=body, headers={"If-Match": etag}).json()
+
+    def ensure(self, path: str, body: Mapping[str, Any]) -> bool:
+        """Create a resource unless its key is taken; whether it was created."""
+        try:
+            self.post(path, body)
+        except ApiProblem as problem:
+            if problem.slug != "key-taken":
+                raise
+            return False
+        return True
+
+    def move(self, experiment_key: str, verb: str, at: datetime) -> bool:
+        """Start, pause, resume or stop an experiment, unless it is past that; whether it moved."""
+        try:
+            self.post(f"/v1/experiments/{experiment_key}/{verb}", {"at": at.isoformat()})
+        except ApiProblem as problem:
+            if problem.slug != "illegal-transition":
+                raise
+            return False
+        return True
 
     def ingest(
         self, stream: str, body: bytes, *, batch_id: str, content_type: str, on_error: str = "reject_batch"

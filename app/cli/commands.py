@@ -4,13 +4,15 @@ import asyncio
 import os
 import signal
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from app.cli.faults import faults_end_the_command
 
 cli = typer.Typer(
     name="northlift",
@@ -57,7 +59,8 @@ def migrate() -> None:
     from app.cli.migrations import upgrade
     from experiments.settings import settings
 
-    upgrade(settings().database_url)
+    with faults_end_the_command():
+        upgrade(settings().database_url)
     out.print("The database has the newest schema.")
 
 
@@ -71,16 +74,14 @@ def _stop_on_sigterm() -> None:
 @cli.command()
 def dev(host: Host = "127.0.0.1", port: Port = 8321, home: Home = Path(".northlift"), workers: int = 1) -> None:
     """Run everything here: API, pages, workers, an embedded database and an embedded queue."""
-    from app.cli.services import LocalService, StartupFailed
+    from app.cli.services import LocalService
 
     _stop_on_sigterm()
     try:
-        with LocalService(home, host=host, port=port, workers=workers) as service:
-            out.print(f"Northlift runs at [bold]{service.url}[/]\nSign-in key: [bold]{service.sign_in_key()}[/]")
-            out.print(f"Logs: {service.log('api')} and its neighbours. Ctrl-C stops everything.")
+        with faults_end_the_command(), LocalService(home, host=host, port=port, workers=workers) as service:
+            _say_where(service.url, service.sign_in_key())
+            out.print(f"Logs are in {home}. Ctrl-C stops everything.")
             service.wait()
-    except StartupFailed as error:
-        raise _fail(str(error)) from error
     except KeyboardInterrupt:
         out.print("Stopped.")
 
@@ -91,32 +92,36 @@ def demo(
     port: Port = 8321,
     home: Home = Path(".northlift/demo"),
     seed: Annotated[int, typer.Option(help="Seed of the synthetic company")] = 1,
+    users: Annotated[int, typer.Option(min=500, help="Size of the synthetic company")] = 20_000,
     fresh: Annotated[bool, typer.Option(help="Start again from nothing")] = False,
     exit_when_loaded: Annotated[bool, typer.Option(help="Stop once everything is analysed")] = False,
 ) -> None:
     """Run everything here with a synthetic company in it, loaded through the public API."""
-    import shutil
+    from app.cli.client import ApiClient
+    from app.cli.services import LocalService
+    from app.demo import load_company, loaded, print_overview
 
-    from app.cli.client import ApiClient, ApiProblem
-    from app.cli.services import LocalService, StartupFailed
-    from app.demo import load_company, loaded
-
-    if fresh:
-        shutil.rmtree(home, ignore_errors=True)
     _stop_on_sigterm()
     try:
-        with LocalService(home, host=host, port=port) as service:
-            with ApiClient(service.url, service.sign_in_key()) as client:
+        with faults_end_the_command():
+            local = LocalService(home, host=host, port=port)
+            if fresh:
+                local.forget()
+            out.print("Starting the service …")
+            with local as service, ApiClient(service.url, service.sign_in_key()) as client:
                 if not loaded(client):
-                    load_company(client, seed=seed, console=out)
-            out.print(f"\nNorthlift runs at [bold]{service.url}[/]\nSign-in key: [bold]{service.sign_in_key()}[/]")
-            if not exit_when_loaded:
-                out.print("Ctrl-C stops everything; running this again finds the company as you left it.")
-                service.wait()
-    except (StartupFailed, ApiProblem, TimeoutError) as error:
-        raise _fail(str(error)) from error
+                    load_company(client, seed=seed, users=users, console=out)
+                print_overview(client, out)
+                _say_where(service.url, service.sign_in_key())
+                if not exit_when_loaded:
+                    out.print("Ctrl-C stops everything; running this again finds the company as you left it.")
+                    service.wait()
     except KeyboardInterrupt:
         out.print("Stopped.")
+
+
+def _say_where(url: str, key: str) -> None:
+    out.print(f"\nNorthlift runs at [bold]{url}[/]\nSign-in key:      [bold]{key}[/]", highlight=False, soft_wrap=True)
 
 
 @keys_cli.command("create")
@@ -127,13 +132,10 @@ def keys_create(
 ) -> None:
     """Make a key and print it: the only time it is shown."""
     from app.cli.keys import create_key_blocking
-    from experiments.errors import DomainError
     from experiments.settings import settings
 
-    try:
+    with faults_end_the_command():
         out.print(create_key_blocking(settings(), name=name, scopes=scope, days=days), highlight=False, soft_wrap=True)
-    except DomainError as error:
-        raise _fail(error.detail) from error
 
 
 @keys_cli.command("list")
@@ -142,21 +144,19 @@ def keys_list() -> None:
     from app.cli.keys import table_of_keys
     from experiments.settings import settings
 
-    out.print(asyncio.run(table_of_keys(settings())))
+    with faults_end_the_command():
+        out.print(asyncio.run(table_of_keys(settings())))
 
 
 @keys_cli.command("revoke")
 def keys_revoke(prefix: Annotated[str, typer.Argument(help="First characters of the key, as `list` shows")]) -> None:
     """Revoke a key; requests with it are refused within seconds."""
     from app.cli.keys import revoke_key
-    from experiments.errors import DomainError
     from experiments.settings import settings
 
-    try:
+    with faults_end_the_command():
         asyncio.run(revoke_key(settings(), prefix=prefix))
-    except DomainError as error:
-        raise _fail(error.detail) from error
-    out.print(f"Revoked {prefix}.")
+    out.print(f"Revoked {prefix}.", highlight=False)
 
 
 @cli.command()
@@ -167,15 +167,14 @@ def apply(
     dry_run: Annotated[bool, typer.Option(help="Only say what would change")] = False,
 ) -> None:
     """Create or change fact sources, metrics and North Stars so that the service has what the file says."""
-    from app.cli.client import ApiClient, ApiProblem
-    from app.cli.definitions import DefinitionsUnreadable, apply_definitions, read_definitions
+    from app.cli.client import ApiClient
+    from app.cli.definitions import apply_definitions, read_definitions
 
-    try:
-        with ApiClient(url, key) as client:
-            for change in apply_definitions(client, read_definitions(file), dry_run=dry_run):
-                out.print(str(change))
-    except (ApiProblem, DefinitionsUnreadable) as error:
-        raise _fail(str(error)) from error
+    with faults_end_the_command(), ApiClient(url, key) as client:
+        for change in apply_definitions(client, read_definitions(file), dry_run=dry_run):
+            out.print(str(change), highlight=False)
+    if dry_run:
+        out.print("Nothing was sent: this was a dry run.")
 
 
 @cli.command("import")
@@ -189,37 +188,34 @@ def import_(
     url: Url = DEFAULT_URL,
     unit_id: Annotated[str | None, typer.Option(help="Column with the unit; default: each row is a unit")] = None,
     covariate: Annotated[list[str] | None, typer.Option(help="METRIC=COLUMN: value before exposure (CUPED)")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Take part only: these variants")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only these variants take part")] = None,
     weight: Annotated[list[str] | None, typer.Option(help="VARIANT=SHARE; default: equal shares")] = None,
-    at: Annotated[datetime | None, typer.Option(help="When the units were exposed; default: a week ago")] = None,
+    at: Annotated[datetime | None, typer.Option(help="When the units were exposed (UTC); default: a week ago")] = None,
 ) -> None:
     """Register a finished experiment from a unit-level CSV file, analyse it and print the result."""
-    from datetime import timedelta
-
-    from app.cli.client import ApiClient, ApiProblem
-    from app.cli.importing import ImportRefused, UnitFile, import_units
+    from app.cli.client import ApiClient
+    from app.cli.importing import UnitFile, import_units, profile
     from app.cli.report import follow, print_result
 
-    when = at.astimezone(UTC) if at else datetime.now(UTC).replace(microsecond=0) - timedelta(days=7)
-    shares = {name: float(share) for name, share in _pairs(weight, "--weight").items()}
-    unit_file = UnitFile(
-        path=file,
-        experiment_key=experiment,
-        variant_column=variant,
-        control=control,
-        metrics=tuple(metric),
-        at=when,
-        unit_column=unit_id,
-        covariates=_pairs(covariate, "--covariate"),
-        only_variants=tuple(only or ()),
-        weights=shares,
-    )
-    try:
+    with faults_end_the_command():
+        unit_file = UnitFile(
+            path=file,
+            experiment_key=experiment,
+            variant_column=variant,
+            control=control,
+            metrics=tuple(metric),
+            at=_exposed_at(at),
+            unit_column=unit_id,
+            covariates=_pairs(covariate, "--covariate"),
+            only_variants=tuple(only or ()),
+            weights=_shares(weight),
+        )
+        found = profile(unit_file)
+        for column, cells in found.missing.items():
+            err.print(f"Note: {cells:,} empty cells in column {column!r} count as 0.", highlight=False, markup=False)
         with ApiClient(url, key) as client:
-            follow(client, import_units(client, unit_file), out)
+            follow(client, import_units(client, unit_file, found), out)
             print_result(client, experiment, out)
-    except (ApiProblem, ImportRefused, TimeoutError) as error:
-        raise _fail(str(error)) from error
 
 
 @cli.command()
@@ -229,15 +225,12 @@ def analyze(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Analyse an experiment now, follow it with a progress bar and print the verdict."""
-    from app.cli.client import ApiClient, ApiProblem
+    from app.cli.client import ApiClient
     from app.cli.report import follow, print_result
 
-    try:
-        with ApiClient(url, key) as client:
-            follow(client, str(client.post(f"/v1/experiments/{experiment}/analyses")["id"]), out)
-            print_result(client, experiment, out)
-    except (ApiProblem, TimeoutError) as error:
-        raise _fail(str(error)) from error
+    with faults_end_the_command(), ApiClient(url, key) as client:
+        follow(client, str(client.post(f"/v1/experiments/{experiment}/analyses")["id"]), out)
+        print_result(client, experiment, out)
 
 
 @cli.command()
@@ -264,6 +257,18 @@ def _pairs(options: list[str] | None, flag: str) -> dict[str, str]:
     return pairs
 
 
-def _fail(message: str) -> typer.Exit:
-    err.print(message, style="red", highlight=False, markup=False)
-    return typer.Exit(1)
+def _shares(options: list[str] | None) -> dict[str, float]:
+    try:
+        return {name: float(share) for name, share in _pairs(options, "--weight").items()}
+    except ValueError as error:
+        raise typer.BadParameter(f"--weight wants a number after the =: {error}") from error
+
+
+def _exposed_at(given: datetime | None) -> datetime:
+    """A time without an offset is UTC, wherever this machine is; without a time, midnight a week ago.
+
+    Midnight, so that an import that is run again on the same day sends the same batches.
+    """
+    if given is None:
+        return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=7)
+    return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)

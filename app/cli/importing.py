@@ -1,18 +1,23 @@
-"""Bring a finished experiment in as a user has it: one row per unit in a CSV file, or summaries per variant and day."""
+"""Bring a finished experiment in as a user has it: a CSV file with one row per unit."""
 
 import csv
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
 from app.cli.client import ApiClient
 
 ROWS_PER_BATCH = 100_000
+LONGEST_KEY = 63
 TRUE, FALSE = {"true", "t", "yes"}, {"false", "f", "no"}
+MISSING = {"", "na", "nan", "null", "none"}
 
 
 class ImportRefused(ValueError):
@@ -20,24 +25,38 @@ class ImportRefused(ValueError):
 
 
 def slug(text: str) -> str:
-    """A key made of any text."""
-    made = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:62]
+    """A key made of any text: lower-case letters, digits and `_`. Raises `ImportRefused` when nothing is left."""
+    made = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:LONGEST_KEY]
     if not made:
         raise ImportRefused(f"no key can be made of {text!r}; rename it")
+    return made
+
+
+def slugs(texts: Iterable[str], *, what: str) -> dict[str, str]:
+    """Text -> key. Raises `ImportRefused` where two texts would share one."""
+    made: dict[str, str] = {}
+    for text in texts:
+        key = slug(text)
+        if other := next((seen for seen, its in made.items() if its == key and seen != text), None):
+            raise ImportRefused(f"the {what} {other!r} and {text!r} would both have the key {key!r}; rename one")
+        made[text] = key
     return made
 
 
 def number(text: str, *, column: str, line: int) -> float | None:
     """A cell as a number: booleans are 1 and 0, an empty cell is missing."""
     cleaned = text.strip().lower()
-    if cleaned in ("", "na", "null"):
+    if cleaned in MISSING:
         return None
     if cleaned in TRUE or cleaned in FALSE:
         return float(cleaned in TRUE)
     try:
-        return float(cleaned)
+        value = float(cleaned)
     except ValueError as error:
         raise ImportRefused(f"line {line}, column {column!r}: {text!r} is not a number") from error
+    if not math.isfinite(value):
+        raise ImportRefused(f"line {line}, column {column!r}: {text!r} is not a finite number")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +76,30 @@ class UnitFile:
     only_variants: tuple[str, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
 
-    def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """Line number and row of every unit that takes part."""
-        with self.path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            wanted = [self.variant_column, *self.metrics, *self.covariates.values()]
-            wanted += [self.unit_column] if self.unit_column else []
-            missing = [column for column in wanted if column not in (reader.fieldnames or [])]
-            if missing:
-                raise ImportRefused(f"{self.path.name} has no column {missing[0]!r}; it has {reader.fieldnames}")
-            for line, row in enumerate(reader, start=2):
-                if not self.only_variants or row[self.variant_column] in self.only_variants:
-                    yield line, row
+    @property
+    def number_columns(self) -> tuple[str, ...]:
+        """Outcomes and covariates, each once."""
+        return tuple(dict.fromkeys([*self.metrics, *self.covariates.values()]))
+
+    def rows(self) -> Iterator[tuple[int, str, dict[str, str]]]:
+        """Line number, unit and cells of every unit that takes part."""
+        wanted = [self.variant_column, *self.number_columns, *([self.unit_column] if self.unit_column else [])]
+        try:
+            with self.path.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file)
+                columns = list(reader.fieldnames or [])
+                for column in wanted:
+                    if column not in columns:
+                        raise ImportRefused(f"{self.path.name} has no column {column!r}; it has {', '.join(columns)}")
+                for row in reader:
+                    line = reader.line_num
+                    if any(row[column] is None for column in wanted):
+                        raise ImportRefused(f"line {line} has fewer cells than the header")
+                    if self.only_variants and row[self.variant_column] not in self.only_variants:
+                        continue
+                    yield line, row[self.unit_column] if self.unit_column else f"line-{line}", row
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise ImportRefused(f"{self.path.name} cannot be read as CSV in UTF-8: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,44 +111,59 @@ class Profile:
     binary: frozenset[str]
     """Metric columns that only hold 0 and 1: proportions."""
     units: int
+    missing: Mapping[str, int]
+    """Column -> empty cells; each counts as 0."""
 
 
 def profile(file: UnitFile) -> Profile:
-    """Read the file once: its variants, which metrics are proportions, how many units."""
-    seen: dict[str, int] = {}
+    """Read the whole file once, before anything is sent: every cell must be what the options say it is."""
+    sizes: Counter[str] = Counter()
+    missing: Counter[str] = Counter()
     binary = set(file.metrics)
-    units = 0
-    for line, row in file.rows():
-        units += 1
-        seen[row[file.variant_column]] = seen.get(row[file.variant_column], 0) + 1
-        for column in tuple(binary):
-            if number(row[column], column=column, line=line) not in (None, 0.0, 1.0):
+    seen: dict[str, int] = {}
+    for line, unit, row in file.rows():
+        sizes[row[file.variant_column]] += 1
+        if not unit.strip():
+            raise ImportRefused(f"line {line} has no unit in column {file.unit_column!r}")
+        if unit in seen:
+            raise ImportRefused(f"unit {unit!r} is on line {seen[unit]} and on line {line}; it may have one row")
+        seen[unit] = line
+        for column in file.number_columns:
+            value = number(row[column], column=column, line=line)
+            missing[column] += value is None
+            if value not in (None, 0.0, 1.0):
                 binary.discard(column)
-    if file.control not in seen:
-        raise ImportRefused(f"no row has the control {file.control!r}; the variants are {sorted(seen)}")
-    if len(seen) < 2:
+    if file.control not in sizes:
+        raise ImportRefused(f"no row has the control {file.control!r}; the variants are {', '.join(sorted(sizes))}")
+    if len(sizes) < 2:
         raise ImportRefused(f"the only variant is {file.control!r}; an experiment has at least two")
-    others = sorted(set(seen) - {file.control})
-    return Profile((file.control, *others), frozenset(binary), units)
+    for name in (*file.weights, *file.only_variants):
+        if name not in sizes:
+            raise ImportRefused(f"no row has the variant {name!r}; the variants are {', '.join(sorted(sizes))}")
+    variants = (file.control, *sorted(set(sizes) - {file.control}))
+    if file.weights and set(file.weights) != set(variants):
+        without = next(name for name in variants if name not in file.weights)
+        raise ImportRefused(f"the variant {without!r} has no weight; give one to every variant or to none")
+    for column in file.covariates:
+        if column not in file.metrics:
+            raise ImportRefused(f"the covariate of {column!r} has no metric; the metrics are {', '.join(file.metrics)}")
+    empty = {column: count for column, count in missing.items() if count}
+    return Profile(variants, frozenset(binary), len(seen), empty)
 
 
 def definitions(file: UnitFile, found: Profile) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
     """Fact source, metrics and experiment as the API takes them."""
     source = {"kind": "events", "key": f"{file.experiment_key}_facts", "event": f"{file.experiment_key}.facts"}
-    metrics = [_metric(file, column, binary=column in found.binary) for column in file.metrics]
+    columns = slugs(file.number_columns, what="columns")
+    metrics = [_metric(file, column, columns, binary=column in found.binary) for column in file.metrics]
     equal = 1 / len(found.variants)
     experiment = {
         "key": file.experiment_key,
         "name": f"Imported from {file.path.name}",
         "data": "events",
         "variants": [
-            {
-                "key": slug(name),
-                "name": name,
-                "weight": file.weights.get(name, equal),
-                "is_control": name == file.control,
-            }
-            for name in found.variants
+            {"key": key, "name": name, "weight": file.weights.get(name, equal), "is_control": name == file.control}
+            for name, key in slugs(found.variants, what="variants").items()
         ],
         "metrics": [
             {"metric_key": metric["key"], "role": "primary" if position == 0 else "secondary"}
@@ -128,42 +174,50 @@ def definitions(file: UnitFile, found: Profile) -> tuple[dict[str, Any], list[di
     return source, metrics, experiment
 
 
-def _metric(file: UnitFile, column: str, *, binary: bool) -> dict[str, Any]:
+def _metric(file: UnitFile, column: str, columns: Mapping[str, str], *, binary: bool) -> dict[str, Any]:
     source = f"{file.experiment_key}_facts"
+    key = f"{slug(file.experiment_key)}_{columns[column]}"
+    if len(key) > LONGEST_KEY:
+        raise ImportRefused(f"the key {key!r} is longer than {LONGEST_KEY} characters; shorten --experiment")
     metric: dict[str, Any] = {
-        "key": f"{slug(file.experiment_key)}_{slug(column)}",
+        "key": key,
         "name": column,
         "kind": "proportion" if binary else "mean",
-        "measure": {"fact_source": source, "aggregation": "sum", "column": slug(column)},
+        "measure": {"fact_source": source, "aggregation": "sum", "column": columns[column]},
         "window_days": None,
         "pre_period_days": 0,
     }
     if column in file.covariates:
         metric["pre_period_days"] = 2
-        covariate = slug(file.covariates[column])
+        covariate = columns[file.covariates[column]]
         metric["covariate"] = {"fact_source": source, "aggregation": "sum", "column": covariate}
     return metric
 
 
 def exposures(file: UnitFile) -> Iterator[dict[str, Any]]:
     """One exposure per row."""
-    for line, row in file.rows():
+    at = file.at.isoformat()
+    for _, unit, row in file.rows():
         yield {
             "experiment_key": file.experiment_key,
-            "unit_id": row[file.unit_column] if file.unit_column else f"row-{line}",
+            "unit_id": unit,
             "variant_key": slug(row[file.variant_column]),
-            "exposed_at": file.at.isoformat(),
+            "exposed_at": at,
         }
 
 
 def facts(file: UnitFile) -> Iterator[dict[str, Any]]:
-    """The outcomes at exposure and the covariates a day before; zeros need no fact."""
+    """The outcomes at exposure and the covariates a day before; zeros and empty cells need no fact."""
     event = f"{file.experiment_key}.facts"
-    before = (file.at - timedelta(days=1)).isoformat()
-    for line, row in file.rows():
-        unit = row[file.unit_column] if file.unit_column else f"row-{line}"
-        for at, columns in ((file.at.isoformat(), file.metrics), (before, tuple(file.covariates.values()))):
-            values = {slug(column): number(row[column], column=column, line=line) for column in columns}
+    before = file.at - timedelta(days=1)
+    moments = (
+        (file.at.isoformat(), file.metrics),
+        (before.isoformat(), tuple(dict.fromkeys(file.covariates.values()))),
+    )
+    names = slugs(file.number_columns, what="columns")
+    for line, unit, row in file.rows():
+        for at, columns in moments:
+            values = {names[column]: number(row[column], column=column, line=line) for column in columns}
             kept = {name: value for name, value in values.items() if value}
             if kept:
                 yield {"event": event, "unit_id": unit, "occurred_at": at, "properties": kept}
@@ -172,42 +226,27 @@ def facts(file: UnitFile) -> Iterator[dict[str, Any]]:
 def send(client: ApiClient, stream: str, rows: Iterable[Mapping[str, Any]], *, name: str) -> int:
     """Ingest rows as NDJSON in batches named after the import, so that running it again changes nothing."""
     sent = 0
-    for position, batch in enumerate(_batches(rows)):
+    for position, batch in enumerate(batched(rows, ROWS_PER_BATCH)):
         body = b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in batch)
         client.ingest(stream, body, batch_id=f"import-{name}-{position}", content_type="application/x-ndjson")
         sent += len(batch)
     return sent
 
 
-def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    batch: list[Mapping[str, Any]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == ROWS_PER_BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def import_units(client: ApiClient, file: UnitFile, found: Profile | None = None) -> str:
+    """Register, start, feed and stop the experiment of a unit-level file; returns the id of its analysis.
 
-
-def import_units(client: ApiClient, file: UnitFile) -> str:
-    """Register, start, feed and stop the experiment of a unit-level file; returns the id of its analysis."""
-    found = profile(file)
-    source, metrics, experiment = definitions(file, found)
-    client.post("/v1/fact-sources", source)
+    An import that was interrupted can be run again with the same file and options. Another file under the same key is
+    refused, because its batches have other content.
+    """
+    source, metrics, experiment = definitions(file, found or profile(file))
+    client.ensure("/v1/fact-sources", source)
     for metric in metrics:
-        client.post("/v1/metrics", metric)
-    client.post("/v1/experiments", experiment)
-    client.post(f"/v1/experiments/{file.experiment_key}/start", {"at": file.at.isoformat()})
+        client.ensure("/v1/metrics", metric)
+    client.ensure("/v1/experiments", experiment)
+    client.move(file.experiment_key, "start", file.at)
     send(client, "exposures", exposures(file), name=file.experiment_key)
     send(client, "events", facts(file), name=file.experiment_key)
-    stopped_at = file.at + timedelta(days=1)
-    client.post(f"/v1/experiments/{file.experiment_key}/stop", {"at": stopped_at.isoformat()})
+    client.move(file.experiment_key, "stop", file.at + timedelta(days=1))
     analysis = client.post(f"/v1/experiments/{file.experiment_key}/analyses")
     return str(analysis["id"])
-
-
-def import_summaries(client: ApiClient, experiment_key: str, rows: Sequence[Mapping[str, Any]], *, name: str) -> None:
-    """Send cumulative summaries (metric_key, variant_key, as_of, n, mean, variance) of a registered experiment."""
-    body = {"batch_id": f"import-{name}", "summaries": list(rows)}
-    client.post(f"/v1/experiments/{experiment_key}/summaries", body)

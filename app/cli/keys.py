@@ -9,7 +9,7 @@ from rich.table import Table
 
 from experiments import api_key
 from experiments.database import Database
-from experiments.errors import NotFound
+from experiments.errors import NotFound, Unauthenticated
 from experiments.settings import Settings
 from experiments.tables import ApiKey
 from experiments.types import utc_now
@@ -38,6 +38,21 @@ async def create_key(settings: Settings, *, name: str, scopes: Sequence[str], da
 def create_key_blocking(settings: Settings, *, name: str, scopes: Sequence[str], days: float | None = None) -> str:
     """`create_key` for callers without an event loop."""
     return asyncio.run(create_key(settings, name=name, scopes=scopes, days=days))
+
+
+async def is_valid(settings: Settings, key: str) -> bool:
+    """Whether this database knows the key, and the key has neither expired nor been revoked."""
+    async with _database(settings) as database, database.read() as session:
+        try:
+            await api_key.authenticate(session, token=key, at=utc_now())
+        except Unauthenticated:
+            return False
+    return True
+
+
+def is_valid_blocking(settings: Settings, key: str) -> bool:
+    """`is_valid` for callers without an event loop."""
+    return asyncio.run(is_valid(settings, key))
 
 
 async def table_of_keys(settings: Settings) -> Table:

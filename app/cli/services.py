@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ import httpx
 from experiments.settings import Settings
 from workers.embedded import EmbeddedValkey, die_with_parent, start_valkey
 
+KEPT_KEY = "sign-in-key"
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
@@ -56,7 +59,27 @@ class LocalService:
         values = {names[key]: value for key, value in self.environment.items() if key in names}
         return Settings.model_validate(values)
 
+    def forget(self) -> None:
+        """Remove what an earlier service kept in `home`, and nothing else. Raises `StartupFailed` while one runs."""
+        self._require_free_port()
+        for kept in (*self.home.glob("northlift.sqlite3*"), *self.home.glob("*.log"), self.home / KEPT_KEY):
+            kept.unlink(missing_ok=True)
+        shutil.rmtree(self.home / "data", ignore_errors=True)
+
+    def _require_free_port(self) -> None:
+        """Another service on the port would answer in our place."""
+        with socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self._host, self._port))
+            except OSError as error:
+                raise StartupFailed(
+                    f"{self._host}:{self._port} cannot be used ({error.strerror}); stop what runs there or choose "
+                    "another with --port"
+                ) from error
+
     def __enter__(self) -> Self:
+        self._require_free_port()
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if "NORTHLIFT_REDIS_URL" not in self.environment:
             self._queue = start_valkey()
@@ -150,12 +173,13 @@ class LocalService:
 
     def sign_in_key(self) -> str:
         """The admin key of this embedded service, made at the first start and kept readable by its owner only."""
-        from app.cli.keys import create_key_blocking
+        from app.cli.keys import create_key_blocking, is_valid_blocking
 
-        kept = self.home / "sign-in-key"
-        if kept.exists():
-            return kept.read_text().strip()
+        kept = self.home / KEPT_KEY
+        if kept.exists() and is_valid_blocking(self.settings, key := kept.read_text().strip()):
+            return key
         key = create_key_blocking(self.settings, name=f"local-{secrets.token_hex(3)}", scopes=["admin"])
+        kept.unlink(missing_ok=True)
         handle = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(key + "\n")
