@@ -43,7 +43,10 @@ def extract_series(
     memory_limit: str | None = None,
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
 ) -> WeeklySeries:
-    """The last `plan.weeks` ISO weeks up to and including the one that holds `data_as_of`. Raises `SourceUnreadable`."""
+    """The last `plan.weeks` ISO weeks, the last one being the week that `data_as_of` closes or lies in.
+
+    Raises `SourceUnreadable`.
+    """
     specs = layout([metric.spec for metric in plan.metrics])
     columns = [column for column in specs.columns if column.period == "outcome"]
     last = week_of(data.data_as_of - timedelta(microseconds=1))
@@ -97,23 +100,23 @@ def _add_totals(
         for i, c in enumerate(columns)
     )
     unit = identifier(source.unit)
+    week = f"({source.time_us} - {start}) // {7 * MICROSECONDS_A_DAY}"
     sql = (
-        f"SELECT week, {sums} FROM (SELECT unit_id, week, {aggregates} FROM (SELECT *, {unit} AS unit_id,"
-        f" {source.time_us} AS at_us, ({source.time_us} - {start}) // {7 * MICROSECONDS_A_DAY} AS week"
+        f"SELECT week, {sums} FROM (SELECT {unit} AS unit_id, {week} AS week, {aggregates}"
         f" FROM {source.relation} WHERE {unit} IS NOT NULL"
         f" AND {source.time_test('>=', parameters.add(start))}"
-        f" AND {source.time_test('<', parameters.add(epoch_us(data.data_as_of)))})"
-        " GROUP BY unit_id, week) GROUP BY week"
+        f" AND {source.time_test('<', parameters.add(epoch_us(data.data_as_of)))}"
+        " GROUP BY 1, 2) GROUP BY week"
     )
     try:
         table = connection.sql(sql, params=parameters.values).to_arrow_table()
     except duckdb.Error as error:
         raise unreadable(spec.key, error) from error
-    week = table.column("week").to_numpy()
+    found = table.column("week").to_numpy()
     for i, place in enumerate(places):
         total = table.column(f"t{i}").to_numpy()
         invalid[place] = bool(table.column(f"b{i}").to_numpy().any()) or not np.isfinite(total).all()
-        totals[week, place] = total
+        totals[found, place] = total
 
 
 def _aggregate(source: FactRelation, column: Column, parameters: Parameters) -> str:
@@ -132,4 +135,4 @@ def _aggregate(source: FactRelation, column: Column, parameters: Parameters) -> 
         case "any":
             return f"coalesce(max(CASE WHEN {where} THEN 1 END), 0)::DOUBLE"
         case "distinct_days":
-            return f"count(DISTINCT CASE WHEN {where} THEN at_us // {MICROSECONDS_A_DAY} END)::DOUBLE"
+            return f"count(DISTINCT CASE WHEN {where} THEN {source.time_us} // {MICROSECONDS_A_DAY} END)::DOUBLE"

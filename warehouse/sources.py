@@ -22,6 +22,11 @@ EVENT_VALUE = "value"
 PROPERTY_PREFIX = "p_"
 
 
+def property_column(name: str) -> str:
+    """The stored column of an event's property. The engine ignores case in names, so names are kept in lower case."""
+    return PROPERTY_PREFIX + name.lower()
+
+
 @dataclass(frozen=True, slots=True)
 class FactRelation:
     """A fact source opened on a connection. `relation` is what follows FROM; `types` the columns it has."""
@@ -35,7 +40,7 @@ class FactRelation:
 
     def column(self, name: str) -> str:
         """The SQL of a named column; `SourceUnreadable` naming it when the source does not have it."""
-        physical = PROPERTY_PREFIX + name if self.events and name != EVENT_VALUE else name
+        physical = self._physical(name)
         if physical not in self.types:
             if self.events:
                 remedy = f"send the events with the property {name!r}, or correct the metric's column"
@@ -51,8 +56,12 @@ class FactRelation:
         return f"CAST({self.column(name)} AS DOUBLE)"
 
     def type_of(self, name: str) -> str:
+        """The engine's type of a named column."""
         self.column(name)
-        return self.types[PROPERTY_PREFIX + name if self.events and name != EVENT_VALUE else name]
+        return self.types[self._physical(name)]
+
+    def _physical(self, name: str) -> str:
+        return property_column(name) if self.events and name != EVENT_VALUE else name
 
     @property
     def _zoned_time(self) -> str:
@@ -152,7 +161,9 @@ def _comparison(column: str, kind: str, op: str, value: str | float | bool, para
     if isinstance(value, str):
         number = _as_number(value) if _is_numeric(kind) else None
         if number is None:
-            return f"(CAST({column} AS VARCHAR) {symbol} {parameters.add(value)})"
+            # A number that shares its column with text is read as text: 12 must not become 12.0.
+            text = f"regexp_replace(CAST({column} AS VARCHAR), '^(-?[0-9]+)\\.0$', '\\1')"
+            return f"({text} {symbol} {parameters.add(value)})"
         value = number
     return f"(TRY_CAST({column} AS DOUBLE) {symbol} {parameters.add(float(value))})"
 

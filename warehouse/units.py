@@ -22,6 +22,11 @@ OTHER_LEVELS = "(other)"
 SEGMENT_PREFIX = "segment_"
 
 
+def segment_column(name: str) -> str:
+    """The stored column of a segment dimension. The engine ignores case in names: they are kept in lower case."""
+    return SEGMENT_PREFIX + name.lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """The units whose hash leaves `index` when divided by `of`: buckets hold disjoint units, so their moments merge."""
@@ -127,7 +132,7 @@ def segment_levels(
     found = []
     present = _columns(connection, data)
     for name in dimensions:
-        if SEGMENT_PREFIX + name not in present:
+        if segment_column(name) not in present:
             continue
         parameters = Parameters()
         rows = _exposure_rows(data, parameters, [name])
@@ -169,7 +174,7 @@ def _levels_of_first_exposure(
 
 def _exposure_rows(data: DataSlice, parameters: Parameters, segments: Sequence[str]) -> str:
     levels = "".join(
-        f", coalesce(CAST({identifier(SEGMENT_PREFIX + name)} AS VARCHAR), {parameters.add(NO_LEVEL)}) AS {_column(i)}"
+        f", coalesce(CAST({identifier(segment_column(name))} AS VARCHAR), {parameters.add(NO_LEVEL)}) AS {_column(i)}"
         for i, name in enumerate(segments)
     )
     if not data.exposure_files:

@@ -1,0 +1,246 @@
+"""Bodies of batches as chunks of rows, whatever their format; a body is read in pieces and never whole."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.json as pa_json
+import pyarrow.parquet as pq
+
+from experiments.errors import BatchRejected, UnsupportedMediaType
+from warehouse.json_lines import BLOCK, LONGEST_ROW, lines_of, lines_of_array, parse_line
+from warehouse.rows import ATTRIBUTES, FIELDS, Stream
+
+PARQUET_ROWS = 1 << 18
+FORMATS = {
+    "application/json": "json",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+    "application/x-jsonlines": "ndjson",
+    "text/csv": "csv",
+    "application/vnd.apache.parquet": "parquet",
+    "application/parquet": "parquet",
+    "application/x-parquet": "parquet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A row that could not even be parsed."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some consecutive rows. `table` has them as they came, or is None when they do not fit one; `untyped` tells that
+
+    everything in it is text. `records` gives the same rows one by one.
+    """
+
+    table: pa.Table | None
+    records: Callable[[], Iterable[object | Malformed]]
+    untyped: bool = False
+
+
+def format_of(content_type: str) -> str:
+    """`json`, `ndjson`, `csv` or `parquet`; `UnsupportedMediaType` otherwise."""
+    kind = content_type.split(";")[0].strip().lower()
+    if kind not in FORMATS:
+        raise UnsupportedMediaType(
+            f"rows cannot be sent as {kind or 'an unnamed type'!r}",
+            remedy="send application/json, application/x-ndjson, text/csv or application/vnd.apache.parquet",
+        )
+    return FORMATS[kind]
+
+
+def chunks_of(path: Path, content_type: str, stream: Stream) -> Iterator[Chunk]:
+    """The rows of a body, in order. Raises `BatchRejected` when the body as a whole is not what its type says."""
+    match format_of(content_type):
+        case "json":
+            return _json_chunks(lines_of_array(path), stream, blank_lines=False)
+        case "ndjson":
+            return _json_chunks(lines_of(path), stream, blank_lines=True)
+        case "csv":
+            return _csv_chunks(path)
+        case _:
+            return _parquet_chunks(path)
+
+
+def _json_chunks(pieces: Iterator[bytes], stream: Stream, *, blank_lines: bool) -> Iterator[Chunk]:
+    reader = _JsonReader(stream)
+    for piece in pieces:
+        table = reader.read(piece)
+        if table is not None and not blank_lines and table.num_rows != piece.rstrip().count(b"\n") + 1:
+            table = None
+        if table is None and not piece.strip():
+            continue
+        yield Chunk(table, partial(_json_records, piece, blank_lines))
+
+
+def _json_records(piece: bytes, blank_lines: bool) -> Iterator[object | Malformed]:
+    for line in piece.rstrip().split(b"\n"):
+        if not line.strip() and blank_lines:
+            continue
+        if len(line) > LONGEST_ROW:
+            yield Malformed(f"the row is longer than {LONGEST_ROW} bytes")
+            continue
+        try:
+            yield parse_line(line)
+        except (ValueError, RecursionError) as error:
+            yield Malformed(f"not valid JSON: {str(error)[:200]}")
+
+
+class _JsonReader:
+    """Reads pieces of NDJSON. What it learns about text that looks like a time, it keeps for the next piece."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._nested = ATTRIBUTES[stream][0]
+        self._texts: dict[str, pa.DataType] = {}
+
+    def read(self, piece: bytes) -> pa.Table | None:
+        try:
+            table = self._parse(piece)
+            if self._learn(table):
+                table = self._parse(piece)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return None
+        return table
+
+    def _parse(self, piece: bytes) -> pa.Table:
+        return pa_json.read_json(
+            BytesIO(piece),
+            read_options=pa_json.ReadOptions(block_size=min(1 << 20, max(len(piece), 1))),
+            parse_options=pa_json.ParseOptions(explicit_schema=self._schema(piece), unexpected_field_behavior="infer"),
+        )
+
+    def _schema(self, piece: bytes) -> pa.Schema:
+        types: dict[str, pa.DataType] = dict.fromkeys(FIELDS[self._stream], pa.string())
+        if "value" in types:
+            types["value"] = pa.float64()
+        first = piece.lstrip().split(b"\n", 1)[0]
+        try:
+            row = json.loads(first)
+        except ValueError:
+            row = None
+        if isinstance(row, dict) and isinstance(row.get("unit_id"), int):
+            types["unit_id"] = pa.int64()
+        if self._texts:
+            types[self._nested] = pa.struct(list(self._texts.items()))
+        return pa.schema(list(types.items()))
+
+    def _learn(self, table: pa.Table) -> bool:
+        """Whether text was taken for times, which must be read again as text."""
+        if self._nested not in table.column_names:
+            return False
+        kind = table.schema.field(self._nested).type
+        if not pa.types.is_struct(kind):
+            return False
+        found = {field.name: pa.string() for field in kind if pa.types.is_temporal(field.type)}
+        self._texts.update(found)
+        return bool(found)
+
+
+def _csv_chunks(path: Path) -> Iterator[Chunk]:
+    header = _header(path)
+    done = 0
+    try:
+        reader = pa_csv.open_csv(
+            path,
+            read_options=pa_csv.ReadOptions(block_size=BLOCK // 4, column_names=header, skip_rows=1),
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+                null_values=[""],
+            ),
+        )
+        for batch in reader:
+            table = pa.Table.from_batches([batch])
+            done += table.num_rows
+            yield Chunk(table, partial(_text_records, table), untyped=True)
+    except pa.ArrowInvalid:
+        records = islice(_csv_records(path), done, None)
+        while block := list(islice(records, PARQUET_ROWS)):
+            yield Chunk(None, block.copy, untyped=True)
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        try:
+            header = next(csv.reader(file), None)
+        except csv.Error as error:
+            raise BatchRejected(f"the CSV header cannot be read: {error}", remedy="send a header line") from error
+    if not header or len(set(header)) != len(header):
+        raise BatchRejected("the CSV has no header, or a name in it twice", remedy="name each column once in line 1")
+    return header
+
+
+def _csv_records(path: Path) -> Iterator[object | Malformed]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader)
+        while True:
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield Malformed(str(error))
+                continue
+            if not fields:
+                continue
+            if len(fields) != len(header):
+                yield Malformed(f"{len(fields)} fields where the header has {len(header)}")
+                continue
+            yield _decoded({name: text or None for name, text in zip(header, fields, strict=True)})
+
+
+def _text_records(table: pa.Table) -> Iterator[object | Malformed]:
+    return map(_decoded, table.to_pylist())
+
+
+def _decoded(record: dict[str, Any]) -> object | Malformed:
+    """A CSV record; a nested column in it is JSON."""
+    for nested, _ in ATTRIBUTES.values():
+        if record.get(nested) is not None:
+            try:
+                record[nested] = json.loads(record[nested])
+            except ValueError:
+                return Malformed(f"{nested} is not valid JSON")
+    return record
+
+
+def _parquet_chunks(path: Path) -> Iterator[Chunk]:
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BatchRejected(
+            "the body is not a Parquet file", remedy="send a complete Parquet file, or correct the content type"
+        ) from error
+    with file:
+        try:
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS):
+                table = pa.Table.from_batches([batch])
+                yield Chunk(table, partial(_typed_records, table))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise BatchRejected(f"the Parquet file is damaged: {str(error)[:200]}", remedy="send it again") from error
+
+
+def _typed_records(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows with times in the precision that Python has."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            table = table.set_column(i, field.name, table.column(i).cast(pa.timestamp("us", field.type.tz), safe=False))
+    return table.to_pylist()

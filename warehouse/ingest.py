@@ -1,0 +1,229 @@
+"""Take a batch: check every row, store what is good, record that it is in. Sending it again changes nothing.
+
+The order is fixed: files first (complete and flushed), then one row in `ingest_batches`, which is what readers go by.
+All work on the body happens on a thread, so the event loop stays free.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import pyarrow as pa
+from sqlalchemy.exc import IntegrityError
+
+from experiments import ingest_batch
+from experiments.database import Database
+from experiments.errors import BatchMismatch, BatchRejected, FieldError
+from experiments.settings import Settings
+from experiments.tables import IngestBatch
+from warehouse.bodies import Malformed, chunks_of, format_of
+from warehouse.catalog import known_experiments
+from warehouse.engine import Parameters, connect
+from warehouse.report import MAX_ERRORS, IngestReport, Refusals, RowError, reasons_of
+from warehouse.rows import SUBJECT_FIELD, TIME_FIELD, RowFault, Rules, Stream, check_row
+from warehouse.store import BatchWriter, batch_name, discard
+from warehouse.vectors import accept, from_rows, pc, type_texts
+
+type OnError = Literal["reject_batch", "keep_good"]
+
+MAX_SUBJECTS = 500
+MAX_ATTRIBUTES = 200
+
+
+async def ingest(
+    database: Database,
+    settings: Settings,
+    *,
+    stream: Stream,
+    batch_id: str,
+    body: Path,
+    content_type: str,
+    on_error: OnError = "reject_batch",
+    actor: str,
+    at: datetime,
+) -> IngestReport:
+    """Store the rows of `body` (a file) and record the batch.
+
+    `reject_batch`: one bad row refuses all (`BatchRejected` lists the first `MAX_ERRORS`), nothing is stored.
+    `keep_good`: good rows are stored, bad ones reported. The same `stream`, `batch_id` and content gives the recorded
+    report again (`replayed`); the same id with other content is `BatchMismatch`. Raises `UnsupportedMediaType`.
+    """
+    format_of(content_type)
+    digest = await anyio.to_thread.run_sync(_digest, body)
+    async with database.read() as session:
+        known = await ingest_batch.find(session, stream=stream, batch_id=batch_id)
+        experiments = await known_experiments(session) if stream == "exposures" and known is None else {}
+    if known is not None:
+        return _replayed(known, digest)
+    rules = Rules(stream, at + timedelta(seconds=settings.allowed_clock_skew_seconds), experiments)
+    name = batch_name(stream, batch_id, digest)
+    stored = await anyio.to_thread.run_sync(_store, settings.data_dir, name, body, content_type, rules, on_error)
+    try:
+        async with database.write() as session:
+            await ingest_batch.record(
+                session,
+                stream=stream,
+                batch_id=batch_id,
+                digest=digest,
+                path=name,
+                accepted=stored.accepted,
+                rejected=stored.refusals.rejected,
+                errors=stored.refusals.documents(),
+                subjects=stored.subjects,
+                first_at=stored.first_at,
+                last_at=stored.last_at,
+                actor=actor,
+                at=at,
+            )
+    except IntegrityError:
+        # Another request recorded this batch id meanwhile.
+        async with database.read() as session:
+            known = await ingest_batch.find(session, stream=stream, batch_id=batch_id)
+        if known is None:
+            raise
+        if known.path != name:
+            await anyio.to_thread.run_sync(discard, settings.data_dir, stream, stored.subjects, name)
+        return _replayed(known, digest)
+    return IngestReport(
+        stream=stream,
+        batch_id=batch_id,
+        accepted=stored.accepted,
+        rejected=stored.refusals.rejected,
+        errors=tuple(stored.refusals.documents()),
+        reasons=dict(stored.refusals.reasons),
+    )
+
+
+@dataclass(slots=True)
+class _Stored:
+    accepted: int
+    refusals: Refusals
+    subjects: list[str]
+    first_at: datetime | None
+    last_at: datetime | None
+
+
+def _store(data_dir: Path, name: str, body: Path, content_type: str, rules: Rules, on_error: OnError) -> _Stored:
+    """Check the body and write its good rows. Units in two variants show only at the end, and cost a second reading."""
+    with BatchWriter(data_dir, rules.stream, name) as writer:
+        stored = _write(writer, body, content_type, rules)
+        crossed = _crossed(writer) if rules.stream == "exposures" else frozenset()
+        if not crossed:
+            return _publish(writer, stored, on_error)
+    with BatchWriter(data_dir, rules.stream, name) as writer:
+        stored = _write(writer, body, content_type, replace(rules, crossed=crossed))
+        return _publish(writer, stored, on_error)
+
+
+def _write(writer: BatchWriter, body: Path, content_type: str, rules: Rules) -> _Stored:
+    stored = _Stored(0, Refusals(), [], None, None)
+    attributes: set[str] = set()
+    for table in _accepted(body, content_type, rules, stored.refusals):
+        writer.write(table)
+        attributes.update(table.column_names)
+        _check_size(writer, attributes, rules.stream)
+        bounds = pc.min_max(table.column(TIME_FIELD[rules.stream])).as_py()
+        stored.accepted += table.num_rows
+        stored.first_at = min(filter(None, (stored.first_at, bounds["min"])))
+        stored.last_at = max(filter(None, (stored.last_at, bounds["max"])))
+    stored.subjects = writer.subjects
+    return stored
+
+
+def _accepted(body: Path, content_type: str, rules: Rules, refusals: Refusals) -> Iterator[pa.Table]:
+    row = 0
+    for chunk in chunks_of(body, content_type, rules.stream):
+        table = None if chunk.table is None else accept(chunk.table, rules)
+        if table is None:
+            good = []
+            count = 0
+            for count, record in enumerate(chunk.records(), start=1):
+                if isinstance(record, Malformed):
+                    refusals.add(RowError(row + count, "", "malformed_row", record.detail))
+                    continue
+                try:
+                    good.append(check_row(record, rules))
+                except RowFault as fault:
+                    refusals.add(fault.at(row + count))
+            row += count
+            table = from_rows(good, rules.stream)
+        else:
+            row += table.num_rows
+        if table.num_rows:
+            yield type_texts(table, rules.stream) if chunk.untyped else table
+
+
+def _publish(writer: BatchWriter, stored: _Stored, on_error: OnError) -> _Stored:
+    if stored.refusals.rejected and on_error == "reject_batch":
+        raise rejected_batch(stored.refusals)
+    writer.publish()
+    return stored
+
+
+def rejected_batch(refusals: Refusals) -> BatchRejected:
+    """The problem that lists a batch's bad rows."""
+    return BatchRejected(
+        f"{refusals.rejected} rows are not valid; nothing was stored",
+        remedy="correct the rows and send the batch again, or send it with on_error=keep_good",
+        errors=[
+            FieldError(f"/{error.row}/{error.field}".rstrip("/"), f"{error.reason}: {error.detail}; {error.remedy}")
+            for error in refusals.errors[:MAX_ERRORS]
+        ],
+        rejected=refusals.rejected,
+        reasons=[f"{reason}: {count}" for reason, count in refusals.reasons.most_common()],
+    )
+
+
+def _check_size(writer: BatchWriter, attributes: set[str], stream: Stream) -> None:
+    if len(writer.subjects) > MAX_SUBJECTS:
+        raise BatchRejected(
+            f"the batch has more than {MAX_SUBJECTS} different values of {SUBJECT_FIELD[stream]}",
+            remedy="put what varies into a property, or send smaller batches",
+        )
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise BatchRejected(
+            f"the batch has more than {MAX_ATTRIBUTES} different fields",
+            remedy="send only what metrics and segments use; put values, not ids, into properties",
+        )
+
+
+def _crossed(writer: BatchWriter) -> frozenset[tuple[str, str]]:
+    """(experiment, unit) with several variants in what was written."""
+    found: set[tuple[str, str]] = set()
+    with connect(threads=1, memory_limit=None) as connection:
+        for subject in writer.subjects:
+            parameters = Parameters()
+            files = parameters.add_paths(tuple(writer.staged(subject)))
+            rows = connection.execute(
+                f"SELECT unit_id FROM read_parquet({files}, union_by_name = true) GROUP BY unit_id"
+                " HAVING min(variant_key) <> max(variant_key)",
+                parameters.values,
+            ).fetchall()
+            found.update((subject, str(unit)) for (unit,) in rows)
+    return frozenset(found)
+
+
+def _replayed(known: IngestBatch, digest: str) -> IngestReport:
+    if known.digest != digest:
+        raise BatchMismatch(
+            f"batch {known.batch_id!r} is in the store with other content",
+            remedy="send new rows under a new batch id",
+        )
+    return IngestReport(
+        stream=known.stream,
+        batch_id=known.batch_id,
+        accepted=known.accepted,
+        rejected=known.rejected,
+        errors=tuple(known.errors),
+        reasons=reasons_of(known.errors),
+        replayed=True,
+    )
+
+
+def _digest(body: Path) -> str:
+    with body.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,176 @@
+"""The Parquet store: one immutable file per batch and subject, complete before anyone can hear of it.
+
+`exposures/<experiment key>/<batch>.parquet` and `events/<event>/<batch>.parquet` below `Settings.data_dir`. A batch is
+written to temporary names, flushed to the disk and renamed; then, and only then, its row in `ingest_batches` is made.
+Readers go by those rows, so what a crash leaves behind is never read; sending the batch again overwrites it. The name
+of a batch is a digest of stream, client's batch id and content: the same batch always has the same files.
+
+Exposures: unit_id, variant_key, exposed_at, segment_<name>. Events: unit_id, event, occurred_at, value, p_<name>
+(DOUBLE, BOOLEAN or text). Times are UTC microseconds. Any engine that reads Parquet can read them.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from warehouse.rows import SUBJECT_FIELD, Stream, plain_text
+from warehouse.vectors import pc
+
+STAGING = ".staging"
+
+
+def batch_name(stream: str, batch_id: str, digest: str) -> str:
+    """The file name of a batch in every subject's folder."""
+    return hashlib.sha256(f"{stream}\n{digest}\n{batch_id}".encode()).hexdigest()[:40] + ".parquet"
+
+
+def subject_folder(data_dir: Path, stream: str, subject: str) -> Path:
+    """The folder of an experiment's exposures or an event's facts: a safe and distinct name on any file system."""
+    if stream == "exposures":
+        return data_dir / stream / subject
+    readable = re.sub(r"[^a-z0-9_]+", "-", subject.lower())[:60].strip("-") or "event"
+    return data_dir / stream / f"{readable}-{hashlib.sha256(subject.encode()).hexdigest()[:16]}"
+
+
+def batch_file(data_dir: Path, stream: str, subject: str, name: str) -> Path:
+    """Where a recorded batch keeps the rows of one subject."""
+    return subject_folder(data_dir, stream, subject) / name
+
+
+@dataclass(slots=True)
+class _SubjectFiles:
+    """A subject's staged files: one as long as the chunks agree on their columns, another when they do not."""
+
+    paths: list[Path] = field(default_factory=list)
+    schema: pa.Schema | None = None
+    writer: pq.ParquetWriter | None = None
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+
+class BatchWriter:
+    """Writes one batch. `publish` makes its files permanent; leaving the block without it leaves nothing behind."""
+
+    def __init__(self, data_dir: Path, stream: Stream, name: str) -> None:
+        self._data_dir, self._stream, self._name = data_dir, stream, name
+        self._folder = data_dir / STAGING / uuid.uuid4().hex
+        self._subjects: dict[str, _SubjectFiles] = {}
+
+    def __enter__(self) -> "BatchWriter":
+        self._folder.mkdir(parents=True)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        for files in self._subjects.values():
+            files.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def subjects(self) -> list[str]:
+        return sorted(self._subjects)
+
+    def staged(self, subject: str) -> list[Path]:
+        """The files written so far for a subject, closed so that they can be read."""
+        self._subjects[subject].close()
+        self._subjects[subject].schema = None
+        return self._subjects[subject].paths
+
+    def write(self, table: pa.Table) -> None:
+        """Append a chunk in stored form (with its subject column), split by subject."""
+        column = table.column(SUBJECT_FIELD[self._stream])
+        subjects = pc.unique(column).to_pylist()
+        for subject in subjects:
+            part = table if len(subjects) == 1 else table.filter(pc.equal(column, pa.scalar(subject)))
+            if self._stream == "exposures":
+                part = part.drop_columns([SUBJECT_FIELD["exposures"]])
+            self._append(subject, part)
+
+    def publish(self) -> None:
+        """Flush and rename every file; afterwards the batch may be recorded."""
+        folders = set()
+        for subject, files in self._subjects.items():
+            files.close()
+            merged = self._merged(files.paths)
+            _flush(merged)
+            target = batch_file(self._data_dir, self._stream, subject, self._name)
+            if not target.parent.is_dir():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                folders.add(target.parent.parent)
+            os.replace(merged, target)
+            folders.add(target.parent)
+        for folder in folders:
+            _flush(folder)
+
+    def _append(self, subject: str, part: pa.Table) -> None:
+        files = self._subjects.setdefault(subject, _SubjectFiles())
+        if files.writer is None or files.schema != part.schema:
+            files.close()
+            files.paths.append(self._folder / f"{uuid.uuid4().hex}.parquet")
+            files.schema = part.schema
+            # Ids hardly repeat: a dictionary of them only costs time. (The stubs forget that a list is allowed.)
+            repeated: Any = [i.name for i in part.schema if pa.types.is_string(i.type) and i.name != "unit_id"] or False
+            files.writer = pq.ParquetWriter(files.paths[-1], part.schema, compression="snappy", use_dictionary=repeated)
+        files.writer.write_table(part)
+
+    def _merged(self, paths: Sequence[Path]) -> Path:
+        if len(paths) == 1:
+            return paths[0]
+        schema = unified([pq.read_schema(path) for path in paths])
+        merged = self._folder / f"{uuid.uuid4().hex}.parquet"
+        with pq.ParquetWriter(merged, schema, compression="snappy") as writer:
+            for path in paths:
+                with pq.ParquetFile(path) as file:
+                    for batch in file.iter_batches():
+                        writer.write_table(conform(pa.Table.from_batches([batch]), schema))
+        return merged
+
+
+def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """All columns of all schemas; a column with different types becomes text."""
+    types: dict[str, pa.DataType] = {}
+    for schema in schemas:
+        for item in schema:
+            known = types.setdefault(item.name, item.type)
+            if known != item.type:
+                types[item.name] = pa.string()
+    return pa.schema(list(types.items()))
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with exactly the columns of a unified schema."""
+    columns = []
+    for item in schema:
+        if item.name not in table.column_names:
+            columns.append(pa.nulls(table.num_rows, item.type))
+        elif pa.types.is_string(item.type) and not pa.types.is_string(table.schema.field(item.name).type):
+            values = table.column(item.name).to_pylist()
+            columns.append(pa.array([None if v is None else plain_text(v) for v in values], pa.string()))
+        else:
+            columns.append(table.column(item.name))
+    return pa.table(columns, schema=schema)
+
+
+def discard(data_dir: Path, stream: str, subjects: Iterable[str], name: str) -> None:
+    """Remove files of a batch that will not be recorded."""
+    for subject in subjects:
+        batch_file(data_dir, stream, subject, name).unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

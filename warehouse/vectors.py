@@ -1,0 +1,221 @@
+"""Whole columns to the stored form: a chunk without faults is accepted here without looking at single rows.
+
+`rows` holds the rules; this module may only be stricter. It answers with the finished table, or with None when any row
+might break a rule, and then every row of the chunk is looked at. Types that do not match also make it None.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from warehouse.rows import (
+    ATTRIBUTES,
+    FIELDS,
+    MAX_NAME,
+    MAX_TEXT,
+    MAX_UNIT_ID,
+    TIME_FIELD,
+    Rules,
+    Stream,
+    attribute_column,
+    is_attribute_name,
+    plain_text,
+)
+
+type Column = Any
+"""A pyarrow ChunkedArray. The published stubs give pyarrow's compute functions too narrow types, so they are Any."""
+pc: Any = pyarrow.compute
+
+TIME = pa.timestamp("us", tz="UTC")
+EXACT_INTEGERS = 2**53
+# Numbers that a reader of text would take for nothing else; 0123 and 20-digit ids stay text.
+PLAIN_NUMBER = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?([eE][-+]?[0-9]{1,2})?$"
+
+
+class NotUniform(Exception):
+    """The chunk cannot be taken as a whole."""
+
+
+def accept(table: pa.Table, rules: Rules) -> pa.Table | None:
+    """The chunk in stored form, or None when its rows must be looked at one by one."""
+    try:
+        columns = dict(_fields(table, rules))
+        _check_subjects(columns, rules)
+        columns.update(_attributes(table, rules.stream))
+    except (NotUniform, pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        return None
+    return pa.table(columns)
+
+
+def from_rows(rows: list[dict[str, Any]], stream: Stream) -> pa.Table:
+    """Rows in normal form (`rows.check_row`) as a table in stored form."""
+    types = {
+        name: TIME if name == TIME_FIELD[stream] else pa.float64() if name == "value" else pa.string()
+        for name in FIELDS[stream]
+    }
+    columns = {name: pa.array([row[name] for row in rows], type=kind) for name, kind in types.items()}
+    names = dict.fromkeys(name for row in rows for name in row if name not in types)
+    for name in names:
+        values = [row.get(name) for row in rows]
+        kinds = {type(value) for value in values if value is not None}
+        if len(kinds) > 1:
+            values = [value if value is None or isinstance(value, str) else plain_text(value) for value in values]
+        columns[name] = pa.array(values)
+    return pa.table(columns)
+
+
+def type_texts(table: pa.Table, stream: Stream) -> pa.Table:
+    """Properties that arrived as text without types (CSV): numbers and truth values where all texts are such."""
+    if stream == "exposures":
+        return table
+    for i, name in enumerate(table.column_names):
+        if name.startswith(ATTRIBUTES[stream][1]):
+            table = table.set_column(i, name, _typed(table.column(name)))
+    return table
+
+
+def _fields(table: pa.Table, rules: Rules) -> Iterator[tuple[str, Column]]:
+    stream = rules.stream
+    for name in FIELDS[stream]:
+        if name not in table.column_names:
+            if name != "value":
+                raise NotUniform
+            yield name, pa.chunked_array([pa.nulls(table.num_rows, pa.float64())])
+        elif name == "value":
+            yield name, _finite(table.column(name))
+        elif name == TIME_FIELD[stream]:
+            yield name, _times(table.column(name), rules.latest)
+        else:
+            yield name, _texts(table.column(name), MAX_UNIT_ID if name == "unit_id" else MAX_NAME, name == "unit_id")
+
+
+def _texts(column: Column, longest: int, integers: bool) -> Column:
+    column = _plain(column)
+    if integers and pa.types.is_integer(column.type):
+        column = column.cast(pa.string())
+    if not _is_text(column.type) or column.null_count:
+        raise NotUniform
+    column = column.cast(pa.string())
+    lengths: dict[str, int] = pc.min_max(pc.binary_length(column)).as_py()
+    if len(column) and (lengths["min"] < 1 or lengths["max"] > longest):
+        raise NotUniform
+    if pc.any(pc.utf8_is_space(column)).as_py():
+        raise NotUniform
+    return column
+
+
+def _times(column: Column, latest: datetime) -> Column:
+    column = _plain(column)
+    kind = column.type
+    if column.null_count or not (_is_text(kind) or (pa.types.is_timestamp(kind) and kind.tz is not None)):
+        raise NotUniform
+    times = column.cast(TIME, safe=False)
+    newest = pc.max(times.cast(pa.int64())).as_py()
+    if newest is not None and newest > round((latest - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6):
+        raise NotUniform
+    return times
+
+
+def _finite(column: Column) -> Column:
+    column = _plain(column)
+    if pa.types.is_boolean(column.type):
+        raise NotUniform
+    numbers = column.cast(pa.float64(), safe=False) if not _is_text(column.type) else column.cast(pa.float64())
+    if pc.all(pc.is_finite(numbers)).as_py() is False:
+        raise NotUniform
+    return numbers
+
+
+def _check_subjects(columns: Mapping[str, Column], rules: Rules) -> None:
+    if rules.stream == "events":
+        return
+    pairs = pa.table({name: columns[name] for name in ("experiment_key", "variant_key")})
+    for pair in pairs.group_by(["experiment_key", "variant_key"]).aggregate([]).to_pylist():
+        known = rules.experiments.get(pair["experiment_key"])
+        if known is None or not (known.started and known.takes_exposures and pair["variant_key"] in known.variants):
+            raise NotUniform
+    if rules.crossed:
+        units = pa.array(list({unit for _, unit in rules.crossed}))
+        if pc.any(pc.is_in(columns["unit_id"], value_set=units)).as_py():
+            raise NotUniform
+
+
+def _attributes(table: pa.Table, stream: Stream) -> Iterator[tuple[str, Column]]:
+    nested, prefix = ATTRIBUTES[stream]
+    seen: set[str] = set()
+    for name, column in _named(table, stream):
+        stored = attribute_column(name, stream)
+        if stored in seen or not is_attribute_name(name):
+            raise NotUniform
+        seen.add(stored)
+        value = _scalar(_plain(column), as_text=stream == "exposures")
+        if value is not None:
+            yield stored, value
+    known = {*FIELDS[stream], nested}
+    if any(name not in known and not name.startswith(prefix) for name in table.column_names):
+        raise NotUniform
+
+
+def _named(table: pa.Table, stream: Stream) -> Iterator[tuple[str, Column]]:
+    nested, prefix = ATTRIBUTES[stream]
+    for name in table.column_names:
+        column = table.column(name)
+        if name == nested and not pa.types.is_null(column.type):
+            if not pa.types.is_struct(column.type):
+                raise NotUniform
+            flat = pa.table({nested: column}).flatten()
+            yield from ((full.removeprefix(nested + "."), flat.column(full)) for full in flat.column_names)
+        elif name.startswith(prefix):
+            yield name.removeprefix(prefix), column
+
+
+def _scalar(column: Column, *, as_text: bool) -> Column | None:
+    """A segment or property in stored form: DOUBLE, BOOLEAN or text; None when nobody has it."""
+    kind = column.type
+    if column.null_count == len(column):
+        return None
+    if pa.types.is_boolean(kind):
+        return column.cast(pa.string()) if as_text else column
+    if _is_text(kind):
+        column = column.cast(pa.string())
+        if pc.max(pc.binary_length(column)).as_py() > MAX_TEXT:
+            raise NotUniform
+        if pc.any(pc.equal(column, "")).as_py():
+            column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+        return column if column.null_count < len(column) else None
+    if pa.types.is_integer(kind):
+        bounds = pc.min_max(column).as_py()
+        if as_text:
+            return column.cast(pa.string())
+        if max(abs(bounds["min"]), abs(bounds["max"])) > EXACT_INTEGERS:
+            raise NotUniform
+        return column.cast(pa.float64())
+    if pa.types.is_floating(kind) and not as_text:
+        numbers = _finite(column)
+        if pc.max(pc.abs(numbers)).as_py() > EXACT_INTEGERS:
+            raise NotUniform
+        return numbers
+    raise NotUniform
+
+
+def _typed(column: Column) -> Column:
+    if not _is_text(column.type):
+        return column
+    if pc.all(pc.match_substring_regex(column, PLAIN_NUMBER)).as_py():
+        return column.cast(pa.float64())
+    if pc.all(pc.is_in(column, value_set=pa.array(["true", "false"]))).as_py() and not column.null_count:
+        return pc.equal(column, "true")
+    if pc.all(pc.is_in(column.drop_null(), value_set=pa.array(["true", "false"]))).as_py():
+        return pc.if_else(pc.is_null(column), pa.scalar(None, pa.bool_()), pc.equal(column, "true"))
+    return column
+
+
+def _plain(column: Column) -> Column:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
