@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from experiments.evidence.effects import Effects, effects, planned_pairs
 from experiments.evidence.facts import Facts
 from experiments.evidence.impact import coherence_check, north_star_effects
 from experiments.evidence.looks import block_looks
+from experiments.evidence.magnitudes import within_range
 from experiments.evidence.rows import Segment, absent_rows, block_rows, plan_prior, posteriors
 from experiments.evidence.segments import segment_requests
 from experiments.evidence.shapes import BlockShapes, absent, block_shapes
@@ -42,6 +43,7 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
     document, as a null with a reason or as a check.
     """
     _require_variants(plan, blocks)
+    blocks = [replace(block, moments=within_range(block.moments)) for block in blocks]
     shapes = [block_shapes(plan, block) for block in blocks]
     interval = decision_interval(plan, running=context.running, exposed_until=context.exposed_until)
     main = max(blocks, key=lambda block: int(block.moments.exposures[-1].sum()), default=None)

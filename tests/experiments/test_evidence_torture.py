@@ -120,6 +120,19 @@ def test_a_column_with_infinities_is_refused_and_the_others_are_not():
     assert check_of(result, "metrics_estimable") == "warn"
 
 
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 5e-324])
+def test_numbers_beyond_reason_are_refused_and_leave_the_others_alone(scale):
+    rng = np.random.default_rng(5)
+    plan = plan_of([planned(spec("good"), "primary"), planned(spec("rate", "ratio"))])
+    values, arm = rng.normal(5, 1, (400, 3)), np.arange(400) % 2
+    values[:, 2] = scale * (1 + arm)
+    with np.errstate(over="ignore", invalid="ignore"):
+        moments = moment_set(plan, values, arm)
+    result = document(plan, moments)
+    assert row_of(result, "rate").reason == "values_out_of_range"
+    assert row_of(result, "good").estimable
+
+
 def test_a_ratio_without_denominator_is_refused_and_its_numerator_is_kept():
     rng = np.random.default_rng(6)
     plan = plan_of([planned(spec("rate", "ratio"), "primary"), planned(spec("clicks"))])
