@@ -4,6 +4,9 @@ from typing import Literal
 
 from experiments.result import Row
 
+PERCENT = "\u00a0%"
+"""The sign with a space before it that never breaks."""
+
 type Interval = Literal["fixed", "always_valid"]
 type Tone = Literal["good", "bad", "neutral"]
 
@@ -15,7 +18,7 @@ def percent(value: float | None, digits: int = 1) -> str:
     text = f"{value * 100:+.{digits}f}"
     if float(text) == 0:
         text = text.lstrip("+-")
-    return text.replace("-", "−") + " %"
+    return text.replace("-", "−") + PERCENT
 
 
 def digits_for(width: float | None) -> int:

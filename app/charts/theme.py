@@ -1,5 +1,6 @@
 """One look for all charts. Colours are named parameters, which a page sets from its own light or dark theme."""
 
+import json
 from typing import Any
 
 import altair as alt
@@ -58,6 +59,7 @@ def data(values: Values) -> alt.Data:
 def finish(chart: alt.LayerChart | alt.FacetChart, *, height: int, description: str) -> Spec:
     """The specification: as wide as its container, transparent, with the shared axes, palette and text alternative."""
     spec: Spec = chart.properties(width="container", height=height).to_dict(validate=False)
+    _share_data(spec)
     axis = {
         "labelColor": {"expr": "muted"},
         "titleColor": {"expr": "muted"},
@@ -85,6 +87,22 @@ def finish(chart: alt.LayerChart | alt.FacetChart, *, height: int, description: 
     spec["padding"] = {"left": 2, "right": 8, "top": 6, "bottom": 4}
     spec["description"] = description
     return spec
+
+
+def _share_data(spec: Spec) -> None:
+    """Layers that draw the same values name them once."""
+    names: dict[str, str] = {}
+    datasets: dict[str, Values] = {}
+    for layer in spec.get("layer", []):
+        values = layer.get("data", {}).get("values")
+        if values is None:
+            continue
+        identity = json.dumps(values, sort_keys=True)
+        name = names.setdefault(identity, f"data{len(names)}")
+        datasets[name] = values
+        layer["data"] = {"name": name}
+    if datasets:
+        spec["datasets"] = datasets
 
 
 def lift_axis(title: str | None, *, grid: bool = True) -> alt.Axis:
