@@ -49,9 +49,10 @@ def forest_values(
             arm = variant_names.get(row.variant_key, row.variant_key)
             digits = digits_of(row)
             margin = row.non_inferiority_margin
-            numbers = (
-                f"{percent(row.lift, digits)}  ({percent(row.ci_lower, digits)} to {percent(row.ci_upper, digits)})"
-            )
+            effect = tone(row, interval)
+            word = {"good": " better", "bad": " worse", "neutral": ""}[effect]
+            ends = f"({percent(row.ci_lower, digits)} to {percent(row.ci_upper, digits)})"
+            numbers = f"{percent(row.lift, digits)} {ends}{word}"
             values.append(
                 {
                     "kind": "effect" if row.estimable and row.lift is not None else "missing",
@@ -64,7 +65,7 @@ def forest_values(
                     "av_upper": row.always_valid_upper,
                     "margin": None if margin is None else (-margin if row.direction == "increase" else margin),
                     "numbers": numbers if row.estimable and row.lift is not None else "not estimable",
-                    "tone": tone(row, interval),
+                    "tone": effect,
                 }
             )
             y += ROW
@@ -119,10 +120,10 @@ def forest(rows: Sequence[Row], variant_names: dict[str, str], interval: Interva
         .mark_text(align="left", fontSize=11, fontWeight=600, color=colour("muted"), baseline="middle")
         .encode(x=alt.value(0), y=y, text="label:N"),
         base.transform_filter("datum.kind != 'header'")
-        .mark_text(align="left", fontSize=13, color=colour("ink"), dy=-18, limit=alt.ExprRef("width * 0.52"))
+        .mark_text(align="left", fontSize=13, color=colour("ink"), dy=-18, limit=alt.ExprRef("width * 0.42"))
         .encode(x=alt.value(0), y=y, text="label:N"),
         base.transform_filter("datum.kind != 'header'")
-        .mark_text(align="right", fontSize=12, color=by_tone(), dy=-18, limit=alt.ExprRef("width * 0.48"))
+        .mark_text(align="right", fontSize=12, color=by_tone(), dy=-18, limit=alt.ExprRef("width * 0.58"))
         .encode(x=alt.value("width"), y=y, text="numbers:N"),
     ]
     named = [f"{value['label']} {value['numbers']}" for value in values if value["kind"] != "header"]

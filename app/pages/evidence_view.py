@@ -115,7 +115,7 @@ def verdict_sentence(document: ExperimentResult, headline: Row | None, variant_n
     kind = "always-valid" if document.decision_interval == "always_valid" else "fixed-horizon"
     return (
         f"{opening}: {headline.metric_name} {formats.lift_of(headline)} "
-        f"({kind} {headline.ci_level:.0%} interval {formats.between(*bounds)})."
+        f"({kind} {formats.share(headline.ci_level)} interval {formats.between(*bounds)})."
     )
 
 

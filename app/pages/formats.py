@@ -3,7 +3,7 @@
 import math
 from datetime import UTC, date, datetime
 
-from app.charts.numbers import digits_for, percent
+from app.charts.numbers import PERCENT, digits_for, percent
 from experiments.result import Row
 
 MINUS, NOTHING = "−", "–"
@@ -46,15 +46,15 @@ def probability(value: float | None) -> str:
     if value is None:
         return NOTHING
     if value > 0.999:
-        return "> 99.9 %"
+        return f"> 99.9{PERCENT}"
     if value < 0.001:
-        return "< 0.1 %"
-    return f"{value * 100:.1f} %"
+        return f"< 0.1{PERCENT}"
+    return f"{value * 100:.1f}{PERCENT}"
 
 
 def share(value: float | None) -> str:
     """A share without a sign: `50 %`."""
-    return NOTHING if value is None else f"{value * 100:.3g} %"
+    return NOTHING if value is None else f"{value * 100:.3g}{PERCENT}"
 
 
 def p_value(value: float | None) -> str:

@@ -64,15 +64,17 @@ async def sample_size_fragment(request: Request, browser: Browser, form: Submitt
         names = {key: item.spec.name for key, item in (await metric.all_known(session)).items()}
     baselines = BaselineResult.model_validate_json(stored.body) if stored else None
     answer, missing = _answer(typed, document, baselines)
-    return render(
-        request,
-        "_sample_size.html",
-        answer=answer,
-        missing=missing,
-        baselines=baselines,
-        unit_type=typed.fields["unit_type"],
-        metric_names=names,
-    )
+    sizing = {
+        "answer": answer,
+        "missing": missing,
+        "baselines": baselines,
+        "unit_type": typed.fields["unit_type"],
+        "metric_names": names,
+    }
+    if not request.headers.get("hx-request"):
+        typed.faults.clear()
+        return await _again(request, database, typed, None, sizing)
+    return render(request, "_sample_size.html", **sizing)
 
 
 def _answer(
@@ -108,9 +110,15 @@ async def _choices(session: AsyncSession) -> dict[str, Any]:
 
 
 async def _again(
-    request: Request, database: DatabaseDep, typed: ExperimentForm, problem: DomainError | None
+    request: Request,
+    database: DatabaseDep,
+    typed: ExperimentForm,
+    problem: DomainError | None,
+    sizing: dict[str, Any] | None = None,
 ) -> Response:
     async with database.read() as session:
         choices = await _choices(session)
     status = problem.status if problem else 422 if typed.faults else 200
-    return render(request, "new_experiment.html", status=status, **choices, form=typed, problem=problem)
+    return render(
+        request, "new_experiment.html", status=status, **choices, form=typed, problem=problem, **(sizing or {})
+    )

@@ -43,11 +43,32 @@ from tests.app.documents import START, result, series
 NOW = START + timedelta(days=40)
 ACTOR = "ada"
 HOSTILE = "<script>alert('owned')</script>"
-ROW_COLUMNS = (
-    "metric_key metric_version variant_key segment_dimension segment role method interval_kind n_control n_treatment "
-    "mean_control mean_treatment difference difference_standard_error lift standard_error ci_lower ci_upper ci_level "
-    "p_value chance_to_win expected_loss estimable reason"
-).split()
+ROW_COLUMNS = [
+    "metric_key",
+    "metric_version",
+    "variant_key",
+    "segment_dimension",
+    "segment",
+    "role",
+    "method",
+    "interval_kind",
+    "n_control",
+    "n_treatment",
+    "mean_control",
+    "mean_treatment",
+    "difference",
+    "difference_standard_error",
+    "lift",
+    "standard_error",
+    "ci_lower",
+    "ci_upper",
+    "ci_level",
+    "p_value",
+    "chance_to_win",
+    "expected_loss",
+    "estimable",
+    "reason",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,9 +109,9 @@ def test_a_forest_plot_of_nothing_estimable_still_renders() -> None:
 
 
 def test_percentages_have_a_true_minus_sign_and_no_signed_zero() -> None:
-    assert percent(0.0312) == "+3.1 %"
-    assert percent(-0.0312) == "−3.1 %"
-    assert percent(-0.00001) == "0.0 %"
+    assert percent(0.0312) == "+3.1\u00a0%"
+    assert percent(-0.0312) == "−3.1\u00a0%"
+    assert percent(-0.00001) == "0.0\u00a0%"
     assert percent(None) == "–"
 
 
