@@ -19,6 +19,7 @@ cli = typer.Typer(
     help="What did we do that moved the North Star, by how much, and how sure are we?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
 keys_cli = typer.Typer(help="API keys", no_args_is_help=True)
 cli.add_typer(keys_cli, name="keys")

@@ -1,5 +1,6 @@
 """Definitions as code: a YAML file with fact sources, metrics and North Stars, applied through the API."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,8 @@ class Change:
 def read_definitions(path: Path) -> dict[str, list[BaseModel]]:
     """Parse and validate the file completely before anything is sent."""
     try:
-        document = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DefinitionsUnreadable(f"{path.name} is not YAML: {error}") from error
     if not isinstance(document, Mapping):
         raise DefinitionsUnreadable(f"{path.name} must hold a mapping with {', '.join(kind for kind, *_ in KINDS)}")
@@ -49,12 +50,18 @@ def read_definitions(path: Path) -> dict[str, list[BaseModel]]:
     found: dict[str, list[BaseModel]] = {}
     for kind, _, adapter in KINDS:
         found[kind] = []
-        for position, item in enumerate(document.get(kind) or []):
+        items = document.get(kind) or []
+        if not isinstance(items, list):
+            raise DefinitionsUnreadable(f"{path.name}: `{kind}` must be a list")
+        for position, item in enumerate(items):
             try:
                 found[kind].append(adapter.validate_python(item))
             except ValidationError as error:
                 faults = "; ".join(f"{'/'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
                 raise DefinitionsUnreadable(f"{path.name}, {kind}[{position}]: {faults}") from error
+        keys = Counter(str(definition.model_dump(include={"key"})["key"]) for definition in found[kind])
+        if repeated := [key for key, count in keys.items() if count > 1]:
+            raise DefinitionsUnreadable(f"{path.name}, {kind}: the key {repeated[0]!r} appears twice")
     return found
 
 

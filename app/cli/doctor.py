@@ -3,7 +3,9 @@
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import asyncpg
 import redis.asyncio
 import sqlalchemy as sa
 from alembic.config import Config
@@ -38,16 +40,23 @@ async def examine(settings: Settings) -> list[Finding]:
 async def _look(name: str, look: Callable[[Settings], Awaitable[str]], settings: Settings) -> Finding:
     try:
         return Finding(name, True, await look(settings))
-    except (Fault, OSError, ImportError, sa.exc.SQLAlchemyError, redis.exceptions.RedisError) as error:
-        return Finding(name, False, str(error).splitlines()[0])
+    except _FAULTS as error:
+        return Finding(name, False, (str(error) or type(error).__name__).splitlines()[0])
 
 
 class Fault(RuntimeError):
     """Something is wrong; the text says what to do."""
 
 
+# What the libraries raise for an address or a server that cannot be used; ValueError is for malformed addresses.
+_FAULTS = (
+    Fault, OSError, ImportError, ValueError, sa.exc.SQLAlchemyError, asyncpg.PostgresError, redis.exceptions.RedisError
+)  # fmt: skip
+
+
 async def _database(settings: Settings) -> str:
     head = ScriptDirectory.from_config(Config(str(REPOSITORY / "alembic.ini"))).get_current_head()
+    _require_file(sa.make_url(settings.database_url))
     database = Database(settings.database_url)
     try:
         async with database.read() as session:
@@ -61,6 +70,12 @@ async def _database(settings: Settings) -> str:
     if current != head:
         raise Fault(f"the schema is at {current}, this version needs {head}; run `northlift migrate`")
     return f"{'SQLite' if database.is_sqlite else 'PostgreSQL'}, schema {current}"
+
+
+def _require_file(url: sa.URL) -> None:
+    """Looking must not create the SQLite file that a migration would."""
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        raise Fault(f"there is no database at {url.database}; run `northlift migrate`")
 
 
 async def _queue(settings: Settings) -> str:
