@@ -98,8 +98,13 @@ def run_experiment(job: ExperimentJob, channel: Channel) -> StoredResult:
 
 def run_north_star(job: CompanyJob[NorthStarPlan], channel: Channel) -> StoredResult:
     """The weekly series of a North Star."""
-    channel.progress("reading", 0.1)
-    series = extract_series(job.plan, job.data, threads=job.resources.threads, memory_limit=job.resources.memory_limit)
+    series = extract_series(
+        job.plan,
+        job.data,
+        threads=job.resources.threads,
+        memory_limit=job.resources.memory_limit,
+        progress=lambda stage, fraction: channel.progress(stage, 0.9 * fraction),
+    )
     channel.progress("storing", 0.9)
     return stored(
         north_star_series(
@@ -114,9 +119,12 @@ def run_north_star(job: CompanyJob[NorthStarPlan], channel: Channel) -> StoredRe
 
 def run_baseline(job: CompanyJob[BaselinePlan], channel: Channel) -> StoredResult:
     """The baselines of all metrics of a unit type."""
-    channel.progress("reading", 0.1)
     moments, cumulative_units = extract_baseline(
-        job.plan, job.data, threads=job.resources.threads, memory_limit=job.resources.memory_limit
+        job.plan,
+        job.data,
+        threads=job.resources.threads,
+        memory_limit=job.resources.memory_limit,
+        progress=lambda stage, fraction: channel.progress(stage, 0.9 * fraction),
     )
     channel.progress("storing", 0.9)
     return stored(

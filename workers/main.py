@@ -8,6 +8,7 @@ back. SIGTERM and SIGINT hand every lease back before the process ends.
 import asyncio
 import contextlib
 import signal
+import threading
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -36,8 +37,9 @@ log = structlog.get_logger(__name__)
 def work(settings: Settings, *, kinds: Kinds | None = None, ready: Callable[[], None] | None = None) -> None:
     """Run a worker until SIGTERM or SIGINT: the entry point of the command line. `kinds` defaults to all of ours."""
     if kinds is None:
-        from workers.preparation import KINDS as kinds
+        from workers.preparation import KINDS
 
+        kinds = KINDS
     with contextlib.suppress(asyncio.CancelledError):  # a signal is the proper way to end
         asyncio.run(serve(settings, kinds=kinds, handle_signals=True, ready=ready))
 
@@ -62,8 +64,6 @@ async def serve(
         database, settings.redis_url, period=settings.reconcile_seconds, lease_seconds=settings.lease_seconds
     )
     scheduler = Scheduler(database, settings, bell)
-    # Importing the numeric modules takes seconds on a busy machine; whatever is claimed meanwhile waits for it.
-    warming = asyncio.ensure_future(asyncio.to_thread(warm))
     background = [
         asyncio.create_task(reconciler.forever(), name="reconciler"),
         asyncio.create_task(scheduler.forever(), name="scheduler"),
@@ -81,7 +81,7 @@ async def serve(
         await runner.stop()
         for task in background:
             task.cancel()
-        await asyncio.gather(warming, *background, return_exceptions=True)
+        await asyncio.gather(*background, return_exceptions=True)
         await models.close()
         with contextlib.suppress(*QUEUE_ERRORS):
             await reconciler.close()
@@ -107,6 +107,7 @@ async def _listen(settings: Settings, runner: Runner, ready: Callable[[], None] 
         keep_result=0,
         max_tries=MAX_DELIVERIES,
     )
+    await _warm_up()
     while True:
         worker: Worker | None = None
         try:
@@ -135,6 +136,23 @@ async def _listen(settings: Settings, runner: Runner, ready: Callable[[], None] 
                 await _leave(worker)
 
 
+async def _warm_up() -> None:
+    """Let the fork server import the numeric modules, seconds on a busy machine, before any analysis is claimed.
+
+    In a thread of our own: those of the event loop's executor are waited for when the worker is told to end.
+    """
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def warm_and_tell() -> None:
+        warm()
+        with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=warm_and_tell, daemon=True).start()
+    await done.wait()
+
+
 async def _leave(worker: Worker) -> None:
     """Let arq tell Redis what became of its jobs, for a moment; nothing depends on it."""
     if worker.tasks:
@@ -146,9 +164,17 @@ async def _leave(worker: Worker) -> None:
 
 
 def _cancel_on_signal() -> None:
-    """SIGTERM and SIGINT cancel the calling task."""
+    """SIGTERM and SIGINT cancel the calling task, once: a second one must not interrupt the handing back of leases."""
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            task.cancel()
+
     for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, task.cancel)
+        loop.add_signal_handler(each, stop)

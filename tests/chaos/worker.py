@@ -1,5 +1,7 @@
 """A real worker process that runs the tiny analyses; says "ready" on its standard output when it takes work."""
 
+import faulthandler
+import signal
 import sys
 
 from experiments.settings import Settings
@@ -14,5 +16,6 @@ def ready() -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)
     configure(json=False)
     work(Settings(), kinds=KINDS, ready=ready)
