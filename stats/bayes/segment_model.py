@@ -2,7 +2,8 @@
 
 The model is compiled once per process and re-used with new data, whatever the number of segments: the likelihood is
 collapsed, so no parameter has the length of the data. Importing this module does not import PyMC; the first fit does,
-and costs 10-20 CPU seconds for import and compilation. Later fits cost 30-60 CPU milliseconds.
+and costs 10-20 CPU seconds for import and compilation. Later fits cost about 0.1 CPU seconds for up to ten segments
+and 0.5 for 128, a second attempt included where the first one had divergences (up to one family in five).
 """
 
 from __future__ import annotations
