@@ -13,7 +13,7 @@ from app.api.problems import MEDIA_TYPE, METHODS, refuse
 from experiments.errors import PayloadTooLarge
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
+MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
 UPLOADS: Final = ("/v1/ingest/",)
 _ACCEPTABLE_ID = re.compile(rb"^[A-Za-z0-9._\-]{1,64}$")
 

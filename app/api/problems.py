@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -25,6 +26,10 @@ class MethodNotAllowed(DomainError):
 
 class BadRequest(DomainError):
     status, title = 400, "The request could not be read"
+
+
+class ConcurrentChange(DomainError):
+    status, title = 409, "Somebody stored the same thing at the same moment"
 
 
 class InternalError(DomainError):
@@ -118,6 +123,18 @@ async def _http(request: Request, error: Exception) -> Response:
     return problem_response(request, BadRequest(str(error.detail)))
 
 
+async def _concurrent(request: Request, error: Exception) -> Response:
+    """A unique constraint that no service foresaw: the loser of a race, whose transaction is undone."""
+    log.warning("concurrent_change", method=request.method, path=request.url.path, detail=str(error.__cause__))
+    return problem_response(
+        request,
+        ConcurrentChange(
+            "Another request stored the same thing at the same moment; nothing of this one was kept",
+            remedy="Read the resource to see what is there, then send the request again if it is still needed.",
+        ),
+    )
+
+
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
     return problem_response(
@@ -144,6 +161,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DomainError, _domain)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(IntegrityError, _concurrent)
     app.add_exception_handler(Exception, _unexpected)
 
 

@@ -87,16 +87,15 @@ async def test_edits_need_the_version_that_was_seen(service: Service) -> None:
     ],
 )
 async def test_a_formula_that_could_do_harm_or_divide_by_zero_is_refused_when_it_is_written(
-    service: Service, formula: str, wrong: str
+    shop: Service, formula: str, wrong: str
 ) -> None:
-    await service.fill(experiment=False)
-    before = await service.counts()
-    answer = await service.write.post("/v1/metrics", json={**examples.FORMULA_METRIC, "formula": formula})
+    before = await shop.counts()
+    answer = await shop.write.post("/v1/metrics", json={**examples.FORMULA_METRIC, "formula": formula})
     problem = assert_problem(answer, "invalid-formula", 422)
     assert wrong in problem["detail"]
     assert problem["remedy"]
     assert pointers(problem) == ["/formula"]
-    assert await service.counts() == before
+    assert await shop.counts() == before
 
 
 async def test_a_formula_may_divide_by_a_metric_that_is_declared_positive(service: Service) -> None:
@@ -128,13 +127,12 @@ async def test_a_formula_may_divide_by_a_metric_that_is_declared_positive(servic
     ],
 )
 async def test_an_invalid_metric_names_the_field_and_stores_nothing(
-    service: Service, changes: dict[str, object], pointer: str
+    shop: Service, changes: dict[str, object], pointer: str
 ) -> None:
-    await service.fill(experiment=False)
-    before = await service.counts()
-    answer = await service.write.post("/v1/metrics", json={**metric("another"), **changes})
+    before = await shop.counts()
+    answer = await shop.write.post("/v1/metrics", json={**metric("another"), **changes})
     assert pointers(assert_problem(answer, "invalid-definition", 422))[0] == pointer
-    assert await service.counts() == before
+    assert await shop.counts() == before
 
 
 @pytest.mark.parametrize(
@@ -149,13 +147,12 @@ async def test_an_invalid_metric_names_the_field_and_stores_nothing(
     ],
 )
 async def test_a_tree_that_does_not_hold_together_is_refused(
-    service: Service, changes: dict[str, object], slug: str
+    shop: Service, changes: dict[str, object], slug: str
 ) -> None:
-    await service.fill(experiment=False)
-    before = await service.counts()
-    answer = await service.write.post("/v1/north-stars", json={**examples.NORTH_STAR, "key": "other", **changes})
+    before = await shop.counts()
+    answer = await shop.write.post("/v1/north-stars", json={**examples.NORTH_STAR, "key": "other", **changes})
     assert assert_problem(answer, slug, 422)["errors"]
-    assert await service.counts() == before
+    assert await shop.counts() == before
 
 
 async def test_metrics_of_different_units_do_not_mix(service: Service) -> None:
