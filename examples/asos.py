@@ -104,7 +104,7 @@ def load(client: ApiClient, chosen: Mapping[str, list[dict[str, Any]]]) -> dict[
         path = f"/v1/experiments/{registered['key']}"
         client.ensure("/v1/experiments", registered)
         client.move(registered["key"], "start", STARTED_AT)
-        client.post(f"{path}/summaries", {"batch_id": "asos", "summaries": list(summaries(rows))})
+        client.post(f"{path}/summaries", list(summaries(rows)), batch_id=f"asos-{experiment_id}")
         ended = STARTED_AT + timedelta(days=rows[-1]["time_since_start"])
         client.move(registered["key"], "stop", ended)
         analyses[registered["key"]] = str(client.post(f"{path}/analyses")["id"])

@@ -191,7 +191,8 @@ def import_(
     covariate: Annotated[list[str] | None, typer.Option(help="METRIC=COLUMN: value before exposure (CUPED)")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only these variants take part")] = None,
     weight: Annotated[list[str] | None, typer.Option(help="VARIANT=SHARE; default: equal shares")] = None,
-    at: Annotated[datetime | None, typer.Option(help="When the units were exposed (UTC); default: a week ago")] = None,
+    at: Annotated[datetime | None, typer.Option(help="When it began (UTC); default: so that it ended today")] = None,
+    days: Annotated[float, typer.Option(min=0.1, max=730, help="How many days it ran, as planned")] = 7,
 ) -> None:
     """Register a finished experiment from a unit-level CSV file, analyse it and print the result."""
     from app.cli.client import ApiClient
@@ -205,7 +206,8 @@ def import_(
             variant_column=variant,
             control=control,
             metrics=tuple(metric),
-            at=_exposed_at(at),
+            at=_began_at(at, days),
+            days=days,
             unit_column=unit_id,
             covariates=_pairs(covariate, "--covariate"),
             only_variants=tuple(only or ()),
@@ -265,11 +267,11 @@ def _shares(options: list[str] | None) -> dict[str, float]:
         raise typer.BadParameter(f"--weight wants a number after the =: {error}") from error
 
 
-def _exposed_at(given: datetime | None) -> datetime:
-    """A time without an offset is UTC, wherever this machine is; without a time, midnight a week ago.
+def _began_at(given: datetime | None, days: float) -> datetime:
+    """A time without an offset is UTC, wherever this machine is; without a time, so long ago that it ended today.
 
-    Midnight, so that an import that is run again on the same day sends the same batches.
+    At midnight, so that an import that is run again on the same day sends the same batches.
     """
     if given is None:
-        return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=7)
+        return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days)
     return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)

@@ -69,12 +69,19 @@ class UnitFile:
     control: str
     metrics: tuple[str, ...]
     at: datetime
-    """When the units were exposed, for files without a time; outcomes count at that time, covariates a day before."""
+    """When the experiment began. The file has no times: exposures and outcomes count then, covariates a day before."""
+    days: float = 7.0
+    """How long it ran, as planned: a verdict needs to know that whole weeks were observed."""
     unit_column: str | None = None
     covariates: Mapping[str, str] = field(default_factory=dict)
     """metric column -> column with its value before exposure"""
     only_variants: tuple[str, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def ended_at(self) -> datetime:
+        """When the experiment ended, which is when it was planned to."""
+        return self.at + timedelta(days=self.days)
 
     @property
     def number_columns(self) -> tuple[str, ...]:
@@ -170,6 +177,7 @@ def definitions(file: UnitFile, found: Profile) -> tuple[dict[str, Any], list[di
             for position, metric in enumerate(metrics)
         ],
         "planned_units": found.units,
+        "planned_end_at": file.ended_at.isoformat(),
     }
     return source, metrics, experiment
 
@@ -247,6 +255,6 @@ def import_units(client: ApiClient, file: UnitFile, found: Profile | None = None
     client.move(file.experiment_key, "start", file.at)
     send(client, "exposures", exposures(file), name=file.experiment_key)
     send(client, "events", facts(file), name=file.experiment_key)
-    client.move(file.experiment_key, "stop", file.at + timedelta(days=1))
+    client.move(file.experiment_key, "stop", file.ended_at)
     analysis = client.post(f"/v1/experiments/{file.experiment_key}/analyses")
     return str(analysis["id"])
