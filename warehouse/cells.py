@@ -34,24 +34,8 @@ def _check(cells: int) -> None:
         raise ValueError(f"{cells} cells are more than one extraction can hold")
 
 
-def shift_of(values: Floats, units: int) -> Floats:
-    """(k,) a constant near the mean of the first `units` units, from an even sample of them.
-
-    Whole numbers keep a whole shift: their sums stay exact.
-    """
-    if not units:
-        return np.zeros(values.shape[0])
-    sample = values[:, : units : -(-units // _CHUNK)]
-    with np.errstate(over="ignore"):
-        mean = sample.mean(axis=1)
-    whole = (sample == np.rint(sample)).all(axis=1)
-    return np.where(np.isfinite(mean), np.where(whole, np.rint(mean), mean), 0.0)
-
-
-def moments_by_cell(
-    values: Floats, cell: Ints, cells: int, shift: Floats, pool: Executor, order: Units | None = None
-) -> Moments:
-    """Moments of `values` (k, n) per cell: shifted sums about `shift` (k,), products by matrix multiplication.
+def moments_by_cell(values: Floats, cell: Ints, cells: int, pool: Executor, order: Units | None = None) -> Moments:
+    """Moments of `values` (k, n) per cell: sums about a constant near the cell's mean, products by matrix products.
 
     `cell` (n,) is each unit's cell, -1 for none. Without `order` the units lie sorted by cell already. Columns that
     overflow give non-finite moments; the caller withdraws them.
@@ -59,26 +43,45 @@ def moments_by_cell(
     k = values.shape[0]
     counts = np.bincount(cell[cell >= 0], minlength=cells)
     ends = np.cumsum(counts)
-    chunks = [
-        (int(c), start, min(start + _CHUNK, int(ends[c])))
-        for c in np.flatnonzero(counts)
-        for start in range(int(ends[c] - counts[c]), int(ends[c]), _CHUNK)
-    ]
+    used = np.flatnonzero(counts)
 
-    def partial(chunk: tuple[int, int, int]) -> tuple[Floats, Floats, Floats]:
-        _, start, end = chunk
-        block = values[:, start:end] if order is None else np.take(values, order[start:end], axis=1)
+    def sums_of(c: int) -> tuple[Floats, Floats, Floats, Floats]:
+        shift, sums, products, cubes = np.zeros(k), np.zeros(k), np.zeros((k, k)), np.zeros(k)
+        first, end = int(ends[c] - counts[c]), int(ends[c])
         with np.errstate(over="ignore", invalid="ignore"):
-            gap = block - shift[:, None]
-            return gap.sum(axis=1), gap @ gap.T, np.einsum("ij,ij,ij->i", gap, gap, gap)
+            for start in range(first, end, _CHUNK):
+                rows = slice(start, min(start + _CHUNK, end))
+                block = values[:, rows] if order is None else np.take(values, order[rows], axis=1)
+                if start == first:
+                    shift = _near_mean(block)
+                gap = block - shift[:, None]
+                sums += gap.sum(axis=1)
+                products += gap @ gap.T
+                cubes += np.einsum("ij,ij,ij->i", gap, gap, gap)
+        return shift, sums, products, cubes
 
-    sums, products, cubes = np.zeros((cells, k)), np.zeros((cells, k, k)), np.zeros((cells, k))
+    shift, sums, products, cubes = (
+        np.zeros((cells, k)),
+        np.zeros((cells, k)),
+        np.zeros((cells, k, k)),
+        np.zeros((cells, k)),
+    )
+    for c, parts in zip(used, pool.map(sums_of, used), strict=True):
+        shift[c], sums[c], products[c], cubes[c] = parts
     with np.errstate(over="ignore", invalid="ignore"):
-        for (c, _, _), (s, p, q) in zip(chunks, pool.map(partial, chunks), strict=True):
-            sums[c] += s
-            products[c] += p
-            cubes[c] += q
         return Moments.from_shifted_sums(counts, shift, sums, products, cubes)
+
+
+def _near_mean(block: Floats) -> Floats:
+    """(k,) the mean of some of a cell's units. Of a constant exactly that constant, so that its variance is exactly 0;
+
+    of whole numbers a whole number, so that their sums stay exact.
+    """
+    origin = block[:, 0]
+    gap = (block - origin[:, None]).mean(axis=1)
+    whole = (block == np.rint(block)).all(axis=1)
+    near = origin + np.where(whole, np.rint(gap), gap)
+    return np.where(np.isfinite(near), near, 0.0)
 
 
 def without_columns(moments: Moments, columns: Bools) -> Moments:

@@ -21,7 +21,6 @@ from warehouse.cells import (
     order_of_units,
     regroup,
     reshape,
-    shift_of,
     stack,
     without_columns,
 )
@@ -151,20 +150,18 @@ def measure(work: Pass, units: Units, progress: Callable[[float], None]) -> Part
     looks_us = np.array([epoch_us(look) for look in work.looks])
     arms, size, k = len(work.variants), len(work.looks), len(work.columns)
     units, entry, cell = _in_order(units, looks_us, work.longest_us, arms)
-    entered = int((cell >= 0).sum())
 
     table = Values(np.zeros((k, len(units))), np.zeros(k, dtype=np.bool_))
     facts = _read(work, units, int(looks_us[-1]))
     table.fill(work.columns, facts, units.at_us, int(looks_us[-1]))
     progress(0.7)
 
-    shift = shift_of(table.values, entered)
-    entering = reshape(moments_by_cell(table.values, cell, size * arms, shift, work.pool), (size, arms))
+    entering = reshape(moments_by_cell(table.values, cell, size * arms, work.pool), (size, arms))
     segments = []
     for i, (_, levels) in enumerate(work.levels):
         of_level = np.where(cell >= 0, units.segment[i] * arms + units.variant, -1)
         order = regroup(of_level, len(levels) * arms)
-        segments.append(moments_by_cell(table.values, of_level, len(levels) * arms, shift, work.pool, order))
+        segments.append(moments_by_cell(table.values, of_level, len(levels) * arms, work.pool, order))
     by_segment = reshape(join(segments, k), (sum(len(levels) for _, levels in work.levels), arms))
 
     snapshots = []
@@ -172,7 +169,7 @@ def measure(work: Pass, units: Units, progress: Callable[[float], None]) -> Part
         for look in range(size - 1):
             table.fill(work.columns, facts, units.at_us, int(looks_us[look]), only_open=True)
             of_arm = np.where((cell >= 0) & (entry <= look), units.variant, -1)
-            snapshots.append(moments_by_cell(table.values, of_arm, arms, shift, work.pool, regroup(of_arm, arms)))
+            snapshots.append(moments_by_cell(table.values, of_arm, arms, work.pool, regroup(of_arm, arms)))
             progress(0.7 + 0.3 * (look + 1) / size)
     exposures = _exposures(units, looks_us, arms)
     return Parts(entering, tuple(snapshots), by_segment, exposures, units.crossover, table.invalid)

@@ -25,7 +25,8 @@ class WeeklySeries:
 
     `columns` are the names of `experiments.columns.layout`, outcomes only. An indicator's total is how many units had
     a value above 0 in the week, any other column's the sum over units of the week's aggregate. `complete` is false for
-    a week that had not ended at `data_as_of`. `invalid` maps columns with NaN or infinite facts (zeros) to a reason.
+    a week that had not ended at `data_as_of`. `invalid` maps columns with NaN or infinite facts, whose totals are nan,
+    to a reason.
     """
 
     weeks: tuple[datetime, ...]
@@ -62,7 +63,7 @@ def extract_series(
             chosen = [columns[i] for i in places]
             _add_totals(connection, sources[key], chosen, places, data, weeks, totals, invalid)
     progress("reading facts", 1.0)
-    totals[:, invalid] = 0.0
+    totals[:, invalid] = np.nan
     return WeeklySeries(
         weeks=weeks,
         columns=tuple(column.name for column in columns),

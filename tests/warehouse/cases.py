@@ -1,0 +1,236 @@
+"""Small worlds for the data engine: facts and exposures as lists, written as the store writes them, and a plain Python
+reference of what extraction must find."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments.columns import Column, layout
+from experiments.definitions import (
+    Direction,
+    Estimation,
+    EventSource,
+    FactSourceSpec,
+    Filter,
+    MetricSpec,
+    Role,
+    Variant,
+)
+from experiments.plan import AnalysisPlan, PlannedMetric
+from stats.moments import Moments
+from warehouse.data_slice import DataSlice
+from warehouse.vectors import TIME
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+DAY = timedelta(days=1)
+_names = itertools.count()
+
+
+@dataclass(frozen=True)
+class Exposure:
+    unit: str
+    variant: str
+    at: datetime
+    segments: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fact:
+    unit: str
+    at: datetime
+    value: float | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_exposures(folder: Path, exposures: Iterable[Exposure]) -> Path:
+    rows = list(exposures)
+    names = dict.fromkeys(name for row in rows for name in row.segments)
+    table = {
+        "unit_id": pa.array([row.unit for row in rows], pa.string()),
+        "variant_key": pa.array([row.variant for row in rows], pa.string()),
+        "exposed_at": pa.array([row.at for row in rows], TIME),
+        **{f"segment_{name}": pa.array([row.segments.get(name) for row in rows], pa.string()) for name in names},
+    }
+    return _write(folder, table)
+
+
+def write_facts(folder: Path, facts: Iterable[Fact], event: str = "order", properties: Sequence[str] = ()) -> Path:
+    rows = list(facts)
+    names = dict.fromkeys([*properties, *(name for row in rows for name in row.properties)])
+    table = {
+        "event": pa.array([event] * len(rows), pa.string()),
+        "unit_id": pa.array([row.unit for row in rows], pa.string()),
+        "occurred_at": pa.array([row.at for row in rows], TIME),
+        "value": pa.array([row.value for row in rows], pa.float64()),
+        **{f"p_{name}": pa.array([row.properties.get(name) for row in rows]) for name in names},
+    }
+    return _write(folder, table)
+
+
+def _write(folder: Path, table: Mapping[str, Any]) -> Path:
+    path = folder / f"{next(_names)}.parquet"
+    pq.write_table(pa.table(dict(table)), path)
+    return path
+
+
+def planned(spec: MetricSpec) -> PlannedMetric:
+    return PlannedMetric(
+        metric_key=spec.key,
+        version=1,
+        role=Role.SECONDARY,
+        direction=Direction.INCREASE,
+        mde=None,
+        non_inferiority_margin=None,
+        spec=spec,
+    )
+
+
+def plan_of(
+    metrics: Sequence[MetricSpec],
+    *,
+    variants: Sequence[str] = ("control", "treatment"),
+    sources: Sequence[FactSourceSpec] = (EventSource(key="orders", event="order"),),
+    segments: Sequence[str] = (),
+) -> AnalysisPlan:
+    return AnalysisPlan(
+        experiment_key="checkout",
+        unit_type="user",
+        data="events",
+        variants=[Variant(key=key, weight=1 / len(variants), is_control=i == 0) for i, key in enumerate(variants)],
+        metrics=[planned(spec) for spec in metrics],
+        fact_sources=list(sources),
+        north_star=None,
+        segments=list(segments),
+        planned_units=None,
+        planned_end_at=None,
+        estimation=Estimation(),
+    )
+
+
+def slice_of(
+    exposures: Sequence[Path],
+    facts: Mapping[str, Sequence[Path]] | None = None,
+    *,
+    data_as_of: datetime,
+    ended_at: datetime | None = None,
+    started_at: datetime | None = START,
+    file_source_dir: Path | None = None,
+) -> DataSlice:
+    return DataSlice(
+        tuple(exposures),
+        {event: tuple(files) for event, files in (facts or {}).items()},
+        started_at,
+        ended_at,
+        data_as_of,
+        file_source_dir,
+    )
+
+
+def reference(
+    metrics: Sequence[MetricSpec],
+    variants: Sequence[str],
+    exposures: Sequence[Exposure],
+    facts: Mapping[str, Sequence[Fact]],
+    *,
+    look: datetime,
+    data_as_of: datetime,
+    ended_at: datetime | None = None,
+    segment: tuple[str, str] | None = None,
+) -> Moments:
+    """Moments (variants,) at a look, as METHODS says and nothing else: loops, and numpy on whole arrays."""
+    columns = layout(metrics)
+    end = data_as_of if ended_at is None else min(data_as_of, ended_at)
+    rows_of: dict[str, list[Exposure]] = {}
+    for row in exposures:
+        if START <= row.at < end:
+            rows_of.setdefault(row.unit, []).append(row)
+    per_arm: list[list[list[float]]] = [[] for _ in variants]
+    longest = timedelta(days=columns.longest_window_days or 0)
+    for unit, rows in rows_of.items():
+        if len({row.variant for row in rows}) > 1 or rows[0].variant not in variants:
+            continue
+        first = min(row.at for row in rows)
+        if first + longest > look:
+            continue
+        if segment is not None:
+            levels = [row.segments.get(segment[0], "(none)") for row in rows if row.at == first]
+            if min(levels) != segment[1]:
+                continue
+        vector = [value_of(column, unit, first, facts, look) for column in columns.columns]
+        per_arm[variants.index(rows[0].variant)].append(vector)
+    return direct_moments(per_arm, len(columns.columns))
+
+
+def direct_moments(per_cell: Sequence[Sequence[Sequence[float]]], k: int) -> Moments:
+    """Textbook two-pass moments of each cell."""
+    count, mean, comoment, third = [], [], [], []
+    for cell in per_cell:
+        values = np.array(cell, dtype=np.float64).reshape(len(cell), k)
+        centre = values.mean(axis=0) if len(values) else np.zeros(k)
+        gap = values - centre
+        count.append(len(values))
+        mean.append(centre)
+        comoment.append(gap.T @ gap)
+        third.append((gap**3).sum(axis=0))
+    return Moments(np.array(count), np.array(mean), np.array(comoment), np.array(third))
+
+
+def value_of(
+    column: Column, unit: str, exposed: datetime, facts: Mapping[str, Sequence[Fact]], look: datetime
+) -> float:
+    if column.period == "pre":
+        begin, end = exposed - column.pre_period_days * DAY, exposed
+    else:
+        begin = exposed + column.delay_days * DAY
+        end = look if column.window_days is None else begin + column.window_days * DAY
+    measure = column.measure
+    chosen = [
+        fact
+        for fact in facts.get(measure.fact_source, ())
+        if fact.unit == unit and begin <= fact.at < end and all(passes(fact, item) for item in measure.filters)
+    ]
+    values = [fact.value for fact in chosen if fact.value is not None]
+    value: float = {
+        "sum": lambda: float(np.sum(np.array(values, dtype=np.float64))) if values else 0.0,
+        "count": lambda: float(len(chosen)),
+        "max": lambda: float(max(values)) if values else 0.0,
+        "any": lambda: float(bool(chosen)),
+        "distinct_days": lambda: float(len({fact.at.date() for fact in chosen})),
+    }[measure.aggregation]()
+    return float(value > 0) if column.indicator else value
+
+
+def passes(fact: Fact, item: Filter) -> bool:
+    found = fact.value if item.column == "value" else fact.properties.get(item.column)
+    if found is None:
+        return False
+    tests = {
+        "=": lambda: found == item.value,
+        "!=": lambda: found != item.value,
+        "<": lambda: found < item.value,
+        "<=": lambda: found <= item.value,
+        ">": lambda: found > item.value,
+        ">=": lambda: found >= item.value,
+        "in": lambda: found in item.value,
+    }
+    return bool(tests[item.op]())
+
+
+def assert_same(found: Moments, wanted: Moments, tolerance: float = 1e-9) -> None:
+    """Equal counts; means, products and cubes to a relative `tolerance` of their own size."""
+    np.testing.assert_array_equal(found.count, wanted.count)
+    np.testing.assert_allclose(found.mean, wanted.mean, rtol=tolerance, atol=1e-12)
+    n = np.maximum(wanted.count, 1)[..., None]
+    sd = np.sqrt(np.diagonal(wanted.comoment, axis1=-2, axis2=-1) / n)
+    for got, want, size in (
+        (found.comoment, wanted.comoment, n[..., None] * sd[..., :, None] * sd[..., None, :]),
+        (found.third, wanted.third, n * sd**3),
+    ):
+        np.testing.assert_array_less(np.abs(got - want), tolerance * (size + 1e-9))
