@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import metric, north_star
+from experiments import metric, north_star, stored_result
 from experiments.definitions import MetricSpec, NorthStarSpec
 from experiments.tables import Analysis, Decision, Experiment, Launch, NorthStar, Result, ResultRow
 
@@ -70,15 +70,9 @@ class _Latest:
 
 
 async def latest_result(session: AsyncSession, *, kind: str, subject_key: str) -> Result | None:
-    """The stored result with the newest data."""
-    statement = (
-        sa.select(Result)
-        .where(col(Result.kind) == kind, col(Result.subject_key) == subject_key)
-        .order_by(col(Result.data_as_of).desc(), col(Result.id).desc())
-        .limit(1)
-    )
-    found: Result | None = await session.scalar(statement)
-    return found
+    """The stored result with the newest data, None when there is none."""
+    result_id = await stored_result.latest_id(session, kind=kind, subject_key=subject_key)
+    return None if result_id is None else await stored_result.get(session, result_id=result_id)
 
 
 async def glances(session: AsyncSession, *, experiments: Sequence[Experiment]) -> list[Glance]:

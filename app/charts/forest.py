@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from app.charts.numbers import Interval, digits_of, percent, tone
+from app.charts.numbers import Interval, bare, digits_of, percent, tone
 from app.charts.theme import Spec, Values, by_tone, colour, data, finish, lift_axis, zero_line
 from experiments.result import Row
 
@@ -51,7 +51,7 @@ def forest_values(
             margin = row.non_inferiority_margin
             effect = tone(row, interval)
             word = {"good": " better", "bad": " worse", "neutral": ""}[effect]
-            ends = f"({percent(row.ci_lower, digits)} to {percent(row.ci_upper, digits)})"
+            ends = f"({bare(row.ci_lower, digits)} to {bare(row.ci_upper, digits)})"
             numbers = f"{percent(row.lift, digits)} {ends}{word}"
             values.append(
                 {

@@ -21,6 +21,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return text.replace("-", "−") + PERCENT
 
 
+def bare(value: float | None, digits: int = 1) -> str:
+    """As `percent` without the sign, for the ends of an interval beside a number that has it."""
+    return percent(value, digits).removesuffix(PERCENT)
+
+
 def digits_for(width: float | None) -> int:
     """Decimals of a percentage, so that an interval this wide (as a fraction) shows two significant digits."""
     return 1 if width is None or width >= 0.01 else 2 if width >= 0.001 else 3

@@ -2,7 +2,7 @@
 
 import altair as alt
 
-from app.charts.numbers import percent
+from app.charts.numbers import bare, percent
 from app.charts.theme import Spec, Values, colour, data, finish, lift_axis, zero_line
 from experiments.result import SegmentModel
 
@@ -25,7 +25,7 @@ def segment_values(model: SegmentModel) -> Values:
                 "lift": effect.lift,
                 "lower": effect.hdi_lower,
                 "upper": effect.hdi_upper,
-                "numbers": f"{shown}  ({percent(effect.hdi_lower)} to {percent(effect.hdi_upper)})"
+                "numbers": f"{shown}  ({bare(effect.hdi_lower)} to {bare(effect.hdi_upper)})"
                 if effect.lift is not None
                 else shown,
             }

@@ -12,7 +12,7 @@ from app.pages.headers import SECURITY_HEADERS
 from app.pages.rendering import render
 from app.pages.route import pages
 from app.pages.submission import ring
-from experiments import analysis, decision, experiment, lifecycle, overview
+from experiments import analysis_request, decision, experiment, lifecycle, overview
 from experiments.definitions import DecisionSpec
 from experiments.errors import DomainError, FieldError, InvalidDefinition, NotFound
 from experiments.validation import parse
@@ -52,26 +52,18 @@ async def analyse_now(
     try:
         async with database.write() as session:
             row = await experiment.get(session, key=key)
-            plan = experiment.require_plan(row)
-            waiting = await overview.active_analysis(session, kind="experiment", subject_key=key)
-            if waiting is None:
-                waiting, _ = await analysis.submit(
-                    session,
-                    kind="experiment",
-                    subject_key=key,
-                    experiment_id=row.id,
-                    plan_document=plan,
-                    data_as_of=at,
-                    seed=analysis.seed_of(row.plan_hash or ""),
-                    requested_by=actor(browser),
-                    at=at,
-                    max_attempts=settings.max_attempts,
-                )
+            active = await overview.active_analysis(session, kind="experiment", subject_key=key)
+            if active is not None:  # one is enough: this one will have the newest data that matters
+                return _to(key)
+            submitted, waiting = await analysis_request.of_experiment(
+                session, experiment=row, actor=actor(browser), at=at, max_attempts=settings.max_attempts
+            )
     except NotFound:
         raise
     except DomainError as error:
         return await _again(request, database, key, at, error)
-    ring(request, waiting)
+    if waiting:
+        ring(request, submitted)
     return _to(key)
 
 
@@ -84,7 +76,7 @@ async def cancel_analysis(
         row = await experiment.get(session, key=key)
         active = await overview.active_analysis(session, kind="experiment", subject_key=row.key)
         if active is not None:
-            await analysis.request_cancel(session, analysis_id=active.id, at=at)
+            await analysis_request.cancel(session, analysis_id=active.id, actor=actor(browser), at=at)
     return _to(key)
 
 

@@ -1,4 +1,7 @@
-"""Headers of every page: nothing from other hosts, no inline code, no frames, nothing kept by shared caches."""
+"""Headers of every page: nothing from other hosts, no inline code, no frames, nothing kept by shared caches.
+
+`app.api.observe` adds those that every answer has.
+"""
 
 from typing import Final
 
@@ -17,7 +20,6 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",

@@ -13,10 +13,9 @@ from app.pages.headers import SECURITY_HEADERS
 from app.pages.rendering import render
 from app.pages.route import pages
 from app.pages.submission import ring
-from experiments import analysis, freezing, north_star, overview
+from experiments import analysis_request, overview
 from experiments.definitions import InputMetric, MetricSpec
 from experiments.overview import Home
-from experiments.plan import document, plan_hash
 from experiments.result import NorthStarSeries, SeriesPoint
 from experiments.tables import Launch
 
@@ -69,22 +68,12 @@ async def refresh_north_star(
     key: str, request: Request, browser: Browser, form: Submitted, database: DatabaseDep, settings: SettingsDep, at: Now
 ) -> Response:
     async with database.write() as session:
-        star = await north_star.get(session, key=key)
-        plan = document(await freezing.north_star_plan(session, key=star.key))
-        row, _ = await analysis.submit(
-            session,
-            kind="north_star",
-            subject_key=star.key,
-            experiment_id=None,
-            plan_document=plan,
-            data_as_of=at,
-            seed=analysis.seed_of(plan_hash(plan)),
-            requested_by=actor(browser),
-            at=at,
-            max_attempts=settings.max_attempts,
+        row, waiting = await analysis_request.of_north_star(
+            session, key=key, actor=actor(browser), at=at, max_attempts=settings.max_attempts
         )
-    ring(request, row)
-    return RedirectResponse(f"/?north_star={star.key}", status_code=303, headers=SECURITY_HEADERS)
+    if waiting:
+        ring(request, row)
+    return RedirectResponse(f"/?north_star={key}", status_code=303, headers=SECURITY_HEADERS)
 
 
 def _curve(view: Home, series: NorthStarSeries) -> Curve:

@@ -64,7 +64,7 @@ async def sample_size_fragment(request: Request, browser: Browser, form: Submitt
         names = {key: item.spec.name for key, item in (await metric.all_known(session)).items()}
     baselines = BaselineResult.model_validate_json(stored.body) if stored else None
     answer, missing = _answer(typed, document, baselines)
-    sizing = {
+    sizing: dict[str, Any] = {
         "answer": answer,
         "missing": missing,
         "baselines": baselines,

@@ -66,7 +66,6 @@ async def static_file(name: str, request: Request) -> Response:
         "ETag": etag,
         "Cache-Control": "public, max-age=31536000, immutable" if named_by_content else "no-cache",
         "Vary": "Accept-Encoding",
-        "X-Content-Type-Options": "nosniff",
     }
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)

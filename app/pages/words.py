@@ -88,6 +88,10 @@ REASONS: Final = {
     "no_mde": "It needs the smallest effect worth finding.",
     "baseline_is_zero": "Its mean was zero so far, so a relative effect has no meaning.",
     "nothing_to_plan_for": "Choose a primary metric.",
+    "traffic_saturates": "So many different units never come by: ask for a larger effect or more coverage.",
+    "longer_than_a_year": "It would take more than a year.",
+    "effect_is_zero": "An effect of zero cannot be found.",
+    "anticipated_effect_exceeds_margin": "The effect that is expected lies beyond the margin.",
     "unreachable": "No feasible sample detects an effect this small.",
 }
 

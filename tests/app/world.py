@@ -268,7 +268,7 @@ async def build(session: AsyncSession) -> None:
         data_as_of=START,
         metrics=[
             MetricBaseline(metric_key="orders", n=50_000, mean=2.0, sd=2.4, cuped_r_squared=0.3),
-            MetricBaseline(metric_key="refund_rate", n=50_000, mean=0.05, sd=0.22, cuped_r_squared=0.0),
+            MetricBaseline(metric_key="refund_rate", n=50_000, mean=0.05, sd=0.08, cuped_r_squared=0.0),
         ],
         cumulative_units=[1200 + 900 * day for day in range(28)],
         code_version="0.1.0",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -39,15 +40,14 @@ class Reader:
         return await self.http.post(path, data={"csrf_token": await self.token(), **fields})
 
 
-@pytest.fixture
-def app(database_url: str, redis_url: str) -> FastAPI:
+def application(database_url: str, redis_url: str) -> FastAPI:
     settings = Settings(database_url=database_url, redis_url=redis_url, sqlite_synchronous="OFF")
     return create_app(settings, clock=lambda: NOW)
 
 
-@pytest.fixture
-async def visitor(app: FastAPI) -> AsyncIterator[Reader]:
-    """Nobody yet, in an empty company."""
+@asynccontextmanager
+async def browsing(app: FastAPI) -> AsyncIterator[Reader]:
+    """A browser of nobody yet, in an empty company."""
     async with app.router.lifespan_context(app):
         database: Database = app.state.database
         async with database.write() as session:
@@ -55,6 +55,18 @@ async def visitor(app: FastAPI) -> AsyncIterator[Reader]:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://northlift.test") as http:
             yield Reader(http, keys, database)
+
+
+@pytest.fixture
+def app(database_url: str, redis_url: str) -> FastAPI:
+    return application(database_url, redis_url)
+
+
+@pytest.fixture
+async def visitor(app: FastAPI) -> AsyncIterator[Reader]:
+    """Nobody yet, in an empty company."""
+    async with browsing(app) as reader:
+        yield reader
 
 
 @pytest.fixture
@@ -79,3 +91,13 @@ async def reader(visitor: Reader) -> Reader:
         await build(session)
     assert (await visitor.sign_in(visitor.keys.read)).status_code == 303
     return visitor
+
+
+@pytest.fixture(scope="module")
+async def company(module_database_url: str, redis_url: str) -> AsyncIterator[Reader]:
+    """Signed in to write, in a company with everything that the tests of a module share and do not change."""
+    async with browsing(application(module_database_url, redis_url)) as reader:
+        async with reader.database.write() as session:
+            await build(session)
+        assert (await reader.sign_in(reader.keys.write)).status_code == 303
+        yield reader

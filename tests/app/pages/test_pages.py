@@ -1,0 +1,310 @@
+"""What the pages say about a company with experiments in every state."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+import sqlalchemy as sa
+from sqlmodel import col
+
+from experiments.tables import Analysis, Decision, Experiment, Launch
+from tests.app.pages.conftest import Reader
+from tests.app.world import HOSTILE
+
+pytestmark = pytest.mark.anyio
+
+PAGES = (
+    "/",
+    "/experiments",
+    "/experiments/checkout",
+    "/experiments/search-ranking",
+    "/experiments/wallet",
+    "/experiments/free-delivery",
+    "/experiments/hostile",
+    "/experiments/new",
+    "/launches",
+    "/launches/brand-campaign",
+    "/catalogue",
+)
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+
+
+class Structure(HTMLParser):
+    """What assistive technology depends on, and whether elements close where they should."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.faults: list[str] = []
+        self.ids: list[str] = []
+        self.labelled: set[str] = set()
+        self.fields: list[dict[str, str | None]] = []
+        self.in_label = 0
+        self.headings: list[int] = []
+        self.landmarks: list[str] = []
+        self.tables: list[dict[str, bool]] = []
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag not in VOID and not (self.open and "svg" in self.open and tag in ("path", "rect", "circle", "line")):
+            self.open.append(tag)
+        if values.get("id"):
+            self.ids.append(str(values["id"]))
+        for name in ("aria-labelledby", "aria-describedby", "aria-controls"):
+            self.references += str(values.get(name) or "").split()
+        if tag == "label":
+            self.in_label += 1
+            if values.get("for"):
+                self.labelled.add(str(values["for"]))
+        hidden = values.get("type") == "hidden"
+        if tag in ("input", "select", "textarea") and not hidden and not self.in_label:
+            self.fields.append(values)
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag in ("main", "nav", "header", "footer"):
+            self.landmarks.append(tag)
+        if tag == "table":
+            self.tables.append({"caption": False, "scoped": True})
+        if tag == "caption":
+            self.tables[-1]["caption"] = True
+        if tag == "th" and "scope" not in values:
+            self.tables[-1]["scoped"] = False
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "label":
+            self.in_label -= 1
+        if "svg" in self.open and tag in ("path", "rect", "circle", "line"):
+            return
+        if not self.open or self.open[-1] != tag:
+            self.faults.append(f"</{tag}> closes {self.open[-3:]}")
+        else:
+            self.open.pop()
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_every_page_is_well_formed_and_usable_with_a_screen_reader(company: Reader, path: str) -> None:
+    answer = await company.http.get(path)
+    assert answer.status_code == 200
+    page = Structure()
+    page.feed(answer.text)
+    assert page.faults == []
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids)), [name for name in page.ids if page.ids.count(name) > 1]
+    assert set(page.references) <= set(page.ids), set(page.references) - set(page.ids)
+    assert {"main", "nav", "header", "footer"} <= set(page.landmarks)
+    assert page.headings.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in zip(page.headings, page.headings[1:], strict=False))
+    assert all(field.get("id") in page.labelled for field in page.fields), page.fields
+    assert all(table["caption"] and table["scoped"] for table in page.tables)
+    assert '<html lang="en">' in answer.text
+    assert 'class="skip"' in answer.text
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_what_people_typed_is_never_code_on_a_page(company: Reader, path: str) -> None:
+    text = (await company.http.get(path)).text
+    assert HOSTILE not in text
+    scripts = re.findall(r"<script\b[^>]*>(.*?)</script>", text, re.DOTALL)
+    for content in scripts:
+        if content.strip():
+            assert "<" not in content  # data only, with every angle bracket escaped
+            json.loads(content)
+
+
+async def test_the_verdict_comes_first_with_its_number_and_interval(company: Reader) -> None:
+    text = (await company.http.get("/experiments/checkout")).text.replace("\u00a0", " ")
+    assert "One page is better than Three steps: Orders per user +3.0 % (always-valid 95 % interval" in text
+    assert text.index('id="verdict"') < text.index("Effects") < text.index('id="plan"')
+
+
+async def test_an_unreliable_result_says_so_before_any_number(company: Reader) -> None:
+    text = (await company.http.get("/experiments/search-ranking")).text
+    assert "These numbers cannot be trusted: a check failed." in text
+    assert "Find out why before reading anything" in text
+
+
+async def test_what_is_not_estimable_is_said_with_its_reason(company: Reader) -> None:
+    text = (await company.http.get("/experiments/checkout")).text
+    assert "Not estimable. The control&#39;s mean cannot be told from zero" in text
+
+
+async def test_direct_and_tree_estimates_stand_beside_each_other(company: Reader) -> None:
+    text = (await company.http.get("/experiments/checkout")).text
+    assert re.search(r"Direct</p>.*Through the tree</p>.*Do they agree\?", text, re.DOTALL)
+
+
+async def test_every_chart_has_a_table_with_its_numbers(company: Reader) -> None:
+    text = (await company.http.get("/experiments/checkout")).text
+    figures = re.findall(r'<figure class="chart">.*?</figure>', text, re.DOTALL)
+    assert len(figures) >= 5
+    assert all("<figcaption>" in figure and "<details>" in figure and "<table>" in figure for figure in figures)
+    drawn = set(re.findall(r'data-chart="([^"]+)"', text))
+    assert drawn == set(re.findall(r'<script type="application/json" id="([^"]+)"', text))
+
+
+async def test_home_shows_the_curve_the_tree_what_runs_and_what_was_learned(company: Reader) -> None:
+    text = (await company.http.get("/")).text.replace("\u00a0", " ")
+    for words in (
+        "Weekly orders",
+        "Against 4 weeks earlier",
+        "Target 18,000",
+        "Brand campaign",
+        "Free delivery above 30 €",
+        "OMTM until",
+        "One-page checkout",
+        "people add a second item",
+    ):
+        assert words in text, words
+    assert text.count('class="spark"') == 3
+
+
+async def test_home_teaches_what_to_do_when_nothing_is_there(newcomer: Reader) -> None:
+    for path, words in (
+        ("/", "northlift apply"),
+        ("/experiments", "Write down what you expect"),
+        ("/launches", "Nothing has been launched yet"),
+        ("/catalogue", "Nothing is measured yet"),
+    ):
+        assert words in (await newcomer.http.get(path)).text
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("status=running", {"checkout", "search-ranking"}),
+        ("verdict=unreliable", {"search-ranking"}),
+        ("team=Payments", {"wallet"}),
+        ("tag=search", {"search-ranking"}),
+        ("q=DELIVERY", {"free-delivery"}),
+        ("status=running&verdict=better", {"checkout"}),
+        ("q=nothing+like+it", set()),
+    ],
+)
+async def test_the_list_is_filtered_and_searched_by_its_address(company: Reader, query: str, found: set[str]) -> None:
+    text = (await company.http.get(f"/experiments?{query}")).text
+    assert set(re.findall(r'class="title" href="/experiments/([^"]+)"', text)) == found
+    fragment = await company.http.get(
+        f"/experiments?{query}", headers={"HX-Request": "true", "HX-Target": "section#experiment-rows"}
+    )
+    assert fragment.text.lstrip().startswith('<section id="experiment-rows"')
+    assert set(re.findall(r'class="title" href="/experiments/([^"]+)"', fragment.text)) == found
+
+
+async def test_a_list_longer_than_a_page_continues_on_the_next(
+    company: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.pages.experiment_list.PAGE_SIZE", 2)
+    path, seen = "/experiments?q=e", []
+    while path:
+        text = (await company.http.get(path)).text
+        seen += re.findall(r'class="title" href="/experiments/([^"]+)"', text)
+        following = re.search(r'href="([^"]+)" rel="next"', text)
+        path = following[1].replace("&amp;", "&") if following else ""
+    assert len(seen) == len(set(seen)) == 5
+
+
+async def test_moves_are_offered_as_the_lifecycle_allows_and_illegal_ones_say_what_is_legal(writer: Reader) -> None:
+    page = (await writer.http.get("/experiments/checkout")).text
+    assert set(re.findall(r"/moves/(\w+)", page)) == {"pause", "stop"}
+    assert (await writer.submit("/experiments/checkout/moves/stop")).status_code == 303
+    again = await writer.submit("/experiments/checkout/moves/pause")
+    assert again.status_code == 409
+    assert "you can archive it" in again.text
+    assert (await writer.submit("/experiments/checkout/moves/dance")).status_code == 404
+
+
+async def test_a_draft_without_a_primary_metric_cannot_start_and_says_why(writer: Reader) -> None:
+    await writer.submit(
+        "/experiments/new",
+        key="empty",
+        name="Empty",
+        unit_type="user",
+        data="events",
+        control="0",
+        **{"variant-0-key": "a", "variant-0-weight": "50", "variant-1-key": "b", "variant-1-weight": "50"},
+    )
+    answer = await writer.submit("/experiments/empty/moves/start")
+    assert answer.status_code == 422
+    assert "primary" in answer.text
+
+
+async def test_analysing_queues_one_analysis_shows_its_progress_and_can_be_cancelled(writer: Reader) -> None:
+    for _ in range(2):
+        assert (await writer.submit("/experiments/checkout/analyses")).status_code == 303
+    async with writer.database.read() as session:
+        waiting = list(await session.scalars(sa.select(Analysis).where(col(Analysis.state) == "queued")))
+    assert [row.subject_key for row in waiting] == ["checkout"]
+    page = (await writer.http.get("/experiments/checkout")).text
+    assert "Waiting for a worker" in page
+    assert 'hx-get="/experiments/checkout/progress"' in page
+    assert "Analyse now" not in page
+    assert (await writer.submit("/experiments/checkout/cancel")).status_code == 303
+    done = await writer.http.get("/experiments/checkout/progress", headers={"HX-Request": "true"})
+    assert done.headers["hx-refresh"] == "true"
+
+
+async def test_a_draft_cannot_be_analysed(company: Reader) -> None:
+    answer = await company.submit("/experiments/hostile/analyses")
+    assert answer.status_code == 409
+    assert "has never been started" in answer.text
+
+
+async def test_deciding_to_ship_records_the_launch_and_what_was_learned(writer: Reader) -> None:
+    answer = await writer.submit(
+        "/experiments/wallet/decisions",
+        outcome="ship",
+        shipped_variant="treatment",
+        coverage="25",
+        reason="Better, and safe.",
+        learnings=f"Speed beats choice {HOSTILE}",
+    )
+    assert answer.status_code == 303
+    async with writer.database.read() as session:
+        launch = (await session.scalars(sa.select(Launch).where(col(Launch.key) == "wallet"))).one()
+        row = (await session.scalars(sa.select(Experiment).where(col(Experiment.key) == "wallet"))).one()
+        decision = (await session.scalars(sa.select(Decision).where(col(Decision.launch_id) == launch.id))).one()
+    assert (row.conclusion, decision.verdict, decision.decided_by) == ("won", "better", "write key")
+    assert launch.spec["rollout"][0]["coverage"] == 0.25
+    assert "Launch wallet" in (await writer.http.get("/experiments/wallet")).text
+    assert "at random" in (await writer.http.get("/launches/wallet")).text
+    assert "Speed beats choice" in (await writer.http.get("/")).text
+
+
+async def test_a_refused_decision_keeps_what_was_typed_and_says_what_to_do_first(company: Reader) -> None:
+    fields = {"outcome": "ship", "shipped_variant": "treatment", "reason": "We like it", "learnings": "A lot"}
+    answer = await company.submit("/experiments/checkout/decisions", **fields)
+    assert answer.status_code == 409
+    assert "Stop it first" in answer.text
+    wrong = await company.submit("/experiments/wallet/decisions", **{**fields, "coverage": "250"})
+    assert wrong.status_code == 422
+    assert "above 0 and at most 100" in wrong.text
+    assert "We like it" in wrong.text
+    assert "A lot" in wrong.text
+    async with company.database.read() as session:
+        assert await session.scalar(sa.select(sa.func.count()).select_from(Decision)) == 1
+
+
+async def test_the_series_of_the_north_star_can_be_refreshed(writer: Reader) -> None:
+    assert (await writer.submit("/north-stars/weekly_orders/analyses")).status_code == 303
+    assert "A new series is being computed" in (await writer.http.get("/")).text
+    assert (await writer.submit("/north-stars/none/analyses")).status_code == 404
+
+
+async def test_what_does_not_exist_is_a_page_that_says_so(company: Reader) -> None:
+    for path in ("/experiments/none", "/launches/none", "/static/none.js"):
+        assert (await company.http.get(path)).status_code == 404
+    assert "No such resource" in (await company.http.get("/experiments/none")).text
+
+
+async def test_static_files_may_be_kept_for_ever_because_their_address_changes_with_them(company: Reader) -> None:
+    page = (await company.http.get("/catalogue")).text
+    address = re.search(r'href="(/static/app\.css\?v=\w+)"', page)
+    assert address
+    answer = await company.http.get(address[1])
+    assert answer.status_code == 200
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-encoding"] == "gzip"
+    unchanged = await company.http.get(address[1], headers={"If-None-Match": answer.headers["etag"]})
+    assert unchanged.status_code == 304
