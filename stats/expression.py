@@ -119,6 +119,8 @@ def dual_of(node: Node, seeds: Mapping[str, Dual], gradient_shape: tuple[int, ..
             if operator == "exp":
                 value = np.exp(first[0])
                 return value, first[1] * value[..., None]
+            if operator in ("min", "max"):
+                return _extreme(operator, [first, *rest])
             for other in rest:
                 first = _combine(operator, first, other)
             return first
@@ -130,11 +132,20 @@ def _combine(operator: str, left: Dual, right: Dual) -> Dual:
         return a + b, da + db
     if operator == "*":
         return a * b, da * b[..., None] + db * a[..., None]
-    if operator == "/":
-        quotient = a / b
-        return quotient, (da - db * quotient[..., None]) / b[..., None]
-    first_wins = a <= b if operator == "min" else a >= b
-    return np.where(first_wins, a, b), np.where(first_wins[..., None], da, db)
+    quotient = a / b
+    return quotient, (da - db * quotient[..., None]) / b[..., None]
+
+
+def _extreme(operator: str, duals: list[Dual]) -> Dual:
+    """Smallest or largest operand; tied operands share the derivative evenly, so their order does not matter."""
+    values = np.stack(np.broadcast_arrays(*(value for value, _ in duals)))
+    best = values.min(axis=0) if operator == "min" else values.max(axis=0)
+    tied = (values == best).astype(np.float64)
+    share = tied / tied.sum(axis=0)
+    slope = np.zeros(np.broadcast_shapes(*(slope.shape for _, slope in duals)))
+    for part, winner, (_, own) in zip(share, tied, duals, strict=True):
+        slope = slope + np.where(winner[..., None] > 0, own * part[..., None], 0.0)
+    return best, np.where(np.isnan(best)[..., None], np.nan, slope)
 
 
 def write(node: Node) -> str:

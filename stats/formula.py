@@ -56,7 +56,7 @@ class Formula:
     def value_and_gradient(self, values: Mapping[str, Array | float]) -> tuple[Array, Array]:
         """Value (...,) and gradient (..., n_names), the last axis in the order of `names` (METHODS §1).
 
-        At a tie `min` and `max` follow their first operand: a valid one-sided derivative.
+        At a tie `min` and `max` have no derivative; the tied operands then share it evenly, whatever their order.
         """
         columns = np.broadcast_arrays(*(np.asarray(values[name], dtype=np.float64) for name in self.names))
         shape = columns[0].shape if columns else ()
