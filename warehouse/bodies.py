@@ -77,18 +77,23 @@ def chunks_of(path: Path, content_type: str, stream: Stream) -> Iterator[Chunk]:
 
 
 def _json_chunks(pieces: Iterator[bytes], stream: Stream, *, blank_lines: bool) -> Iterator[Chunk]:
+    """`blank_lines` may be anywhere; otherwise a blank line is a missing element, unless there are none at all."""
     reader = _JsonReader(stream)
-    for piece in pieces:
-        table = reader.read(piece)
-        if table is not None and not blank_lines and table.num_rows != piece.rstrip().count(b"\n") + 1:
-            table = None
-        if table is None and not piece.strip():
+    for number, piece in enumerate(pieces):
+        if not piece.strip() and (blank_lines or number == 0):
             continue
+        table = reader.read(piece)
+        if table is not None and not blank_lines and table.num_rows != len(_lines(piece)):
+            table = None
         yield Chunk(table, partial(_json_records, piece, blank_lines))
 
 
+def _lines(piece: bytes) -> list[bytes]:
+    return piece.removesuffix(b"\n").split(b"\n")
+
+
 def _json_records(piece: bytes, blank_lines: bool) -> Iterator[object | Malformed]:
-    for line in piece.rstrip().split(b"\n"):
+    for line in _lines(piece):
         if not line.strip() and blank_lines:
             continue
         if len(line) > LONGEST_ROW:

@@ -37,8 +37,8 @@ def _check(cells: int) -> None:
 def moments_by_cell(values: Floats, cell: Ints, cells: int, pool: Executor, order: Units | None = None) -> Moments:
     """Moments of `values` (k, n) per cell: sums about a constant near the cell's mean, products by matrix products.
 
-    `cell` (n,) is each unit's cell, -1 for none. Without `order` the units lie sorted by cell already. Columns that
-    overflow give non-finite moments; the caller withdraws them.
+    `cell` (n,) is each unit's cell, -1 for none. Without `order` the units lie sorted by cell already. The values are
+    finite, and small enough for their cubes to be.
     """
     k = values.shape[0]
     counts = np.bincount(cell[cell >= 0], minlength=cells)
@@ -48,16 +48,15 @@ def moments_by_cell(values: Floats, cell: Ints, cells: int, pool: Executor, orde
     def sums_of(c: int) -> tuple[Floats, Floats, Floats, Floats]:
         shift, sums, products, cubes = np.zeros(k), np.zeros(k), np.zeros((k, k)), np.zeros(k)
         first, end = int(ends[c] - counts[c]), int(ends[c])
-        with np.errstate(over="ignore", invalid="ignore"):
-            for start in range(first, end, _CHUNK):
-                rows = slice(start, min(start + _CHUNK, end))
-                block = values[:, rows] if order is None else np.take(values, order[rows], axis=1)
-                if start == first:
-                    shift = _near_mean(block)
-                gap = block - shift[:, None]
-                sums += gap.sum(axis=1)
-                products += gap @ gap.T
-                cubes += np.einsum("ij,ij,ij->i", gap, gap, gap)
+        for start in range(first, end, _CHUNK):
+            rows = slice(start, min(start + _CHUNK, end))
+            block = values[:, rows] if order is None else np.take(values, order[rows], axis=1)
+            if start == first:
+                shift = _near_mean(block)
+            gap = block - shift[:, None]
+            sums += gap.sum(axis=1)
+            products += gap @ gap.T
+            cubes += np.einsum("ij,ij,ij->i", gap, gap, gap)
         return shift, sums, products, cubes
 
     shift, sums, products, cubes = (
@@ -68,8 +67,7 @@ def moments_by_cell(values: Floats, cell: Ints, cells: int, pool: Executor, orde
     )
     for c, parts in zip(used, pool.map(sums_of, used), strict=True):
         shift[c], sums[c], products[c], cubes[c] = parts
-    with np.errstate(over="ignore", invalid="ignore"):
-        return Moments.from_shifted_sums(counts, shift, sums, products, cubes)
+    return Moments.from_shifted_sums(counts, shift, sums, products, cubes)
 
 
 def _near_mean(block: Floats) -> Floats:
@@ -80,8 +78,8 @@ def _near_mean(block: Floats) -> Floats:
     origin = block[:, 0]
     gap = (block - origin[:, None]).mean(axis=1)
     whole = (block == np.rint(block)).all(axis=1)
-    near = origin + np.where(whole, np.rint(gap), gap)
-    return np.where(np.isfinite(near), near, 0.0)
+    near: Floats = origin + np.where(whole, np.rint(gap), gap)
+    return near
 
 
 def without_columns(moments: Moments, columns: Bools) -> Moments:
@@ -95,15 +93,6 @@ def without_columns(moments: Moments, columns: Bools) -> Moments:
         np.where(keep[:, None] & keep[None, :], moments.comoment, 0.0),
         np.where(keep, moments.third, 0.0),
     )
-
-
-def not_finite(moments: Moments) -> Bools:
-    """(k,) the columns of which any moment is not finite: values so large that their squares overflow."""
-    k = moments.columns
-    diagonal = np.diagonal(moments.comoment, axis1=-2, axis2=-1)
-    bad = [~np.isfinite(array.reshape(-1, k)).all(axis=0) for array in (moments.mean, moments.third, diagonal)]
-    found: Bools = np.logical_or.reduce(bad)
-    return found
 
 
 def cumulative(moments: Moments) -> Moments:

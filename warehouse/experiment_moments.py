@@ -17,7 +17,6 @@ from warehouse.cells import (
     cumulative,
     join,
     moments_by_cell,
-    not_finite,
     order_of_units,
     regroup,
     reshape,
@@ -33,6 +32,9 @@ from warehouse.units import Bucket, Units, count_exposures, exposed_units, segme
 type Progress = Callable[[str, float], None]
 
 NON_FINITE = "non_finite_values"
+LARGEST_VALUE = 1e90
+"""Sums of cubes of larger values are not finite."""
+
 BUCKET_BYTES = 512 * 1024 * 1024
 """The per-unit table of one pass may take this much; more units are done in buckets."""
 
@@ -92,7 +94,8 @@ def extract_experiment(
 
     A unit enters at the first look at which its longest closed window is complete; only then do its values count, in
     all columns. Looks are daily (`warehouse.looks`). `by_segment` has a level `(none)` for units without one. Columns
-    with NaN or infinities in any unit's window come back as zeros and in `invalid`. Raises `SourceUnreadable`.
+    with NaN, infinities or values above `LARGEST_VALUE` in any unit's window come back as zeros and in `invalid`.
+    Raises `SourceUnreadable`.
     """
     columns = layout([metric.spec for metric in plan.metrics])
     if data.started_at is None:
@@ -229,7 +232,7 @@ class Values:
             if source is None or self.invalid[i] or (only_open and not _is_open(column)):
                 continue
             value = source.value_of(column, exposed_us, look_us)
-            if not np.isfinite(value).all():
+            if not (np.abs(value) <= LARGEST_VALUE).all():
                 self.invalid[i] = True
                 value = np.zeros_like(value)
             self.values[i] = value > 0 if column.indicator else value
@@ -245,7 +248,7 @@ def combine(work: Pass, parts: Parts) -> MomentSet:
     if parts.snapshots:
         # With open-ended windows a look is not the sum of earlier ones, but the last look is already complete.
         overall = stack([*parts.snapshots, overall[-1]])
-    bad = parts.invalid | not_finite(overall) | not_finite(parts.by_segment)
+    bad = parts.invalid
     names = tuple(column.name for column in work.columns)
     return MomentSet(
         columns=names,

@@ -1,0 +1,160 @@
+"""Fact sources: events, files and DuckDB tables give the same facts; nothing outside the folder can be read."""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from experiments.definitions import DuckDBSource, EventSource, FactSourceSpec, FileSource, Filter, Measure, MetricSpec
+from experiments.errors import SourceUnreadable
+from tests.warehouse.cases import DAY, START, Exposure, Fact, plan_of, slice_of, write_exposures, write_facts
+from warehouse.extract import extract_experiment
+from warehouse.sources import source_path
+
+FACTS = [
+    Fact("1", START, 2.0, {"plan": "pro", "items": 3.0, "gift": True}),
+    Fact("1", START + DAY, 5.0, {"plan": "free", "items": 1.0, "gift": False}),
+    Fact("2", START, 7.0, {"plan": 'o"; DROP', "items": 12.0, "gift": None}),
+    Fact("3", START, 11.0, {"plan": None, "items": None, "gift": True}),
+]
+
+
+def sums(
+    tmp_path: Path, source: FactSourceSpec, filters: list[Filter], column: str = "value", files: Any = None
+) -> float:
+    metric = MetricSpec(
+        key="m", name="m", kind="mean", pre_period_days=0,
+        measure=Measure(fact_source=source.key, aggregation="sum", column=column, filters=filters),
+    )  # fmt: skip
+    exposures = write_exposures(tmp_path, [Exposure(unit, "control", START) for unit in ("1", "2", "3")])
+    data = slice_of([exposures], files, data_as_of=START + 20 * DAY, file_source_dir=tmp_path)
+    found = extract_experiment(plan_of([metric], sources=[source]), data)
+    return float(found.last.mean[0, 0] * found.last.count[0])
+
+
+def make_file(tmp_path: Path, kind: str) -> FactSourceSpec:
+    """The facts of FACTS with an integer unit id, as a CSV, a Parquet file or a table of a database."""
+    values = ", ".join(
+        f"({fact.unit}, TIMESTAMP '{fact.at:%Y-%m-%d %H:%M:%S}', {fact.value},"
+        f" {_sql(fact.properties['plan'])}, {_sql(fact.properties['items'])}, {_sql(fact.properties['gift'])})"
+        for fact in FACTS
+    )
+    select = f'SELECT * FROM (VALUES {values}) t("user id", "at", "value", "plan", "items", "gift")'
+    columns = {"unit_column": "user id", "timestamp_column": "at"}
+    if kind == "duckdb":
+        with duckdb.connect(str(tmp_path / "facts.duckdb")) as connection:
+            connection.execute(f'CREATE SCHEMA mart; CREATE TABLE mart."my facts" AS {select}')
+        return DuckDBSource(kind="duckdb", key="facts", path="facts.duckdb", table="mart.my facts", **columns)
+    (tmp_path / "in").mkdir()
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY ({select}) TO '{tmp_path / 'in' / f'facts.{kind}'}'")
+    return FileSource(kind="file", key="facts", path=f"in/facts.{kind}", **columns)
+
+
+def _sql(value: object) -> str:
+    return "NULL" if value is None else f"'{value}'" if isinstance(value, str) else str(value)
+
+
+FILTERS: list[tuple[list[dict[str, Any]], float]] = [
+    ([], 25.0),
+    ([{"column": "plan", "value": "pro"}], 2.0),
+    ([{"column": "plan", "op": "!=", "value": "pro"}], 12.0),
+    ([{"column": "plan", "op": "in", "value": ["pro", "free"]}], 7.0),
+    ([{"column": "plan", "value": 'o"; DROP'}], 7.0),
+    ([{"column": "plan", "value": "' OR 1=1 --"}], 0.0),
+    ([{"column": "plan", "op": "in", "value": []}], 0.0),
+    ([{"column": "items", "op": ">=", "value": 3}], 9.0),
+    ([{"column": "items", "value": "12"}], 7.0),
+    ([{"column": "items", "op": "in", "value": [1, 12]}], 12.0),
+    ([{"column": "value", "op": "<", "value": 6}, {"column": "items", "op": ">", "value": 1}], 2.0),
+    ([{"column": "gift", "value": True}], 13.0),
+    ([{"column": "gift", "value": False}], 5.0),
+]
+
+
+@pytest.mark.parametrize("kind", ["events", "csv", "parquet", "duckdb"])
+def test_every_kind_of_source_gives_the_same_facts_through_the_same_filters(tmp_path: Path, kind: str) -> None:
+    if kind == "events":
+        source: FactSourceSpec = EventSource(key="facts", event="order")
+        files = {"order": [write_facts(tmp_path, FACTS[:2]), write_facts(tmp_path, FACTS[2:])]}
+    else:
+        source, files = make_file(tmp_path, kind), {}
+    for filters, expected in FILTERS:
+        assert sums(tmp_path, source, [Filter.model_validate(item) for item in filters], files=files) == expected, (
+            filters
+        )
+    assert sums(tmp_path, source, [], column="items", files=files) == 16.0
+
+
+def test_a_property_that_is_a_number_in_one_batch_and_text_in_another_still_matches(tmp_path: Path) -> None:
+    numbers = write_facts(tmp_path, [Fact("1", START, 1.0, {"plan": 12.0})])
+    texts = write_facts(tmp_path, [Fact("2", START, 2.0, {"plan": "pro"}), Fact("3", START, 4.0, {"plan": "12"})])
+    source = EventSource(key="facts", event="order")
+    files = {"order": [numbers, texts]}
+    assert sums(tmp_path, source, [Filter(column="plan", value="12")], files=files) == 5.0
+    assert sums(tmp_path, source, [Filter(column="plan", value=12)], files=files) == 5.0
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.csv", "/etc/passwd", "in/../../secret.csv", "link.csv", "link/secret.csv", "a\x00.csv"]
+)
+def test_paths_outside_the_folder_are_refused(tmp_path: Path, path: str) -> None:
+    folder = tmp_path / "allowed"
+    (folder / "in").mkdir(parents=True)
+    (tmp_path / "secret.csv").write_text("unit,at\n1,2026-01-01\n")
+    (folder / "link.csv").symlink_to(tmp_path / "secret.csv")
+    (folder / "link").symlink_to(tmp_path)
+    with pytest.raises(SourceUnreadable, match="outside the configured folder"):
+        source_path(folder, path, "facts")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"path": "none.csv"}, "no file 'none.csv'"),
+        ({"path": "notes.txt"}, "neither CSV nor Parquet"),
+        ({"path": "broken.parquet"}, "cannot be read"),
+        ({"path": "facts.csv", "unit_column": "user"}, "no column 'user'"),
+        ({"path": "facts.csv", "timestamp_column": "when"}, "no column 'when'"),
+        ({"path": "words.csv"}, "cannot be read"),
+        ({"path": "times.csv"}, "cannot be read"),
+    ],
+)
+def test_unreadable_sources_say_what_is_wrong_and_what_to_do(
+    tmp_path: Path, fields: dict[str, str], message: str
+) -> None:
+    (tmp_path / "facts.csv").write_text("unit,at,value\n1,2026-01-05T00:00:00Z,1\n")
+    (tmp_path / "words.csv").write_text("unit,at,value\n1,2026-01-05T00:00:00Z,many\n")
+    (tmp_path / "times.csv").write_text("unit,at,value\n1,yesterday,1\n")
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 but not really")
+    source = FileSource.model_validate(
+        {"kind": "file", "key": "f", "unit_column": "unit", "timestamp_column": "at", **fields}
+    )
+    with pytest.raises(SourceUnreadable, match=message) as caught:
+        sums(tmp_path, source, [])
+    assert caught.value.remedy
+
+
+def test_files_need_a_configured_folder() -> None:
+    with pytest.raises(SourceUnreadable, match="no folder") as caught:
+        source_path(None, "facts.csv", "facts")
+    assert "NORTHLIFT_FILE_SOURCE_DIR" in str(caught.value.remedy)
+
+
+def test_a_database_that_is_none_is_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "x.duckdb").write_bytes(b"no database" * 1000)
+    source = DuckDBSource(kind="duckdb", key="d", path="x.duckdb", table="t", unit_column="u", timestamp_column="t")
+    with pytest.raises(SourceUnreadable, match="cannot be opened"):
+        sums(tmp_path, source, [])
+
+
+def test_a_table_that_is_missing_is_unreadable(tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
+        connection.execute("CREATE TABLE other (u INTEGER)")
+    source = DuckDBSource(
+        kind="duckdb", key="d", path="x.duckdb", table='t"; DROP TABLE other; --', unit_column="u", timestamp_column="t"
+    )
+    with pytest.raises(SourceUnreadable, match="cannot be read"):
+        sums(tmp_path, source, [])
