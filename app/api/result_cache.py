@@ -88,9 +88,16 @@ class ResultCache:
         return stored
 
     def latest(self, kind: str, subject_key: str) -> StoredBytes | None:
-        """The latest result of a subject, if it was looked up a moment ago."""
+        """The latest result of a subject, if it was looked up a moment ago.
+
+        When the moment is over one caller is told to look again; the others go on with what is known meanwhile.
+        """
         entry = self._latest.get((kind, subject_key))
-        if entry is None or entry[0] < self._clock():
+        if entry is None:
+            return None
+        now = self._clock()
+        if entry[0] < now:
+            self._latest[kind, subject_key] = (now + LATEST_SECONDS, entry[1])
             return None
         return self.get(entry[1])
 
