@@ -1,6 +1,7 @@
 """The same rows in every format are the same rows in the store, whether columns or single rows were looked at."""
 
 import csv
+import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,18 +28,20 @@ RULES: dict[Stream, Rules] = {
 }
 ROWS: dict[Stream, list[dict[str, Any]]] = {
     "exposures": [
-        {"experiment_key": "checkout", "unit_id": "u1", "variant_key": "b", "exposed_at": "2026-01-05T10:00:00.123456Z",
-         "segments": {"country": "DE", "since": "2025-01-01"}},
-        {"experiment_key": "checkout", "unit_id": 'ü, "2"\n', "variant_key": "control", "exposed_at": "2026-01-05T12:00:00+02:00",
-         "segments": {"country": "US"}},
-        {"experiment_key": "checkout", "unit_id": "0123", "variant_key": "b", "exposed_at": "2026-01-05T10:00:00Z", "segments": {}},
+        {"experiment_key": "checkout", "unit_id": "u1", "variant_key": "b",
+         "exposed_at": "2026-01-05T10:00:00.123456Z", "segments": {"country": "DE", "since": "2025-01-01"}},
+        {"experiment_key": "checkout", "unit_id": 'ü, "2"\n', "variant_key": "control",
+         "exposed_at": "2026-01-05T12:00:00+02:00", "segments": {"country": "US"}},
+        {"experiment_key": "checkout", "unit_id": "0123", "variant_key": "b", "exposed_at": "2026-01-05T10:00:00Z",
+         "segments": {}},
     ],
     "events": [
         {"event": "order", "unit_id": "u1", "occurred_at": "2026-01-05T10:00:00Z", "value": 12.5,
          "properties": {"plan": "pro", "items": 3, "gift": True, "zip": "01234", "at": "2026-01-01T00:00:00Z"}},
         {"event": "visit, long", "unit_id": "u2", "occurred_at": "2026-01-05T10:00:00.5-03:00",
          "properties": {"plan": "free", "items": 2.5, "gift": False, "zip": "99999"}},
-        {"event": "order", "unit_id": "u2", "occurred_at": "2026-01-05T10:00:00Z", "value": -1e-3, "properties": {"Plan": "x"}},
+        {"event": "order", "unit_id": "u2", "occurred_at": "2026-01-05T10:00:00Z", "value": -1e-3,
+         "properties": {"Plan": "x"}},
     ],
 }  # fmt: skip
 NESTED: dict[Stream, tuple[str, str]] = {"exposures": ("segments", "segment_"), "events": ("properties", "p_")}
@@ -134,8 +137,6 @@ json_values = st.recursive(
 def test_an_array_becomes_one_line_per_element_however_blocks_cut_it(rows: list[Any], pretty: bool, block: int) -> None:
     text = json.dumps(rows, indent=1 if pretty else None, ensure_ascii=False).encode()
     scanner = json_lines.ArrayScanner()
-    import io
-
     original = json_lines.BLOCK
     json_lines.BLOCK = block
     try:

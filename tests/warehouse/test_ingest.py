@@ -232,7 +232,8 @@ async def test_lines_that_are_no_objects_are_malformed_rows(world: World) -> Non
 
 
 async def test_a_csv_row_with_a_field_too_many_is_one_malformed_row(world: World) -> None:
-    body = b"event,unit_id,occurred_at,p_n\norder,a,2026-01-06T00:00:00Z,1\norder,b,2026-01-06T00:00:00Z,1,2\norder,c,2026-01-06T00:00:00Z,\n"
+    at = "2026-01-06T00:00:00Z"
+    body = f"event,unit_id,occurred_at,p_n\norder,a,{at},1\norder,b,{at},1,2\norder,c,{at},\n".encode()
     report = await world.send("events", body, content_type="text/csv", on_error="keep_good")
     assert (report.accepted, report.reasons) == (2, {"malformed_row": 1})
     assert report.errors[0]["row"] == 2

@@ -1,0 +1,137 @@
+"""Company-wide weekly totals, and baselines from history, against plain loops."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.columns import layout
+from experiments.definitions import EventSource, InputMetric, Measure, MetricSpec, NorthStarSpec
+from experiments.plan import BaselinePlan, NorthStarPlan, PlannedNorthStar
+from tests.warehouse.cases import DAY, Fact, assert_same, direct_moments, planned, slice_of, value_of, write_facts
+from warehouse.extract import EVERYONE, extract_baseline, extract_series
+from warehouse.series import week_of
+
+AS_OF = datetime(2026, 3, 5, 12, tzinfo=UTC)  # a Thursday
+SOURCES = [EventSource(key="orders", event="order"), EventSource(key="visits", event="visit")]
+METRICS = [
+    MetricSpec(key="revenue", name="r", kind="mean", measure=Measure(fact_source="orders", aggregation="sum")),
+    MetricSpec(key="buyers", name="b", kind="proportion", measure=Measure(fact_source="orders", aggregation="count")),
+    MetricSpec(key="days", name="d", kind="mean", measure=Measure(fact_source="visits", aggregation="distinct_days")),
+    MetricSpec(
+        key="largest", name="l", kind="ratio",
+        numerator=Measure(fact_source="orders", aggregation="max"),
+        denominator=Measure(fact_source="visits", aggregation="any"),
+    ),
+]  # fmt: skip
+
+
+def random_facts(seed: int, n: int = 800) -> list[Fact]:
+    rng = np.random.default_rng(seed)
+    return [
+        Fact(
+            f"u{rng.integers(60)}", AS_OF - float(rng.uniform(-2, 60)) * DAY, float(rng.normal(5, 9)) if i % 7 else None
+        )
+        for i in range(n)
+    ]
+
+
+def north_star(weeks: int) -> NorthStarPlan:
+    spec = NorthStarSpec(
+        key="ns", name="ns", metric_key="revenue", formula="buyers * days",
+        input_metrics=[InputMetric(metric_key="buyers"), InputMetric(metric_key="days")],
+    )  # fmt: skip
+    return NorthStarPlan(
+        north_star=PlannedNorthStar(version=1, spec=spec),
+        metrics=[planned(metric) for metric in METRICS],
+        fact_sources=SOURCES,
+        weeks=weeks,
+    )
+
+
+def test_weekly_totals_equal_loops_over_units_and_weeks(tmp_path: Path) -> None:
+    orders, visits = random_facts(1), random_facts(2)
+    files = {"order": [write_facts(tmp_path, orders)], "visit": [write_facts(tmp_path, visits, "visit")]}
+    found = extract_series(north_star(6), slice_of([], files, data_as_of=AS_OF, started_at=None))
+    assert found.weeks[-1] == datetime(2026, 3, 2, tzinfo=UTC)
+    assert found.complete == (True,) * 5 + (False,)
+    assert found.columns == ("revenue", "buyers", "days", "largest.numerator", "largest.denominator")
+    for i, week in enumerate(found.weeks):
+        inside = {
+            name: [fact for fact in facts if week <= fact.at < min(week + 7 * DAY, AS_OF)]
+            for name, facts in (("orders", orders), ("visits", visits))
+        }
+        units = {name: {fact.unit for fact in facts} for name, facts in inside.items()}
+        largest = [
+            max((fact.value for fact in inside["orders"] if fact.unit == unit and fact.value is not None), default=0.0)
+            for unit in units["orders"]
+        ]
+        expected = [
+            sum(fact.value or 0.0 for fact in inside["orders"]),
+            len(units["orders"]),
+            len({(fact.unit, fact.at.date()) for fact in inside["visits"]}),
+            sum(largest),
+            len(units["visits"]),
+        ]
+        np.testing.assert_allclose(found.totals[i], expected, rtol=1e-9)
+
+
+def test_a_week_that_ends_at_the_time_of_the_data_is_complete(tmp_path: Path) -> None:
+    monday = datetime(2026, 3, 9, tzinfo=UTC)
+    found = extract_series(north_star(2), slice_of([], {}, data_as_of=monday, started_at=None))
+    assert found.weeks == (monday - 14 * DAY, monday - 7 * DAY)
+    assert found.complete == (True, True)
+    assert (found.totals == 0).all()
+
+
+def test_a_column_with_infinite_facts_has_no_totals_and_says_why(tmp_path: Path) -> None:
+    files = {"order": [write_facts(tmp_path, [Fact("u", AS_OF - DAY, math.inf)])]}
+    found = extract_series(north_star(2), slice_of([], files, data_as_of=AS_OF, started_at=None))
+    assert set(found.invalid) == {"revenue", "largest.numerator"}
+    assert np.isnan(found.totals[:, 0]).all()
+    assert found.totals[-1, 1] == 1
+
+
+@pytest.mark.parametrize("hours", [0, 1, 167])
+def test_weeks_begin_on_monday_in_utc(hours: int) -> None:
+    monday = datetime(2026, 2, 23, tzinfo=UTC)
+    assert week_of(monday + timedelta(hours=hours)) == monday
+
+
+def test_a_baseline_treats_first_activity_in_the_history_as_exposure(tmp_path: Path) -> None:
+    orders, visits = random_facts(3, 150), random_facts(4, 150)
+    files = {"order": [write_facts(tmp_path, orders)], "visit": [write_facts(tmp_path, visits, "visit")]}
+    plan = BaselinePlan(unit_type="user", metrics=[planned(m) for m in METRICS], fact_sources=SOURCES, weeks=3)
+    moments, cumulative = extract_baseline(plan, slice_of([], files, data_as_of=AS_OF, started_at=None))
+    start = AS_OF - 21 * DAY
+    first: dict[str, datetime] = {}
+    for fact in sorted([*orders, *visits], key=lambda fact: fact.at):
+        if start <= fact.at < AS_OF:
+            first.setdefault(fact.unit, fact.at)
+    columns = layout(METRICS).columns
+    rows = [
+        [value_of(column, unit, at, {"orders": orders, "visits": visits}, AS_OF) for column in columns]
+        for unit, at in first.items()
+        if at + 7 * DAY <= AS_OF
+    ]
+    assert moments.variants == (EVERYONE,)
+    assert_same(moments.last, direct_moments([rows], len(columns)))
+    assert cumulative == tuple(sum(at < start + (day + 1) * DAY for at in first.values()) for day in range(21))
+    assert moments.exposures.tolist() == [[len(first)]]
+
+
+def test_a_baseline_without_history_is_empty(tmp_path: Path) -> None:
+    plan = BaselinePlan(unit_type="user", metrics=[planned(m) for m in METRICS], fact_sources=SOURCES, weeks=2)
+    moments, cumulative = extract_baseline(plan, slice_of([], {}, data_as_of=AS_OF, started_at=None))
+    assert moments.last.count.tolist() == [0]
+    assert cumulative == (0,) * 14
+
+
+def test_sources_of_other_unit_types_bring_no_units_into_a_baseline(tmp_path: Path) -> None:
+    files = {"order": [write_facts(tmp_path, [Fact("u", AS_OF - DAY, 1.0)])]}
+    sources = [EventSource(key="orders", event="order", unit_type="account"), SOURCES[1]]
+    plan = BaselinePlan(unit_type="user", metrics=[planned(METRICS[0])], fact_sources=sources, weeks=2)
+    _, cumulative = extract_baseline(plan, slice_of([], files, data_as_of=AS_OF, started_at=None))
+    assert cumulative[-1] == 0
