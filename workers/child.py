@@ -25,6 +25,8 @@ from workers.processes import describe_exit, die_with_parent, end, limit_threads
 
 PRELOAD: Final = ("numpy", "scipy.special", "duckdb", "workers.jobs")
 """What the fork server imports once. Never PyMC: it starts threads, and a fork would copy only their locks."""
+START_SECONDS: Final = 120.0
+"""Longest wait for a child: milliseconds, except while the fork server still imports on a machine that is busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +99,18 @@ async def compute(
 
     `answer` serves what the child asks for, within the seconds that it is told are left.
 
-    Raises ComputationFailed, ComputationCrashed, or TimeoutError after `limit_seconds`.
+    Raises ComputationFailed, ComputationCrashed, or TimeoutError `limit_seconds` after it started.
     """
-    deadline = asyncio.get_running_loop().time() + limit_seconds
     starting = asyncio.ensure_future(asyncio.to_thread(_start, job))
     try:
-        process, connection = await asyncio.shield(starting)
-    except asyncio.CancelledError:
+        async with asyncio.timeout(START_SECONDS) as patience:
+            process, connection = await asyncio.shield(starting)
+    except (asyncio.CancelledError, TimeoutError) as error:
         starting.add_done_callback(_end_unwanted)
+        if patience.expired():
+            raise ComputationCrashed(f"no computing process started within {START_SECONDS:g} seconds") from error
         raise
+    deadline = asyncio.get_running_loop().time() + limit_seconds
     messages: asyncio.Queue[Any] = asyncio.Queue()
     reader = listen(connection, messages)
     try:
@@ -200,14 +205,19 @@ def _answer(connection: Connection, job: Job) -> Any:
         fields = [{"pointer": field.pointer, "detail": field.detail} for field in error.errors]
         return _Failed(
             {"type": error.slug(), "detail": error.detail, "remedy": error.remedy, "errors": fields},
-            traceback.format_exc(),
+            _frames(error),
         )
     except (MemoryError, OSError) as error:
         return _Crashed(f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001 - reported to the worker, which stores it with the analysis
         if type(error).__name__ == "OutOfMemoryException":  # DuckDB's, which does not derive from MemoryError
             return _Crashed(f"{type(error).__name__}: {error}")
-        return _Failed({"type": type(error).__name__, "detail": str(error)}, traceback.format_exc())
+        return _Failed({"type": type(error).__name__, "detail": str(error)}, _frames(error))
+
+
+def _frames(error: Exception) -> str:
+    """Where it happened, for the log. The message stays out: it may quote a value of somebody's row."""
+    return "".join(traceback.format_tb(error.__traceback__))
 
 
 def _nothing(payload: None, channel: Channel) -> StoredResult:

@@ -74,11 +74,8 @@ class Runner:
         retry: Callable[[uuid.UUID, int], Awaitable[Any]],
     ) -> None:
         """`answer`: see `child.compute`. `retry` is told (id, attempt) of what went back to the queue."""
-        self._database = database
-        self._settings = settings
-        self._kinds = kinds
-        self._answer = answer
-        self._retry = retry
+        self._database, self._settings, self._kinds = database, settings, kinds
+        self._answer, self._retry = answer, retry
         self._slots = asyncio.Semaphore(settings.worker_slots)
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -206,6 +203,9 @@ class Runner:
             raise ComputationFailed({"type": error.slug(), "detail": error.detail, "remedy": error.remedy}) from error
         except DATABASE_ERRORS as error:
             raise ComputationCrashed(f"{type(error).__name__} while preparing") from error
+        except Exception as error:
+            # Such as a plan that this version cannot read: it would be the same at every attempt.
+            raise ComputationFailed({"type": type(error).__name__, "detail": str(error)}) from error
 
         def on_progress(stage: str, fraction: float) -> None:
             held.stage, held.fraction = stage, fraction

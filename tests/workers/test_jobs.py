@@ -1,0 +1,83 @@
+"""From recorded data to stored documents, through a worker: experiment, North Star series, baselines."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from experiments import analysis_request
+from experiments.database import Database
+from experiments.settings import Settings
+from experiments.tables import Analysis, Result, ResultRow
+from experiments.types import canonical_json, utc_now
+from tests.workers.shop import open_shop
+from workers.model_process import ModelProcess
+from workers.preparation import KINDS
+from workers.run import Runner
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_every_kind_of_analysis_ends_in_the_document_that_its_data_imply(
+    database: Database, worker_settings: Settings, tmp_path: Path
+) -> None:
+    now = utc_now()
+    shop = await open_shop(database, worker_settings, tmp_path, now)
+    # A model process that dies at every fit must not cost the analysis anything but its segment models.
+    models = ModelProcess(fit_seconds=20, cache_dir=tmp_path, entry="tests.workers.tiny:kills_itself")
+
+    async def nothing(*args: Any) -> None: ...
+
+    patient = worker_settings.model_copy(update={"analysis_timeout_seconds": 120.0})
+    runner = Runner(database, patient, KINDS, models.answer, nothing)
+    try:
+        async with database.write() as session:
+            wanted = {"actor": "tests", "at": utc_now()}
+            asked = [
+                await analysis_request.of_experiment(session, experiment=shop.experiment, **wanted),
+                await analysis_request.of_north_star(session, key="orders", **wanted),
+                await analysis_request.of_baseline(session, unit_type="user", **wanted),
+            ]
+        for row, created in asked:
+            assert created
+            await runner.run(row.id)
+        documents = [await stored(database, row) for row, _ in asked]
+    finally:
+        await models.close()
+    experiment, series, baseline = documents
+
+    orders = next(r for r in experiment["rows"] if r["metric_key"] == "orders" and r["segment"] is None)
+    assert (orders["n_control"], orders["n_treatment"]) == shop.units
+    assert orders["mean_control"] == pytest.approx(shop.mean_orders[0], rel=1e-12)
+    assert orders["lift"] == pytest.approx(shop.mean_orders[1] / shop.mean_orders[0] - 1, rel=1e-9)
+    assert experiment["verdict"] == "better"
+    effect = experiment["north_star"][0]
+    assert effect["tree"]["lift"] == pytest.approx(effect["direct"]["lift"], abs=1e-8)
+    assert [m["status"] for m in experiment["segment_models"]] == ["unreliable"]
+    assert "SIGKILL" in experiment["segment_models"][0]["reason"]
+    assert len(experiment["segment_models"][0]["effects"]) == 3
+
+    total = sum(shop.mean_orders[i] * shop.units[i] for i in (0, 1))
+    assert sum(point["value"] or 0.0 for point in series["points"]) == pytest.approx(total)
+    assert baseline["unit_type"] == "user" and baseline["cumulative_units"][-1] > 0
+    assert {m["metric_key"] for m in baseline["metrics"]} == {"active_users", "orders_per_active", "orders"}
+
+
+async def stored(database: Database, row: Analysis) -> dict[str, Any]:
+    """The document, after checking that its bytes, ETag and flat rows agree."""
+    async with database.read() as session:
+        done = await session.get(Analysis, row.id)
+        assert done is not None and done.state == "succeeded", done and done.error
+        result = await session.get(Result, done.result_id)
+        assert result is not None
+        rows = (await session.execute(sa.select(sa.func.count()).select_from(ResultRow))).scalar_one()
+    document: dict[str, Any] = json.loads(result.body)
+    assert result.body == canonical_json(document)
+    assert result.etag == hashlib.sha256(result.body).hexdigest()
+    assert document["analysis_id"] == str(row.id) and document["kind"] == row.kind
+    if row.kind == "experiment":
+        assert rows == len(document["rows"]) and result.verdict == document["verdict"]
+    return document
