@@ -1,5 +1,6 @@
 """The web application: `uvicorn --factory app.main:create_app`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -28,11 +29,11 @@ from app.api import (
     results,
 )
 from app.api.background import Background
+from app.api.housekeeping import keep_house
 from app.api.observe import Metrics, Observe
 from app.api.result_cache import ResultCache
 from app.api.security import PrincipalCache
 from app.pages import router as pages_router
-from experiments import idempotency
 from experiments.database import Database
 from experiments.settings import Settings
 from experiments.types import utc_now
@@ -73,11 +74,11 @@ def create_app(settings: Settings | None = None, *, clock: Callable[[], datetime
         app.state.database = database = Database(settings.database_url, synchronous=settings.sqlite_synchronous)
         app.state.bell = Bell(settings.redis_url)
         app.state.background = Background()
+        house = asyncio.create_task(keep_house(database, clock))
         try:
-            async with database.write() as session:
-                await idempotency.forget(session, at=clock())
             yield
         finally:
+            house.cancel()
             await app.state.background.finish()
             await app.state.bell.close()
             await database.dispose()

@@ -136,13 +136,16 @@ async def _concurrent(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
+    # This is answered outside all middleware: the id is added here, to the log and to the headers.
+    identity = request.scope.get("request_id", "")
+    log.error("request_failed", method=request.method, path=request.url.path, request_id=identity, exc_info=error)
     return problem_response(
         request,
         InternalError(
             "An unexpected error occurred; nothing was changed",
             remedy="Try again. If it persists, report the request_id; the server's log has the cause.",
         ),
+        {"X-Request-ID": identity},
     )
 
 
