@@ -7,6 +7,7 @@ from app.charts.numbers import PERCENT, digits_for, percent
 from experiments.result import Row
 
 MINUS, NOTHING = "−", "–"
+TINY = 1e-5
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -15,7 +16,8 @@ def number(value: float | None, digits: int = 3) -> str:
         return NOTHING
     if value == 0:
         return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    rounded = float(f"{value:.{digits}g}")  # 0.9999 is written as 1.00, not 1.000
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     text = f"{value:,.{min(decimals, 8)}f}"
     if "." in text and abs(value) >= 1000:
         text = text.rstrip("0").rstrip(".")
@@ -54,7 +56,16 @@ def probability(value: float | None) -> str:
 
 def share(value: float | None) -> str:
     """A share without a sign: `50 %`."""
-    return NOTHING if value is None else f"{value * 100:.3g}{PERCENT}"
+    if value is None:
+        return NOTHING
+    if 0 < abs(value) < TINY:
+        return f"< {TINY * 100:.3g}{PERCENT}"
+    return f"{value * 100:.3g}{PERCENT}"
+
+
+def spread(value: float | None) -> str:
+    """A standard error or deviation of lifts: two significant digits, `1.5 %`."""
+    return NOTHING if value is None else f"{value * 100:.2g}{PERCENT}"
 
 
 def p_value(value: float | None) -> str:

@@ -9,6 +9,7 @@ from app.api.deps import DatabaseDep, Now, SettingsDep
 from app.charts.north_star import LaunchMark, north_star_curve
 from app.charts.theme import Spec
 from app.pages.access import Browser, Submitted, actor
+from app.pages.glance import lines
 from app.pages.headers import SECURITY_HEADERS
 from app.pages.rendering import render
 from app.pages.route import pages
@@ -53,13 +54,14 @@ class Curve:
 async def home_page(request: Request, browser: Browser, database: DatabaseDep, north_star: str = "") -> Response:
     async with database.read() as session:
         view = await overview.home(session, key=north_star or None)
-    series = NorthStarSeries.model_validate_json(view.series.body) if view.series else None
+    series = _since_first_value(NorthStarSeries.model_validate_json(view.series.body)) if view.series else None
     return render(
         request,
         "home.html",
         view=view,
         curve=_curve(view, series) if series and any(point.value is not None for point in series.points) else None,
         inputs=_inputs(view, series),
+        running=lines(view.running, view.metrics),
     )
 
 
@@ -74,6 +76,12 @@ async def refresh_north_star(
     if waiting:
         ring(request, row)
     return RedirectResponse(f"/?north_star={key}", status_code=303, headers=SECURITY_HEADERS)
+
+
+def _since_first_value(series: NorthStarSeries) -> NorthStarSeries:
+    """Without the weeks before anything happened: the company, or its data, began later."""
+    first = next((position for position, point in enumerate(series.points) if point.value), 0)
+    return series.model_copy(update={"points": series.points[first:]})
 
 
 def _curve(view: Home, series: NorthStarSeries) -> Curve:

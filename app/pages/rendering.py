@@ -27,6 +27,7 @@ environment.filters.update(
     lift_of=formats.lift_of,
     probability=formats.probability,
     share=formats.share,
+    spread=formats.spread,
     p_value=formats.p_value,
     day=formats.day,
     moment=formats.moment,

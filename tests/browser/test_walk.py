@@ -146,7 +146,7 @@ def test_a_team_walks_from_signing_in_to_a_launch_on_the_north_star_page(
     page.get_by_label("Reason").fill("More people buy.")
     page.get_by_label("What was learned").fill("Walking helps.")
     page.get_by_role("button", name="Record decision").click()
-    expect(page.get_by_role("link", name="Launch walk")).to_be_visible()
+    expect(page.get_by_role("link", name="walk", exact=True)).to_be_visible()
 
     # The launch on the North Star.
     page.goto("/?north_star=walk_north_star")

@@ -267,7 +267,7 @@ async def test_deciding_to_ship_records_the_launch_and_what_was_learned(writer: 
         decision = (await session.scalars(sa.select(Decision).where(col(Decision.launch_id) == launch.id))).one()
     assert (row.conclusion, decision.verdict, decision.decided_by) == ("won", "better", "write key")
     assert launch.spec["rollout"][0]["coverage"] == 0.25
-    assert "Launch wallet" in (await writer.http.get("/experiments/wallet")).text
+    assert 'href="/launches/wallet"' in (await writer.http.get("/experiments/wallet")).text
     assert "at random" in (await writer.http.get("/launches/wallet")).text
     assert "Speed beats choice" in (await writer.http.get("/")).text
 
