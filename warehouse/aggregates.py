@@ -17,13 +17,13 @@ type Positions = NDArray[np.int64] | NDArray[np.int32]
 def aggregate(
     aggregation: Aggregation,
     position: Positions,
-    units: int,
+    out: Floats,
     *,
     number: Callable[[], Floats],
     at_us: Callable[[], Ints],
     most: int,
-) -> Floats:
-    """(units,) an aggregation of each unit's facts; 0 for units without any.
+) -> None:
+    """Fill `out` (units,) with an aggregation of each unit's facts; 0 for units without any.
 
     `position` (facts,) says whose fact it is; `number` and `at_us` give the facts' values and times where the
     aggregation needs them; `most` is the largest number of facts a unit can have. A null number counts for nothing: it
@@ -31,17 +31,16 @@ def aggregate(
     """
     match aggregation:
         case "count":
-            return np.bincount(position, minlength=units).astype(np.float64)
+            out[:] = np.bincount(position, minlength=len(out))
         case "any":
-            found = np.zeros(units)
-            found[position] = 1.0
-            return found
+            out[:] = 0.0
+            out[position] = 1.0
         case "sum":
-            return sum_per_unit(number(), position, units, most)
+            out[:] = sum_per_unit(number(), position, len(out), most)
         case "max":
-            return max_per_unit(number(), position, units)
+            out[:] = max_per_unit(number(), position, len(out))
         case "distinct_days":
-            return distinct_per_unit(np.floor_divide(at_us(), MICROSECONDS_A_DAY), position, units)
+            out[:] = distinct_per_unit(np.floor_divide(at_us(), MICROSECONDS_A_DAY), position, len(out))
 
 
 def sum_per_unit(values: Floats, position: Positions, units: int, most: int) -> Floats:
@@ -50,7 +49,7 @@ def sum_per_unit(values: Floats, position: Positions, units: int, most: int) -> 
     Each value is split into a multiple of a power of two, coarse enough that `most` of them add up without rounding,
     and a small rest (Demmel & Hida 2004; Demmel & Nguyen 2015). Only the rests round, far below the sum's last digit.
     """
-    largest = float(np.abs(values).max(initial=0.0))
+    largest = max(abs(float(values.min(initial=0.0))), abs(float(values.max(initial=0.0))))
     if not math.isfinite(largest) or largest * most > 1e300:
         with np.errstate(over="ignore", invalid="ignore"):
             return np.bincount(position, weights=values, minlength=units)

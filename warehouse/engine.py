@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,6 +47,11 @@ def epoch_us(at: datetime) -> int:
     """Microseconds since 1970 (UTC), exactly; the engine compares times as integers."""
     gap = at - _EPOCH
     return (gap.days * 86_400 + gap.seconds) * 1_000_000 + gap.microseconds
+
+
+def from_epoch_us(microseconds: int) -> datetime:
+    """The time behind `epoch_us`."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def days_us(days: float) -> int:

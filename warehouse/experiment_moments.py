@@ -231,11 +231,14 @@ class Values:
             source = facts[column.measure.fact_source]
             if source is None or self.invalid[i] or (only_open and not _is_open(column)):
                 continue
-            value = source.value_of(column, exposed_us, look_us)
-            if not (np.abs(value) <= LARGEST_VALUE).all():
+            value = self.values[i]
+            source.measure(column, exposed_us, look_us, value)
+            # Comparisons with NaN are false, so NaN is caught as well.
+            if len(value) and not (value.min() >= -LARGEST_VALUE and value.max() <= LARGEST_VALUE):
                 self.invalid[i] = True
-                value = np.zeros_like(value)
-            self.values[i] = value > 0 if column.indicator else value
+                value[:] = 0.0
+            if column.indicator:
+                value[:] = value > 0
 
 
 def _is_open(column: Column) -> bool:

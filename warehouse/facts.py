@@ -57,13 +57,13 @@ class Facts:
     most: int
     _closed: dict[str, Selection] = field(default_factory=dict)
 
-    def value_of(self, column: Column, exposed_us: Ints, look_us: int) -> Floats:
-        """(units,) a column's value at a look, before the indicator; see `aggregates.aggregate`."""
+    def measure(self, column: Column, exposed_us: Ints, look_us: int, out: Floats) -> None:
+        """Fill `out` (units,) with a column's values at a look, before the indicator; see `aggregates.aggregate`."""
         selection = self._select(column, exposed_us, look_us)
-        return aggregate(
+        aggregate(
             column.measure.aggregation,
             selection.position,
-            len(exposed_us),
+            out,
             number=lambda: self.inputs[self.names[_number_key(column)]][selection.facts].astype(np.float64, copy=False),
             at_us=lambda: self.since_us[selection.facts] + exposed_us[selection.position],
             most=self.most,

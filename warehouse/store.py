@@ -90,9 +90,9 @@ class BatchWriter:
     def write(self, table: pa.Table) -> None:
         """Append a chunk in stored form (with its subject column), split by subject."""
         column = table.column(SUBJECT_FIELD[self._stream])
-        subjects = pc.unique(column).to_pylist()
-        for subject in subjects:
-            part = table if len(subjects) == 1 else table.filter(pc.equal(column, pa.scalar(subject)))
+        subjects = pc.unique(column)
+        for i, subject in enumerate(subjects.to_pylist()):
+            part = table if len(subjects) == 1 else table.filter(pc.is_in(column, value_set=subjects.slice(i, 1)))
             if self._stream == "exposures":
                 part = part.drop_columns([SUBJECT_FIELD["exposures"]])
             self._append(subject, part)
