@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=30.0, gt=0, description="How long a worker owns an analysis between heartbeats"
     )
-    analysis_timeout_seconds: float = Field(default=600.0, gt=0)
+    analysis_timeout_seconds: float = Field(default=600.0, gt=0, description="Longest time of one analysis")
     max_attempts: int = Field(default=5, ge=1, description="An analysis that kills its worker this often is failed")
     worker_slots: int = Field(default=2, ge=1, description="Analyses one worker process runs at once")
     analysis_threads: int = Field(default=2, ge=1, description="Threads of the data engine in one analysis")
@@ -36,12 +36,16 @@ class Settings(BaseSettings):
     )
     model_timeout_seconds: float = Field(default=90.0, gt=0, description="Longest fit of one segment model")
     metrics_port: int | None = Field(default=None, ge=1, le=65535, description="Port of a worker's Prometheus metrics")
-    reconcile_seconds: float = Field(default=1.0, gt=0)
+    reconcile_seconds: float = Field(
+        default=1.0, gt=0, description="How often workers look for analyses that nobody owns"
+    )
     refresh_minutes: float = Field(default=60.0, gt=0, description="How often running experiments are re-analysed")
     session_hours: float = Field(default=12.0, gt=0, description="Life of a browser session")
     secure_cookies: bool = Field(default=False, description="Set to true behind HTTPS")
-    log_json: bool = False
-    sqlite_synchronous: str = Field(default="FULL", pattern="^(FULL|NORMAL|OFF)$")
+    log_json: bool = Field(default=False, description="Log one JSON object per line")
+    sqlite_synchronous: str = Field(
+        default="FULL", pattern="^(FULL|NORMAL|OFF)$", description="FULL survives a power cut; OFF is for tests"
+    )
 
 
 @lru_cache(maxsize=1)

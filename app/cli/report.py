@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -14,7 +15,7 @@ VERDICT_STYLE = {"better": "green", "worse": "red", "unreliable": "yellow"}
 def follow(client: ApiClient, analysis_id: str, console: Console) -> None:
     """Show stage and fraction until the analysis ends."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("queued", total=1.0)
         client.wait(
             analysis_id, progress=lambda stage, fraction: bar.update(task, description=stage, completed=fraction)
@@ -30,10 +31,13 @@ def percent(value: float | None, *, sign: bool = True) -> str:
 
 def result_table(result: dict[str, Any]) -> Table:
     """One line per metric and variant: lift, interval, p-value, chance to win, or why there is no number."""
-    table = Table("metric", "role", "variant", "lift", "interval", "p", "chance to win", "note")
-    for row in result["rows"]:
-        if row["segment"] is not None:
-            continue
+    rows = [row for row in result["rows"] if row["segment"] is None]
+    table = Table(
+        "metric", "role", "variant", "lift", "interval", "p", "chance to win", box=SIMPLE_HEAD, show_edge=False
+    )
+    if any(row["reason"] for row in rows):
+        table.add_column("note")
+    for row in rows:
         interval = f"{percent(row['ci_lower'])} … {percent(row['ci_upper'])}" if row["ci_lower"] is not None else "–"
         table.add_row(
             row["metric_key"],
@@ -43,7 +47,7 @@ def result_table(result: dict[str, Any]) -> Table:
             interval,
             "–" if row["p_value"] is None else f"{row['p_value']:.2g}",
             percent(row["chance_to_win"], sign=False),
-            row["reason"] or "",
+            *([row["reason"] or ""] if len(table.columns) == 8 else []),
         )
     return table
 
