@@ -71,8 +71,11 @@ def evidence_view(result_id: str, body: bytes, variant_names: tuple[tuple[str, s
         groups=[(role, [row for row in overall if row.role == role]) for role in ROLES],
         segment_rows=[row for row in document.rows if row.segment is not None],
         forest=forest(overall, names, document.decision_interval) if overall else None,
-        comparisons=_comparisons(document, overall, names, many_arms),
-        segments=[_segments(model, document.rows, names, many_arms) for model in document.segment_models],
+        comparisons=_comparisons(document, _headline_first(overall, headline), names, many_arms),
+        segments=[
+            _segments(model, document.rows, names, many_arms)
+            for model in _headline_first(document.segment_models, headline)
+        ],
         impact=_impact(document, headline),
         exposures=exposures_chart(document.exposures, names) if len(document.exposures.daily) >= FEW_LOOKS else None,
         worst_check=next(
@@ -82,17 +85,20 @@ def evidence_view(result_id: str, body: bytes, variant_names: tuple[tuple[str, s
 
 
 def headline_row(document: ExperimentResult, overall: Sequence[Row]) -> Row | None:
-    """The row the verdict is about: a primary of the verdict's variant, else the first primary with a number."""
-    primaries = [row for row in overall if row.role == "primary"]
-    of_variant = [row for row in primaries if document.verdict_variant in (None, row.variant_key)]
-    candidates = of_variant or primaries
-    estimable = [row for row in candidates if row.lift is not None]
-    if document.verdict in ("better", "worse"):
-        wanted = 1 if document.verdict == "better" else -1
-        moved = [row for row in estimable if _sign(row, document) == wanted]
-        if moved:
-            return max(moved, key=lambda row: abs(row.lift or 0.0))
-    return next(iter(estimable or candidates), None)
+    """The row the verdict is about: the primary that won, the primary or guardrail that was harmed; otherwise the first
+
+    primary with a number.
+    """
+    of_variant = [row for row in overall if document.verdict_variant in (None, row.variant_key)]
+    roles, wanted = {"better": (("primary",), 1), "worse": (("primary", "guardrail"), -1)}.get(
+        document.verdict, ((), 0)
+    )
+    moved = [row for row in of_variant if row.role in roles and _sign(row, document) == wanted]
+    if moved:
+        return max(moved, key=lambda row: abs(row.lift or 0.0))
+    primaries = [row for row in of_variant if row.role == "primary"]
+    primaries = primaries or [row for row in overall if row.role == "primary"]
+    return next((row for row in primaries if row.lift is not None), next(iter(primaries), None))
 
 
 def verdict_sentence(document: ExperimentResult, headline: Row | None, variant_names: Sequence[tuple[str, str]]) -> str:
@@ -117,6 +123,15 @@ def verdict_sentence(document: ExperimentResult, headline: Row | None, variant_n
         f"{opening}: {headline.metric_name} {formats.lift_of(headline)} "
         f"({kind} {formats.share(headline.ci_level)} interval {formats.between(*bounds)})."
     )
+
+
+def _headline_first[Item: (Row, SegmentModel)](items: Sequence[Item], headline: Row | None) -> list[Item]:
+    """What the verdict is about comes first; the rest keeps its order."""
+
+    def elsewhere(item: Item) -> bool:
+        return headline is None or (item.metric_key, item.variant_key) != (headline.metric_key, headline.variant_key)
+
+    return sorted(items, key=elsewhere)
 
 
 def _sign(row: Row, document: ExperimentResult) -> int:

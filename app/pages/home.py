@@ -81,6 +81,8 @@ async def refresh_north_star(
 def _since_first_value(series: NorthStarSeries) -> NorthStarSeries:
     """Without the weeks before anything happened: the company, or its data, began later."""
     first = next((position for position, point in enumerate(series.points) if point.value), 0)
+    if 0 < first < len(series.points) - 3:
+        first += 1  # the week in which it began is rarely a whole one
     return series.model_copy(update={"points": series.points[first:]})
 
 

@@ -308,3 +308,11 @@ async def test_static_files_may_be_kept_for_ever_because_their_address_changes_w
     assert answer.headers["content-encoding"] == "gzip"
     unchanged = await company.http.get(address[1], headers={"If-None-Match": answer.headers["etag"]})
     assert unchanged.status_code == 304
+
+
+async def test_an_unreliable_result_shows_its_checks_before_its_effects(company: Reader) -> None:
+    text = (await company.http.get("/experiments/search-ranking")).text
+    assert text.index('id="checks"') < text.index('id="effects-title"')
+    assert "Do not decide on them" in text
+    trusted = (await company.http.get("/experiments/checkout")).text
+    assert trusted.index('id="effects-title"') < trusted.index('id="checks"')
