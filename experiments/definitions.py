@@ -40,6 +40,14 @@ class Definition(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="after")
+    def _texts_can_be_stored(self) -> Self:
+        for value in self.__dict__.values():
+            texts = value if isinstance(value, list) else (value,)
+            if any(isinstance(text, str) and "\x00" in text for text in texts):
+                raise ValueError("texts cannot contain the character U+0000")
+        return self
+
 
 class Direction(StrEnum):
     INCREASE = "increase"

@@ -55,15 +55,13 @@ def answered_from_memory(find: Callable[[Request], StoredBytes | None], *, lates
 
 
 async def latest_bytes(request: Request, session: ReadSession, kind: str, subject_key: str) -> Response:
-    """The latest result of a subject. Raises `NotFound` when there is none."""
+    """The latest result of a subject, looked up now (memory was asked before, where it may be). Raises `NotFound`."""
     cache = cache_of(request)
-    stored = cache.latest(kind, subject_key)
-    if stored is None:
-        result_id = await stored_result.latest_id(session, kind=kind, subject_key=subject_key)
-        stored = cache.get(str(result_id)) or cache.put(
-            await stored_result.latest(session, kind=kind, subject_key=subject_key)
-        )
-        cache.remember_latest(kind, subject_key, stored.result_id)
+    result_id = await stored_result.latest_id(session, kind=kind, subject_key=subject_key)
+    stored = cache.get(str(result_id)) or cache.put(
+        await stored_result.latest(session, kind=kind, subject_key=subject_key)
+    )
+    cache.remember_latest(kind, subject_key, stored.result_id)
     return stored.response(request, latest=True)
 
 

@@ -20,6 +20,8 @@ ARMS = [{"key": "a", "weight": 0.5, "is_control": True}, {"key": "b", "weight": 
         ({"variants": [ARMS[0], {"key": "b", "weight": 0.6}]}, "/variants"),
         ({"metrics": [{"metric_key": "m", "role": "guardrail"}]}, "/metrics/0"),
         ({"a/b~c": 1}, "/a~1b~0c"),
+        ({"variants": [ARMS[0], {"key": "b", "weight": 0.5, "name": "x\x00"}]}, "/variants/1"),
+        ({"tags": ["x\x00"]}, ""),
     ],
 )
 def test_a_fault_names_its_place(changes: dict[str, Any], pointer: str) -> None:
