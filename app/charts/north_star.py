@@ -46,7 +46,7 @@ def north_star_curve(
     ends = [*everything, *([target[0]] if target else [])] or [0.0, 1.0]
     low, high = min(ends), max(ends)
     room = (high - low) or abs(high) or 1.0
-    floor = 0.0 if low >= 0 and low < 0.5 * high else low - 0.12 * room
+    floor = 0.0 if 0 <= low < 0.8 * high else low - 0.12 * room
     scale = alt.Scale(domain=[floor, high + 0.18 * room], nice=False, zero=False)
     y = alt.Y("value:Q", scale=scale, title=None, axis=alt.Axis(format="~s", tickCount=5))
     x = alt.X("week:T", title=None, axis=alt.Axis(format="%b %Y", tickCount=6, labelOverlap=True))
@@ -56,9 +56,9 @@ def north_star_curve(
         alt.Tooltip("complete:N", title="Complete"),
     ]
     line = alt.Chart(data(complete))
-    layers: list[alt.Chart] = [
-        line.mark_area(color=colour("accent"), opacity=0.08, clip=True).encode(x=x, y=y, y2=alt.datum(floor)),
-    ]
+    layers: list[alt.Chart] = []
+    if floor == 0:  # a filled area over a cut axis would show proportions that are not there
+        layers.append(line.mark_area(color=colour("accent"), opacity=0.08, clip=True).encode(x=x, y=y, y2=alt.datum(0)))
     marks = [
         {"week": mark.at.isoformat(), "number": str(mark.number), "name": mark.name, "row": position % 2}
         for position, mark in enumerate(launches)

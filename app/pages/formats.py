@@ -64,8 +64,13 @@ def share(value: float | None) -> str:
 
 
 def spread(value: float | None) -> str:
-    """A standard error or deviation of lifts: two significant digits, `1.5 %`."""
-    return NOTHING if value is None else f"{value * 100:.2g}{PERCENT}"
+    """A standard error or deviation of lifts, with the decimals that lifts have: `1.5 %`."""
+    return NOTHING if value is None else f"{value * 100:.{1 if value >= 0.001 else 3}f}{PERCENT}"
+
+
+def unbroken(text: str) -> str:
+    """A sentence whose percentages do not break before the sign."""
+    return text.replace(" %", PERCENT)
 
 
 def p_value(value: float | None) -> str:

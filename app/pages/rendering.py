@@ -28,6 +28,7 @@ environment.filters.update(
     probability=formats.probability,
     share=formats.share,
     spread=formats.spread,
+    unbroken=formats.unbroken,
     p_value=formats.p_value,
     day=formats.day,
     moment=formats.moment,
