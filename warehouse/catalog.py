@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from experiments import ingest_batch
-from experiments.definitions import EventSource, ExperimentSpec
+from experiments.definitions import EventSource
 from experiments.plan import AnalysisPlan, Plan
 from experiments.settings import Settings
 from experiments.tables import Experiment
@@ -21,11 +21,11 @@ async def known_experiments(session: AsyncSession) -> dict[str, KnownExperiment]
     rows = await session.execute(sa.select(Experiment.key, Experiment.spec, Experiment.started_at))  # type: ignore[call-overload]
     known = {}
     for key, document, started_at in rows:
-        spec = ExperimentSpec.model_validate(document)
+        # Stored definitions were validated when they were stored; this runs for every batch of exposures.
         known[key] = KnownExperiment(
-            variants=frozenset(variant.key for variant in spec.variants),
+            variants=frozenset(variant["key"] for variant in document["variants"]),
             started=started_at is not None,
-            takes_exposures=spec.data == "events",
+            takes_exposures=document["data"] == "events",
         )
     return known
 

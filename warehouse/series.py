@@ -110,13 +110,13 @@ def _add_totals(
         " GROUP BY 1, 2) GROUP BY week"
     )
     try:
-        table = connection.sql(sql, params=parameters.values).to_arrow_table()
+        table = connection.sql(sql, params=parameters.values).fetchnumpy()
     except duckdb.Error as error:
         raise unreadable(spec.key, error) from error
-    found = table.column("week").to_numpy()
+    found = np.asarray(table["week"])
     for i, place in enumerate(places):
-        total = table.column(f"t{i}").to_numpy()
-        invalid[place] = bool(table.column(f"b{i}").to_numpy().any()) or not np.isfinite(total).all()
+        total = np.asarray(table[f"t{i}"])
+        invalid[place] = bool(np.asarray(table[f"b{i}"]).any()) or not np.isfinite(total).all()
         totals[found, place] = total
 
 

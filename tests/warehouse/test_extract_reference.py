@@ -82,7 +82,7 @@ facts = st.lists(
     ),
     max_size=60,
 )  # fmt: skip
-cases: Any = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+cases: Any = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("ended_after", [None, 9])
