@@ -40,7 +40,7 @@ def api(stranger: Mapping[str, str], tour: Outputs) -> Outputs:
 def numbered(document: Path) -> Any:
     blocks = shell_blocks(document)
     return pytest.mark.parametrize(
-        ("position", "block"), enumerate(blocks), ids=[f"{document.name}:{block.line}" for block in blocks]
+        ("position", "block"), list(enumerate(blocks)), ids=[f"{document.name}:{block.line}" for block in blocks]
     )
 
 
