@@ -1,7 +1,6 @@
 """The tables. They never parse input (see `definitions`); documents are canonical JSON, states are plain strings."""
 
 from experiments.tables.access import ApiKey, AuditEvent, BrowserSession, IdempotentRequest
-from experiments.tables.base import metadata
 from experiments.tables.definitions import (
     FactSource,
     Launch,
@@ -12,6 +11,7 @@ from experiments.tables.definitions import (
     RolloutStepRow,
 )
 from experiments.tables.experiments import Amendment, Decision, Experiment, Phase
+from experiments.tables.fields import metadata
 from experiments.tables.runs import Analysis, IngestBatch, Result, ResultRow, Summary
 
 __all__ = [

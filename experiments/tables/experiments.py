@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from experiments.tables.base import document, identifier, moment
+from experiments.tables.fields import document, identifier, moment
 
 
 class Experiment(SQLModel, table=True):

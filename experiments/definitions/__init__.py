@@ -1,0 +1,40 @@
+"""Definitions as people write them (JSON or YAML): fact sources, metrics, North Stars, experiments, launches.
+
+These models validate input and are what is stored, versioned and hashed. Tables keep them as canonical JSON.
+"""
+
+from experiments.definitions.elements import KEY_PATTERN, Definition, Direction, Key, MetricKey, Moment, Stage
+from experiments.definitions.experiment import Estimation, ExperimentSpec, PlanMetric, Role, Variant
+from experiments.definitions.facts import DuckDBSource, EventSource, FactSourceSpec, FileSource
+from experiments.definitions.launch import DecisionSpec, LaunchSpec, RolloutStep
+from experiments.definitions.metric import Filter, Measure, MetricSpec
+from experiments.definitions.north_star import InputMetric, NorthStarSpec, Omtm, Target
+
+__all__ = [
+    "KEY_PATTERN",
+    "DecisionSpec",
+    "Definition",
+    "Direction",
+    "DuckDBSource",
+    "Estimation",
+    "EventSource",
+    "ExperimentSpec",
+    "FactSourceSpec",
+    "FileSource",
+    "Filter",
+    "InputMetric",
+    "Key",
+    "LaunchSpec",
+    "Measure",
+    "MetricKey",
+    "MetricSpec",
+    "Moment",
+    "NorthStarSpec",
+    "Omtm",
+    "PlanMetric",
+    "Role",
+    "RolloutStep",
+    "Stage",
+    "Target",
+    "Variant",
+]

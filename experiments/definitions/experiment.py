@@ -1,0 +1,102 @@
+"""Experiments: variants, metrics in their roles, and the options of the analysis."""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from experiments.definitions.elements import Definition, Direction, Key, MetricKey, Moment
+
+
+class Variant(Definition):
+    key: Key
+    name: str = Field(default="", max_length=200)
+    weight: float = Field(gt=0, le=1)
+    is_control: bool = False
+
+
+class Role(StrEnum):
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+    GUARDRAIL = "guardrail"
+    MONITOR = "monitor"
+
+
+class PlanMetric(Definition):
+    """A metric's use in a plan. A guardrail needs a margin (METHODS A10); without one use the role `monitor`."""
+
+    metric_key: MetricKey
+    role: Role = Role.SECONDARY
+    direction: Direction | None = Field(default=None, description="Default: the metric's own")
+    mde: float | None = Field(default=None, gt=0, le=10, description="Smallest relative lift worth detecting")
+    non_inferiority_margin: float | None = Field(
+        default=None, gt=0, le=1, description="Largest tolerated relative harm"
+    )
+
+    @model_validator(mode="after")
+    def _guardrails_have_margins(self) -> Self:
+        if self.role is Role.GUARDRAIL and self.non_inferiority_margin is None:
+            raise ValueError("a guardrail needs `non_inferiority_margin`; without a margin use the role `monitor`")
+        return self
+
+
+class Estimation(Definition):
+    """Options of the analysis, frozen with the plan."""
+
+    engine: Literal["frequentist", "bayesian", "both"] = "both"
+    ci_level: float = Field(default=0.95, gt=0.5, lt=1)
+    cuped: bool = True
+    prior_mean: float = Field(default=0.0, ge=-1, le=1, description="Prior mean of the log lift (METHODS C3)")
+    prior_scale: float = Field(default=0.05, gt=0, le=5, description="Prior sd of the log lift (METHODS C3)")
+    rope: float = Field(
+        default=0.0, ge=0, le=1, description="Half-width of the region of practical equivalence, log lift"
+    )
+    srm_threshold: float = Field(default=0.0005, gt=0, lt=0.1)
+    seed: int = Field(default=20260101, ge=0, le=2**31 - 1)
+
+
+class ExperimentSpec(Definition):
+    """Everything a team writes down before the first exposure."""
+
+    key: Key
+    name: str = Field(min_length=1, max_length=200)
+    hypothesis: str = Field(default="", max_length=4000)
+    owner: str = Field(default="", max_length=200)
+    team: str = Field(default="", max_length=200)
+    tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(default_factory=list, max_length=20)
+    unit_type: str = Field(default="user", min_length=1, max_length=64)
+    data: Literal["events", "summary"] = Field(
+        default="events", description="Unit-level exposures, or per-variant summaries"
+    )
+    variants: list[Variant] = Field(min_length=2, max_length=20)
+    metrics: list[PlanMetric] = Field(default_factory=list, max_length=200)
+    north_star_key: Key | None = None
+    segments: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(default_factory=list, max_length=10)
+    coverage: float = Field(default=1.0, gt=0, le=1, description="Share of eligible traffic enrolled")
+    planned_units: int | None = Field(default=None, ge=1, description="Planned sample over all variants")
+    planned_end_at: Moment | None = None
+    estimation: Estimation = Estimation()
+    parent_key: Key | None = None
+    relation: Literal["iterates", "replicates", "contradicts"] | None = None
+
+    @model_validator(mode="after")
+    def _arms_are_well_formed(self) -> Self:
+        keys = [variant.key for variant in self.variants]
+        if len(set(keys)) != len(keys):
+            raise ValueError("variants: every variant needs its own key")
+        if sum(variant.is_control for variant in self.variants) != 1:
+            raise ValueError("variants: exactly one variant must have is_control = true")
+        total = sum(variant.weight for variant in self.variants)
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"variants: the weights must sum to 1, they sum to {total:g}")
+        metric_keys = [metric.metric_key for metric in self.metrics]
+        if len(set(metric_keys)) != len(metric_keys):
+            raise ValueError("metrics: each metric may appear once")
+        if (self.parent_key is None) != (self.relation is None):
+            raise ValueError("parent_key and relation go together")
+        return self
+
+    @property
+    def control(self) -> Variant:
+        """The control variant."""
+        return next(variant for variant in self.variants if variant.is_control)
