@@ -16,6 +16,7 @@ from warehouse.engine import MICROSECONDS_A_DAY, Parameters, connect, epoch_us, 
 from warehouse.experiment_moments import NON_FINITE
 from warehouse.sources import FactRelation, open_source, predicate, unreadable
 
+A_DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 
 
@@ -24,9 +25,10 @@ class WeeklySeries:
     """`totals` (weeks, columns). `weeks` are the Mondays, 00:00 UTC, at which the weeks begin, ascending without gaps.
 
     `columns` are the names of `experiments.columns.layout`, outcomes only. An indicator's total is how many units had
-    a value above 0 in the week, any other column's the sum over units of the week's aggregate. `complete` is false for
-    a week that had not ended at `data_as_of`. `invalid` maps columns with NaN or infinite facts, whose totals are nan,
-    to a reason.
+    a value above 0 in the week, any other column's the sum over units of the week's aggregate. Weeks before the first
+    fact are left out: nobody counted then, which is not zero. `complete` is false for a week that had not ended at
+    `data_as_of`, and for the first week when its first fact came more than a day after it began. `invalid` maps columns
+    with NaN or infinite facts, whose totals are nan, to a reason.
     """
 
     weeks: tuple[datetime, ...]
@@ -44,7 +46,7 @@ def extract_series(
     memory_limit: str | None = None,
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
 ) -> WeeklySeries:
-    """The last `plan.weeks` ISO weeks, the last one being the week that `data_as_of` closes or lies in.
+    """The last `plan.weeks` ISO weeks with facts before or in them; the last is the week that `data_as_of` lies in.
 
     Raises `SourceUnreadable`.
     """
@@ -56,19 +58,23 @@ def extract_series(
     invalid: Bools = np.zeros(len(columns), dtype=np.bool_)
     sources = {source.key: source for source in plan.fact_sources}
     keys = list(dict.fromkeys(column.measure.fact_source for column in columns))
+    first_us: list[int] = []
     with connect(threads=threads, memory_limit=memory_limit) as connection:
         for done, key in enumerate(keys):
             progress("reading facts", done / len(keys))
             places = [i for i, column in enumerate(columns) if column.measure.fact_source == key]
             chosen = [columns[i] for i in places]
             _add_totals(connection, sources[key], chosen, places, data, weeks, totals, invalid)
+            first_us += _first_fact(connection, sources[key], data)
     progress("reading facts", 1.0)
     totals[:, invalid] = np.nan
+    began = datetime.fromtimestamp(min(first_us) / 1e6, UTC) if first_us else data.data_as_of
+    counted = [i for i, week in enumerate(weeks) if week + WEEK > began]
     return WeeklySeries(
-        weeks=weeks,
+        weeks=tuple(weeks[i] for i in counted),
         columns=tuple(column.name for column in columns),
-        totals=totals,
-        complete=tuple(week + WEEK <= data.data_as_of for week in weeks),
+        totals=totals[counted],
+        complete=tuple(weeks[i] + WEEK <= data.data_as_of and weeks[i] + A_DAY > began for i in counted),
         invalid={columns[i].name: NON_FINITE for i in np.flatnonzero(invalid)},
     )
 
@@ -118,6 +124,23 @@ def _add_totals(
         total = np.asarray(table[f"t{i}"])
         invalid[place] = bool(np.asarray(table[f"b{i}"]).any()) or not np.isfinite(total).all()
         totals[found, place] = total
+
+
+def _first_fact(connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, data: DataSlice) -> list[int]:
+    """When the source's first fact happened, in microseconds; empty without facts."""
+    parameters = Parameters()
+    source = open_source(connection, spec, data, parameters)
+    if source is None:
+        return []
+    sql = (
+        f"SELECT min({source.time_us}) FROM {source.relation} WHERE {identifier(source.unit)} IS NOT NULL"
+        f" AND {source.time_test('<', parameters.add(epoch_us(data.data_as_of)))}"
+    )
+    try:
+        row = connection.execute(sql, parameters.values).fetchone()
+    except duckdb.Error as error:
+        raise unreadable(spec.key, error) from error
+    return [] if row is None or row[0] is None else [int(row[0])]
 
 
 def _aggregate(source: FactRelation, column: Column, parameters: Parameters) -> str:
