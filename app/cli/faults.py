@@ -4,12 +4,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
-from rich.console import Console
 
 
 @contextmanager
 def faults_end_the_command() -> Iterator[None]:
     """Translate the faults that commands know; every other exception is a defect and keeps its traceback."""
+    try:
+        yield
+    except Exception as fault:
+        message = _message(fault)
+        if message is None:
+            raise
+        from rich.console import Console
+
+        Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from fault
+
+
+def _message(fault: Exception) -> str | None:
+    """What to say; None for what is not a person's fault. Imported only now: most commands end well, and soon."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from app.cli.client import ApiFailure
@@ -19,18 +32,13 @@ def faults_end_the_command() -> Iterator[None]:
     from experiments.errors import DomainError
     from workers.embedded import EmbeddedServerError
 
-    try:
-        yield
-    except (
-        ApiFailure, DefinitionsUnreadable, EmbeddedServerError, ImportRefused, StartupFailed, TimeoutError
-    ) as fault:  # fmt: skip
-        raise _ended(str(fault)) from fault
-    except DomainError as fault:
-        raise _ended("\n".join(filter(None, (fault.detail, fault.remedy)))) from fault
-    except (SQLAlchemyError, OSError) as fault:
-        raise _ended(f"{str(fault).splitlines()[0]}\n`northlift doctor` looks for the cause.") from fault
-
-
-def _ended(message: str) -> typer.Exit:
-    Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)
-    return typer.Exit(1)
+    match fault:
+        case ApiFailure() | DefinitionsUnreadable() | EmbeddedServerError() | ImportRefused() | StartupFailed():
+            return str(fault)
+        case TimeoutError() if fault.args and isinstance(fault.args[0], str):
+            return str(fault)
+        case DomainError():
+            return "\n".join(filter(None, (fault.detail, fault.remedy)))
+        case SQLAlchemyError() | OSError():
+            return f"{str(fault).splitlines()[0]}\n`northlift doctor` looks for the cause."
+    return None

