@@ -68,13 +68,15 @@ def extract_series(
             first_us += _first_fact(connection, sources[key], data)
     progress("reading facts", 1.0)
     totals[:, invalid] = np.nan
-    began = datetime.fromtimestamp(min(first_us) / 1e6, UTC) if first_us else data.data_as_of
-    counted = [i for i, week in enumerate(weeks) if week + WEEK > began]
+    began = datetime.fromtimestamp(min(first_us) / 1e6, UTC) if first_us else None
+    counted = [i for i, week in enumerate(weeks) if began is not None and week + WEEK > began]
     return WeeklySeries(
         weeks=tuple(weeks[i] for i in counted),
         columns=tuple(column.name for column in columns),
         totals=totals[counted],
-        complete=tuple(weeks[i] + WEEK <= data.data_as_of and weeks[i] + A_DAY > began for i in counted),
+        complete=tuple(
+            began is not None and weeks[i] + WEEK <= data.data_as_of and weeks[i] + A_DAY > began for i in counted
+        ),
         invalid={columns[i].name: NON_FINITE for i in np.flatnonzero(invalid)},
     )
 

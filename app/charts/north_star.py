@@ -20,10 +20,14 @@ class LaunchMark:
 
 
 def curve_values(points: Sequence[SeriesPoint]) -> tuple[Values, Values]:
-    """Complete weeks, and the dashed stretch from the last complete week to the incomplete ones."""
+    """Complete weeks, and the dashed stretch from the last complete week to the incomplete ones.
+
+    An incomplete week before all complete ones is where the data begin: it would look like growth, so it is not drawn.
+    """
     known = [point for point in points if point.value is not None]
     complete = [point for point in known if point.complete]
-    unfinished = [point for point in known if not point.complete]
+    began = complete[0].week if complete else None
+    unfinished = [point for point in known if not point.complete and (began is None or point.week > began)]
     bridge = [*complete[-1:], *unfinished] if unfinished else []
 
     def values(chosen: Sequence[SeriesPoint]) -> Values:

@@ -54,7 +54,7 @@ class Curve:
 async def home_page(request: Request, browser: Browser, database: DatabaseDep, north_star: str = "") -> Response:
     async with database.read() as session:
         view = await overview.home(session, key=north_star or None)
-    series = _since_first_value(NorthStarSeries.model_validate_json(view.series.body)) if view.series else None
+    series = NorthStarSeries.model_validate_json(view.series.body) if view.series else None
     return render(
         request,
         "home.html",
@@ -76,14 +76,6 @@ async def refresh_north_star(
     if waiting:
         ring(request, row)
     return RedirectResponse(f"/?north_star={key}", status_code=303, headers=SECURITY_HEADERS)
-
-
-def _since_first_value(series: NorthStarSeries) -> NorthStarSeries:
-    """Without the weeks before anything happened: the company, or its data, began later."""
-    first = next((position for position, point in enumerate(series.points) if point.value), 0)
-    if 0 < first < len(series.points) - 3:
-        first += 1  # the week in which it began is rarely a whole one
-    return series.model_copy(update={"points": series.points[first:]})
 
 
 def _curve(view: Home, series: NorthStarSeries) -> Curve:

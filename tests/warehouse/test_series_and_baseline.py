@@ -80,10 +80,29 @@ def test_weekly_totals_equal_loops_over_units_and_weeks(tmp_path: Path) -> None:
 
 def test_a_week_that_ends_at_the_time_of_the_data_is_complete(tmp_path: Path) -> None:
     monday = datetime(2026, 3, 9, tzinfo=UTC)
-    found = extract_series(north_star(2), slice_of([], {}, data_as_of=monday, started_at=None))
+    files = {"order": [write_facts(tmp_path, [Fact("u", monday - 60 * DAY, 1.0)])]}
+    found = extract_series(north_star(2), slice_of([], files, data_as_of=monday, started_at=None))
     assert found.weeks == (monday - 14 * DAY, monday - 7 * DAY)
     assert found.complete == (True, True)
-    assert (found.totals == 0).all()
+    assert (found.totals == 0).all(), "nobody did anything, which is known because facts were counted before"
+
+
+@pytest.mark.parametrize(("hours_late", "whole"), [(5, True), (30, False)])
+def test_the_series_begins_with_the_first_fact_and_its_week_is_whole_only_if_that_came_on_the_first_day(
+    tmp_path: Path, hours_late: int, whole: bool
+) -> None:
+    monday = datetime(2026, 3, 9, tzinfo=UTC)
+    first = monday - 14 * DAY + timedelta(hours=hours_late)
+    files = {"visit": [write_facts(tmp_path, [Fact("u", first, 1.0)], "visit")]}
+    found = extract_series(north_star(52), slice_of([], files, data_as_of=monday, started_at=None))
+    assert found.weeks == (monday - 14 * DAY, monday - 7 * DAY)
+    assert found.complete == (whole, True)
+
+
+def test_a_series_without_any_fact_has_no_weeks(tmp_path: Path) -> None:
+    found = extract_series(north_star(4), slice_of([], {}, data_as_of=AS_OF, started_at=None))
+    assert found.weeks == ()
+    assert found.totals.shape == (0, 5)
 
 
 def test_a_column_with_infinite_facts_has_no_totals_and_says_why(tmp_path: Path) -> None:
