@@ -1,7 +1,7 @@
 """Load the synthetic company into a running service, through the public API only, as its product teams would have."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from app.cli.client import ApiClient, ApiProblem
+from app.cli.client import ApiClient
 from app.cli.report import VERDICT_STYLE, percent
 from stats.company import Company, generate
+from stats.company.story import LAUNCHES
 
 DAYS = 182
 PARQUET = "application/vnd.apache.parquet"
@@ -26,10 +27,21 @@ REASONS = {
     "roll_back": "The evidence says that this harms.",
     "iterate": "The evidence does not carry a launch; we change the idea and try again.",
 }
+NOT_YET = "Better on its primary metric, but other bets move the North Star further; they go first."
 LEARNINGS = {
-    "ship": "The effect holds on all platforms; the next bet builds on it.",
-    "roll_back": "Engagement can rise while orders fall: look at the North Star, not at the input alone.",
+    "ship": "The idea works; the next bet builds on it.",
+    "roll_back": "Look at the North Star, not at the input alone.",
     "iterate": "Agree on the smallest effect worth having before the next run.",
+}
+# What a team could have learned whatever the luck of the draw: from the design and from the large effects.
+NOTES = {
+    "onboarding_checklist": "A habit in the first days brings people back for weeks: onboarding is worth more bets.",
+    "one_click_reorder": "One click beats a button, and iOS gains the most: the web needs a place of its own for it.",
+    "dark_mode": "Nobody uses the shop more in the dark. It stays a choice, and not a bet.",
+    "checkout_upsell": "Dearer orders, but fewer of them: guard orders, not visits, when checkout changes.",
+    "loyalty_points": "One arm lost the exposures of quiet users: log exposure on the server, then run it again.",
+    "gift_cards": "Three users in a hundred are too few for an effect of this size: enrol everybody next time.",
+    "infinite_feed": "Engagement can rise while orders fall: look at the North Star, not at the input alone.",
 }
 
 
@@ -43,19 +55,18 @@ class _Steps:
     def begin(self, what: str) -> None:
         self.bar.update(self.task, description=what)
 
+    def following(self, what: str) -> Callable[[str, float], None]:
+        """What tells the bar at which stage an analysis is."""
+        return lambda stage, _: self.begin(f"{what}: {stage}")
+
     def done(self) -> None:
         self.bar.advance(self.task)
 
 
 def loaded(client: ApiClient) -> bool:
-    """Whether an earlier load ran to its end: the North Star has its curve."""
-    try:
-        client.get("/v1/north-stars/weekly_orders/series")
-    except ApiProblem as problem:
-        if problem.status in (404, 409):
-            return False
-        raise
-    return True
+    """Whether an earlier load came to its end, where it records the launches that no experiment made."""
+    recorded = {launch["key"] for launch in client.get("/v1/launches", limit="200")["items"]}
+    return {launch.key for launch in LAUNCHES} <= recorded
 
 
 def load_company(client: ApiClient, *, seed: int, console: Console, users: int = 20_000) -> Company:
@@ -65,7 +76,7 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
     """
     start = _begun_on(client) - timedelta(days=DAYS)
     columns = (
-        TextColumn("{task.description:42}"),
+        TextColumn("{task.description:46}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
@@ -79,8 +90,7 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
         analyses = _analyse(client, company, steps)
         for experiment in company.experiments:
             key = experiment.spec["key"]
-            steps.begin(f"analysing {key}")
-            client.wait(analyses[key])
+            client.wait(analyses[key], progress=steps.following(f"analysing {key}"))
             if experiment.ended_at is not None:
                 _decide(client, company, key, experiment.ended_at)
             steps.done()
@@ -175,12 +185,13 @@ def _decide(client: ApiClient, company: Company, key: str, ended_at: datetime) -
         launch.spec["experiment_key"]: launch.spec for launch in company.launches if launch.spec.get("experiment_key")
     }
     outcome = OUTCOMES.get(result["verdict"], "iterate")
-    if outcome == "ship" and key not in rollouts:
-        outcome = "iterate"  # the company had reasons of its own not to ship these yet
+    not_yet = outcome == "ship" and key not in rollouts
+    if not_yet:
+        outcome = "iterate"
     decision: dict[str, Any] = {
         "outcome": outcome,
-        "reason": REASONS[outcome],
-        "learnings": LEARNINGS[outcome],
+        "reason": NOT_YET if not_yet else REASONS[outcome],
+        "learnings": NOTES.get(key, LEARNINGS[outcome]),
         "decided_at": (ended_at + timedelta(days=1)).isoformat(),
     }
     if outcome == "ship":

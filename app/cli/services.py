@@ -1,7 +1,6 @@
 """Start the parts of the service as child processes of one command and take them down together."""
 
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -178,7 +177,7 @@ class LocalService:
         kept = self.home / KEPT_KEY
         if kept.exists() and is_valid_blocking(self.settings, key := kept.read_text().strip()):
             return key
-        key = create_key_blocking(self.settings, name=f"local-{secrets.token_hex(3)}", scopes=["admin"])
+        key = create_key_blocking(self.settings, name="local administrator", scopes=["admin"])
         kept.unlink(missing_ok=True)
         handle = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
