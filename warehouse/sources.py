@@ -16,7 +16,7 @@ import duckdb
 from experiments.definitions import DuckDBSource, EventSource, FactSourceSpec, FileSource, Filter
 from experiments.errors import SourceUnreadable
 from warehouse.data_slice import DataSlice
-from warehouse.engine import Parameters, identifier
+from warehouse.engine import Parameters, Value, identifier
 
 EVENT_VALUE = "value"
 PROPERTY_PREFIX = "p_"
@@ -82,6 +82,7 @@ def open_source(
     connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, data: DataSlice, parameters: Parameters
 ) -> FactRelation | None:
     """The relation of a source; None for an event that has never been ingested (it has no facts)."""
+    earlier = set(parameters.values)
     match spec:
         case EventSource():
             files = data.event_files.get(spec.event, ())
@@ -98,7 +99,8 @@ def open_source(
             path = source_path(data.file_source_dir, spec.path, spec.key)
             relation = f"{_attach(connection, path, spec.key)}.{_table_name(spec.table)}"
             unit, time, events = spec.unit_column, spec.timestamp_column, False
-    types = _describe(connection, spec.key, relation, parameters)
+    own = {name: value for name, value in parameters.values.items() if name not in earlier}
+    types = _describe(connection, spec.key, relation, own)
     source = FactRelation(spec.key, relation, unit, time, types, events)
     for name in (unit, time):
         if name not in types:
@@ -212,10 +214,11 @@ def _table_name(table: str) -> str:
     return f"{identifier(schema or 'main')}.{identifier(name)}"
 
 
-def _describe(connection: duckdb.DuckDBPyConnection, key: str, relation: str, parameters: Parameters) -> dict[str, str]:
-    used = {name: value for name, value in parameters.values.items() if f"${name}" in relation}
+def _describe(
+    connection: duckdb.DuckDBPyConnection, key: str, relation: str, values: Mapping[str, Value]
+) -> dict[str, str]:
     try:
-        rows = connection.execute(f"DESCRIBE SELECT * FROM {relation}", used).fetchall()
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {relation}", values).fetchall()
     except duckdb.Error as error:
         raise SourceUnreadable(
             f"fact source {key!r} cannot be read: {_first_line(error)}",

@@ -154,3 +154,19 @@ def test_sources_of_other_unit_types_bring_no_units_into_a_baseline(tmp_path: Pa
     plan = BaselinePlan(unit_type="user", metrics=[planned(METRICS[0])], fact_sources=sources, weeks=2)
     _, cumulative = extract_baseline(plan, slice_of([], files, data_as_of=AS_OF, started_at=None))
     assert cumulative[-1] == 0
+
+
+def test_a_baseline_reads_any_number_of_sources(tmp_path: Path) -> None:
+    sources = [EventSource(key=f"source_{i}", event=f"event_{i}") for i in range(12)]
+    files = {
+        s.event: [write_facts(tmp_path, [Fact(f"u{i}", AS_OF - DAY, 1.0)], s.event)] for i, s in enumerate(sources)
+    }
+    metrics = [
+        MetricSpec(key=f"m_{i}", name="m", kind="mean", window_days=1, measure=Measure(fact_source=source.key))
+        for i, source in enumerate(sources)
+    ]
+    plan = BaselinePlan(
+        unit_type="user", metrics=[planned(metric) for metric in metrics], fact_sources=sources, weeks=8
+    )
+    _, units = extract_baseline(plan, slice_of([], files, data_as_of=AS_OF, started_at=None))
+    assert units[-1] == len(sources)
