@@ -79,7 +79,17 @@ def lift(estimates: Estimates, level: float = 0.95) -> Lifts:
     baseline_z = np.where(c == 0, 0.0, np.where(se_c > 0, safe_divide(np.abs(c), se_c), np.inf))
     # The second condition only bites at levels beyond 99.7 %, where 3 standard errors leave the set unbounded.
     weak = (baseline_z < FIELLER_FROM) | (baseline_z <= z)
-    reason = np.where(clear(blocked) & weak, str(Reason.BASELINE_NOT_DISTINGUISHABLE_FROM_ZERO), blocked)
+    safe_c = np.where(clear(blocked) & ~weak, c, 1.0)
+    relative = d / safe_c
+    variance = parts.v_change + relative**2 * parts.v_control - 2 * relative * parts.covariance
+    # A treatment arm in which everybody has 0 divides to exactly -100 %, whatever the control: no interval can be had.
+    certain = variance <= 0
+    reason = first_reason(
+        blocked.shape,
+        (clear(blocked) & weak, str(Reason.BASELINE_NOT_DISTINGUISHABLE_FROM_ZERO)),
+        (clear(blocked) & certain, str(Reason.ZERO_VARIANCE)),
+    )
+    reason = np.where(clear(blocked), reason, blocked)
     estimable = clear(reason)
 
     top = c + d
@@ -87,10 +97,7 @@ def lift(estimates: Estimates, level: float = 0.95) -> Lifts:
     positive = estimable & (c > 0) & (top > 0)
     clearly = top >= FIELLER_FROM * np.sqrt(v_top)
     by_log = positive & clearly & (baseline_z >= LOG_DELTA_FROM)
-    safe_c = np.where(estimable, c, 1.0)
     value = d / np.abs(safe_c)
-    relative = d / safe_c
-    variance = parts.v_change + relative**2 * parts.v_control - 2 * relative * parts.covariance
 
     log_value = np.log1p(np.where(positive, relative, 0.0))
     log_se = np.sqrt(np.maximum(variance, 0.0)) / np.where(positive, top, 1.0)

@@ -108,6 +108,12 @@ def test_a_baseline_near_zero_gets_no_lift():
         assert np.isnan([got.value[0, 0], got.ci_lower[0, 0], got.log_value[0, 0]]).all()
 
 
+def test_a_treatment_arm_in_which_everybody_has_zero_gets_no_certain_lift():
+    got = lifted(planted(5.0, 0.1, 0.0, 0.0))
+    assert not got.estimable.any() and got.reason[0, 0] == Reason.ZERO_VARIANCE
+    assert np.isnan(got.ci_lower).all() and np.isnan(got.standard_error).all()
+
+
 def test_negative_baselines_keep_the_sign_of_the_difference():
     for control, treatment in ((-10.32, -10.09), (-10.09, -10.32), (-1.009, 1.002), (1.002, -1.009)):
         moments = planted(control, 0.1, treatment, 0.1)
