@@ -53,8 +53,12 @@ class ApiClient:
 
     def __init__(self, url: str, key: str, *, timeout: float = 120.0) -> None:
         self.url = url
-        # Bytes, because a pasted key may hold anything and must be refused by the service, not by an encoder.
-        self._http = httpx.Client(base_url=url, headers={b"X-API-Key": key.strip().encode()}, timeout=timeout)
+        try:
+            # Bytes, because a pasted key may hold anything and must be refused by the service, not by an encoder.
+            headers = {b"X-API-Key": key.strip().encode()}
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        except httpx.InvalidURL as error:
+            raise ServiceUnreachable(url, error) from error
 
     def __enter__(self) -> Self:
         return self

@@ -109,16 +109,14 @@ def coverage(cells: Sequence[Cell]) -> tuple[float, float]:
     return 1 - share, float(np.sqrt(np.sum(np.square(residuals)))) / len(cells)
 
 
-def analysed(seed: int, *, users: int = USERS) -> tuple[Company, list[dict[str, Any]]]:
-    """A company and the result documents of all its experiments."""
-    company = generate(START.date(), seed=seed, users=users)
+def documents(company: Company, records: Sequence[ExperimentRecord]) -> list[dict[str, Any]]:
+    """The result documents of these experiments of the company."""
     with tempfile.TemporaryDirectory() as folder:
         exposures, events = _written(company, Path(folder))
-        results = [
+        return [
             _result(company, record, exposures[record.spec["key"]], events).model_dump(mode="json")
-            for record in company.experiments
+            for record in records
         ]
-    return company, results
 
 
 def _written(company: Company, folder: Path) -> tuple[dict[str, Path], dict[str, tuple[Path, ...]]]:
@@ -199,7 +197,8 @@ def _result(
 def simulate(companies: int, *, users: int = USERS) -> Iterator[tuple[list[Cell], dict[str, str]]]:
     """For every company its cells and its verdicts by experiment."""
     for number in range(companies):
-        company, results = analysed(1000 + number, users=users)
+        company = generate(START.date(), seed=1000 + number, users=users)
+        results = documents(company, company.experiments)
         yield cells_of(company, results, number=number), {r["experiment_key"]: r["verdict"] for r in results}
 
 

@@ -48,13 +48,13 @@ class Shell:
         )
 
 
-@pytest.fixture
-def northlift(service: LocalService, tmp_path: Path) -> Shell:
+@pytest.fixture(scope="module")
+def northlift(service: LocalService, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("NORTHLIFT_")}
     own = {name: value for name, value in service.environment.items() if name.startswith("NORTHLIFT_")}
     place = {"NORTHLIFT_URL": service.url, "NORTHLIFT_KEY": service.sign_in_key()}
     plain = {"NO_COLOR": "1", "COLUMNS": "160", "TERM": "dumb"}
-    return Shell({**inherited, **own, **place, **plain}, tmp_path)
+    return Shell({**inherited, **own, **place, **plain}, tmp_path_factory.mktemp("shell"))
 
 
 def written(folder: Path, text: str) -> Path:
@@ -80,9 +80,8 @@ def test_apply_creates_then_finds_nothing_to_do_then_changes_what_differs(northl
     unchanged = northlift("apply", file).stdout.splitlines()
     assert unchanged == ["unchanged fact_sources/cli_calls", "unchanged metrics/cli_calls"]
     written(northlift.folder, DEFINITIONS.replace("name: Calls", "name: Calls to us"))
-    for option in ("--dry-run", ""):
-        changed = northlift("apply", file, *filter(None, [option])).stdout.splitlines()
-        assert changed[:2] == ["unchanged fact_sources/cli_calls", "changed   metrics/cli_calls"]
+    changed = northlift("apply", file).stdout.splitlines()
+    assert changed == ["unchanged fact_sources/cli_calls", "changed   metrics/cli_calls"]
     metric = client.get("/v1/metrics/cli_calls")
     assert (metric["name"], metric["version"]) == ("Calls to us", 2)
 
@@ -91,7 +90,6 @@ def test_apply_refuses_a_bad_file_before_it_sends_anything(northlift: Shell, cli
     text = DEFINITIONS.replace("cli_", "bad_").replace("kind: mean", "kind: average")
     refused(northlift("apply", written(northlift.folder, text)), "definitions.yaml, metrics[0]: kind:")
     assert "bad_calls" not in str(client.get("/v1/fact-sources", limit="200"))
-    refused(northlift("apply", northlift.folder / "missing.yaml"), "missing.yaml")
 
 
 def test_apply_passes_on_what_the_service_refuses(northlift: Shell) -> None:
@@ -99,9 +97,18 @@ def test_apply_passes_on_what_the_service_refuses(northlift: Shell) -> None:
     refused(northlift("apply", written(northlift.folder, text)), "(422)", "nowhere")
 
 
-def test_import_gives_the_reference_numbers_of_a_real_experiment(northlift: Shell, client: ApiClient) -> None:
+@pytest.fixture(scope="module")
+def imported(northlift: Shell) -> subprocess.CompletedProcess[str]:
+    """A real experiment, imported once."""
     answer = northlift("import", NSW, "--experiment", "nsw", *NSW_OPTIONS, *NSW_WEIGHTS)
     assert answer.returncode == 0, answer.stderr
+    return answer
+
+
+def test_import_gives_the_reference_numbers_of_a_real_experiment(
+    imported: subprocess.CompletedProcess[str], client: ApiClient
+) -> None:
+    answer = imported
     assert answer.stdout.startswith("Verdict: better\n")
     assert re.search(r"nsw_re78 +primary +1 +\+39\.39%", answer.stdout)
     result: dict[str, Any] = client.get("/v1/experiments/nsw/result")
@@ -123,14 +130,12 @@ def test_import_gives_the_reference_numbers_of_a_real_experiment(northlift: Shel
 
 
 def test_an_import_that_is_run_again_changes_nothing_and_another_file_under_its_key_is_refused(
-    northlift: Shell, client: ApiClient
+    northlift: Shell, client: ApiClient, imported: subprocess.CompletedProcess[str]
 ) -> None:
-    options = ("--experiment", "nsw_again", *NSW_OPTIONS, *NSW_WEIGHTS)
-    first = northlift("import", NSW, *options)
-    assert first.returncode == 0, first.stderr
-    rows = client.get("/v1/experiments/nsw_again/result")["rows"]
-    assert northlift("import", NSW, *options).stdout == first.stdout
-    assert client.get("/v1/experiments/nsw_again/result")["rows"] == rows
+    rows = client.get("/v1/experiments/nsw/result")["rows"]
+    options = ("--experiment", "nsw", *NSW_OPTIONS, *NSW_WEIGHTS)
+    assert northlift("import", NSW, *options).stdout == imported.stdout
+    assert client.get("/v1/experiments/nsw/result")["rows"] == rows
     other = northlift.folder / "other.csv"
     other.write_text("".join(NSW.read_text().splitlines(keepends=True)[:-1]))
     refused(northlift("import", other, *options), "The batch id was used for other content (409)")
@@ -140,26 +145,21 @@ def test_import_refuses_a_file_that_does_not_fit_and_registers_nothing(northlift
     options = ("--experiment", "misfit", "--variant", "treat", "--control", "0", "--metric", "re79")
     refused(northlift("import", NSW, *options), "nsw.csv has no column 're79'", "re75, re78")
     refused(northlift("import", NSW, *options[:-1], "re78", "--weight", "0=half"), "--weight wants a number")
-    refused(northlift("import", NSW, *options[:-1], "re78", "--covariate", "re75"), "--covariate wants NAME=VALUE")
     assert "misfit" not in str(client.get("/v1/experiments", limit="200"))
 
 
-def test_analyze_prints_the_verdict_and_says_when_there_is_nothing_to_analyse(northlift: Shell) -> None:
-    answer = northlift("import", NSW, "--experiment", "nsw_analyze", *NSW_OPTIONS, *NSW_WEIGHTS)
-    assert answer.returncode == 0, answer.stderr
-    again = northlift("analyze", "nsw_analyze")
-    assert (again.returncode, again.stdout) == (0, answer.stdout)
+def test_analyze_prints_the_verdict_and_says_when_there_is_nothing_to_analyse(
+    northlift: Shell, imported: subprocess.CompletedProcess[str]
+) -> None:
+    again = northlift("analyze", "nsw")
+    assert (again.returncode, again.stdout) == (0, imported.stdout)
     refused(northlift("analyze", "nobody"), "(404)", "nobody")
 
 
 def test_a_wrong_key_and_an_absent_service_are_named_with_what_to_do(northlift: Shell) -> None:
     refused(northlift("analyze", "nsw", NORTHLIFT_KEY="nl_wrong"), "(401)", "What to do:")
-    refused(northlift("analyze", "nsw", NORTHLIFT_KEY="ключ"), "(401)")
     nobody = f"http://127.0.0.1:{free_port()}"
     refused(northlift("analyze", "nsw", "--url", nobody), f"No service answers at {nobody}", "northlift dev")
-    refused(northlift("analyze", "nsw", "--url", "somewhere"), "No service answers at somewhere")
-    del northlift.environment["NORTHLIFT_KEY"]
-    refused(northlift("analyze", "nsw"), "--key")
 
 
 def test_a_key_made_on_the_command_line_opens_what_its_scope_allows_until_it_is_revoked(northlift: Shell) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from app.cli.client import ApiClient
 from app.demo import load_company, loaded, print_overview
 from stats.company import Company
-from tests.system.company_coverage import BROKEN, Cell, analysed, cells_of, coverage, true_lifts
+from tests.system.company_coverage import BROKEN, Cell, cells_of, coverage, documents, true_lifts
 
 SEED = 1  # the demo's: this is the company that a stranger sees
 PLANNED = 0.95
@@ -57,19 +57,15 @@ def test_intervals_hold_the_truth_as_often_as_planned(cells: list[Cell]) -> None
     assert always >= share, "always-valid intervals are wider"
 
 
-def test_the_service_gives_the_numbers_of_its_parts_for_what_has_ended(company: Company, cells: list[Cell]) -> None:
-    same, documents = analysed(SEED)
-    by_hand = {
-        (cell.experiment_key, cell.variant_key, cell.metric_key): cell.lift for cell in cells_of(same, documents)
-    }
-    assert true_lifts(same) == true_lifts(company)
-    # The service analyses what runs as of now, some hours after the data end at midnight: other windows are complete.
-    running = {record.spec["key"] for record in company.experiments if record.ended_at is None}
-    for cell in cells:
-        if cell.experiment_key in running:
-            continue
-        expected = by_hand[cell.experiment_key, cell.variant_key, cell.metric_key]
-        assert cell.lift == pytest.approx(expected, rel=1e-6), cell
+def test_the_service_gives_the_numbers_of_its_parts(company: Company, cells: list[Cell]) -> None:
+    # What still runs is analysed as of now, hours after the data end at midnight: other windows are complete.
+    chosen = [record for record in company.experiments if record.ended_at is not None and record.spec["key"] != BROKEN]
+    by_hand = cells_of(company, documents(company, chosen[:4]))
+    served = {(cell.experiment_key, cell.variant_key, cell.metric_key): cell for cell in cells}
+    assert len(by_hand) >= 24
+    for cell in by_hand:
+        found = served[cell.experiment_key, cell.variant_key, cell.metric_key]
+        assert [found.lift, found.lower, found.upper] == pytest.approx([cell.lift, cell.lower, cell.upper], rel=1e-9)
 
 
 def test_lost_exposures_are_noticed_and_block_the_verdict(results: dict[str, dict[str, Any]]) -> None:
@@ -170,7 +166,7 @@ def test_history_says_how_long_the_next_experiment_takes(client: ApiClient, comp
             "metrics": [{"metric_key": "orders", "role": "primary", "mde": 0.05}],
         },
     )
-    assert "orders" in str(answer)
+    assert [metric["metric_key"] for metric in answer["metrics"]] == ["orders"], answer
 
 
 def test_the_overview_that_the_demo_prints_has_a_line_for_every_experiment(
