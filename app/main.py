@@ -34,6 +34,7 @@ from app.api.observe import Metrics, Observe
 from app.api.result_cache import ResultCache
 from app.api.security import PrincipalCache
 from app.pages import router as pages_router
+from app.pages.route import problem_page
 from experiments.database import Database
 from experiments.settings import Settings
 from experiments.types import utc_now
@@ -92,7 +93,7 @@ def create_app(settings: Settings | None = None, *, clock: Callable[[], datetime
     app.state.results = ResultCache()
     app.state.metrics = Metrics()
     app.add_middleware(Observe, metrics=app.state.metrics, max_upload_bytes=settings.max_upload_bytes)
-    problems.install(app)
+    problems.install(app, problem_page)
     documentation.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -1,6 +1,7 @@
 """Problems (RFC 9457): every domain error is one problem type, `/problems/<slug>`, with a remedy and field pointers."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from experiments.validation import invalid
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_UNEXPECTED = "An unexpected error occurred; nothing was changed"
 log = structlog.get_logger(__name__)
 
 
@@ -135,6 +137,9 @@ async def _concurrent(request: Request, error: Exception) -> Response:
     )
 
 
+_UNEXPECTED = "An unexpected error occurred; nothing was changed"
+
+
 async def _unexpected(request: Request, error: Exception) -> Response:
     # This is answered outside all middleware: the id is added here, to the log and to the headers.
     identity = request.scope.get("request_id", "")
@@ -142,7 +147,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return problem_response(
         request,
         InternalError(
-            "An unexpected error occurred; nothing was changed",
+            _UNEXPECTED,
             remedy="Try again. If it persists, report the request_id; the server's log has the cause.",
         ),
         {"X-Request-ID": identity},
@@ -159,13 +164,27 @@ def allowed_methods(request: Request) -> list[str]:
     return [method for method in METHODS if answers(method)]
 
 
-def install(app: FastAPI) -> None:
-    """Answer every failure of the app with a problem."""
+def install(app: FastAPI, page: Callable[[Request, DomainError], Response]) -> None:
+    """Answer every failure of the app with a problem: as a `page` where a person's browser asks outside the API."""
+
+    async def nothing_here(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == 404 and _by_a_person(request):
+            return page(request, NotFound(f"There is nothing at {request.url.path}", remedy="Start at the home page."))
+        return await _http(request, error)
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        answer = await _unexpected(request, error)
+        return page(request, InternalError(_UNEXPECTED)) if _by_a_person(request) else answer
+
     app.add_exception_handler(DomainError, _domain)
     app.add_exception_handler(RequestValidationError, _invalid_request)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, nothing_here)
     app.add_exception_handler(IntegrityError, _concurrent)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def _by_a_person(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
 
 
 def refuse(scope_error: DomainError, request_id: str, path: str) -> tuple[int, bytes]:

@@ -165,3 +165,12 @@ async def test_every_page_forbids_inline_code_frames_and_other_hosts(newcomer: R
     assert answer.headers["cache-control"] == "no-store"
     assert " style=" not in answer.text
     assert " onclick=" not in answer.text
+
+
+async def test_a_browser_that_finds_nothing_gets_a_page_and_a_program_a_problem(visitor: Reader) -> None:
+    page = await visitor.http.get("/nowhere", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (page.status_code, page.headers["content-type"].split(";")[0]) == (404, "text/html")
+    assert "There is nothing at /nowhere" in page.text
+    for path, accept in (("/nowhere", "*/*"), ("/v1/nowhere", "text/html")):
+        problem = await visitor.http.get(path, headers={"Accept": accept})
+        assert (problem.status_code, problem.headers["content-type"]) == (404, "application/problem+json")
