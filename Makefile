@@ -10,6 +10,8 @@ BIN := .venv/bin
 # numpy, polars and the samplers each start a thread per core; in tests the processes are the parallelism.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_MAX_THREADS=1
 PACKAGES := app experiments stats warehouse workers
+# Modules run side by side; each process has servers of its own.
+PARALLEL ?= -n 2 --dist loadscope
 PYTEST_ARGS ?=
 
 .PHONY: help setup demo dev test simulation chaos lint format bench browser-install clean
@@ -28,7 +30,7 @@ dev: setup ## Run the whole service on this machine, empty
 	$(BIN)/northlift dev
 
 test: setup ## The default suite, on SQLite and on PostgreSQL
-	$(ONE_THREAD) $(BIN)/pytest $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS)
 
 simulation: setup ## Check statistical claims with many replications (minutes)
 	$(ONE_THREAD) $(BIN)/pytest -m simulation $(PYTEST_ARGS)
