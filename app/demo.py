@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from rich.table import Table
 from app.cli.client import ApiClient
 from app.cli.report import VERDICT_STYLE, percent
 from stats.company import Company, generate
+from stats.company.definitions import fact_sources
 from stats.company.story import LAUNCHES
 
 DAYS = 182
@@ -74,7 +75,7 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
 
     Every request carries an identity, so a load that was interrupted can be run again.
     """
-    start = _begun_on(client) - timedelta(days=DAYS)
+    start = _begun_at(client) - timedelta(days=DAYS)
     columns = (
         TextColumn("{task.description:46}"),
         BarColumn(),
@@ -103,17 +104,16 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
     return company
 
 
-def _begun_on(client: ApiClient) -> date:
-    """The day of the load: today, or the day on which an interrupted load began, whose data end then."""
-    sources = client.get("/v1/fact-sources")["items"]
-    moments = [datetime.fromisoformat(source["created_at"]) for source in sources]
-    return min([*moments, datetime.now(UTC)]).date()
+def _begun_at(client: ApiClient) -> datetime:
+    """When this load, or the interrupted one that it continues, began: the data end then."""
+    for source in fact_sources():
+        client.ensure("/v1/fact-sources", source)
+    moments = [datetime.fromisoformat(source["created_at"]) for source in client.get("/v1/fact-sources")["items"]]
+    return min(moments).replace(second=0, microsecond=0)
 
 
 def _define(client: ApiClient, company: Company, steps: _Steps) -> None:
     steps.begin("defining metrics and a North Star")
-    for source in company.fact_sources:
-        client.ensure("/v1/fact-sources", source)
     for metric in company.metrics:
         client.ensure("/v1/metrics", metric)
     client.ensure("/v1/north-stars", {**company.north_star, "target": _target(company)})

@@ -60,14 +60,15 @@ class Company:
     truth: tuple[TrueLift, ...]
 
 
-def generate(start: date, *, seed: int = 20260101, users: int = 20_000) -> Company:
-    """The company whose data begin on `start` (00:00 UTC) and last 26 weeks.
+def generate(start: date | datetime, *, seed: int = 20260101, users: int = 20_000) -> Company:
+    """The company whose data begin at `start` (a date: at 00:00 UTC) and last 26 weeks.
 
     Raises `ValueError` below 500 users, where some experiments would have no units at all.
     """
     if users < 500:
         raise ValueError("the company needs at least 500 users")
-    begin = datetime(start.year, start.month, start.day, tzinfo=UTC)
+    day = datetime(start.year, start.month, start.day, tzinfo=UTC)
+    begin = start.astimezone(UTC) if isinstance(start, datetime) else day
     # One stream per purpose: changing how one thing is drawn leaves the others as they were.
     traits, days, rollout, behaviour, *trials = np.random.SeedSequence(seed).spawn(4 + len(TRIALS))
     who = people(np.random.default_rng(traits), users)
