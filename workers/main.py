@@ -118,7 +118,7 @@ async def _listen(settings: Settings, runner: Runner, ready: Callable[[], None] 
                 redis_pool=pool,
                 handle_signals=False,
                 max_jobs=settings.worker_slots,
-                poll_delay=0.2,
+                poll_delay=0.05,
                 health_check_interval=10,
                 job_serializer=serialize,
                 job_deserializer=deserialize,
