@@ -57,7 +57,7 @@ def forest_values(
                 {
                     "kind": "effect" if row.estimable and row.lift is not None else "missing",
                     "y": y + 28,
-                    "label": f"{row.metric_name} · {arm}" if many else row.metric_name,
+                    "label": f"{arm} · {row.metric_name}" if many else row.metric_name,
                     "lift": row.lift,
                     "lower": row.ci_lower,
                     "upper": row.ci_upper,
