@@ -13,6 +13,7 @@ import pytest
 from experiments.evidence import build
 from experiments.result import ExperimentResult, Row
 from tests.experiments.evidence_cases import check_of, context, plan_of, planned, row_of, spec, summary_blocks
+from tests.meta_analysis import random_effects
 from tests.shared_data import manifest_entry, shared_path
 
 PATH = ("data", "split", "dev", "asos_dev.parquet")
@@ -77,17 +78,8 @@ def test_always_valid_looks_reproduce_the_papers_msprt_up_to_one_experiment(resu
 
 @pytest.mark.parametrize("key", METRICS)
 def test_lifts_and_their_errors_give_the_reference_random_effects(results, reference, key):
-    lift = np.array([row.lift for row in rows(results, key)], dtype=float)
-    variance = np.array([row.standard_error for row in rows(results, key)], dtype=float) ** 2
-    weight = 1 / variance
-    fixed = (weight * lift).sum() / weight.sum()
-    q = (weight * (lift - fixed) ** 2).sum()
-    spread = max(0.0, (q - len(lift) + 1) / (weight.sum() - (weight**2).sum() / weight.sum()))
-    weight = 1 / (variance + spread)
-    expected = reference["random_effects_relative_lift"][key]
-    assert q == pytest.approx(expected["Q"], rel=1e-9)
-    assert np.sqrt(spread) == pytest.approx(expected["tau_rel_DL"], rel=1e-9)
-    assert (weight * lift).sum() / weight.sum() == pytest.approx(expected["mu_rel_DL"], rel=1e-9)
+    found = random_effects([row.lift for row in rows(results, key)], [row.standard_error for row in rows(results, key)])
+    assert found == pytest.approx(reference["random_effects_relative_lift"][key], rel=1e-9)
 
 
 def test_sample_ratio_mismatches_are_the_published_ones(results, reference):

@@ -9,6 +9,7 @@ import pytest
 from app.cli.client import ApiClient
 from app.cli.importing import UnitFile, import_units
 from examples import asos
+from tests.meta_analysis import random_effects
 from tests.shared_data import manifest_entry, shared_path
 
 AT = datetime(2026, 2, 2, tzinfo=UTC)
@@ -131,17 +132,18 @@ def test_one_outlier_of_cookie_cats_changes_the_lift_and_removing_it_gives_the_r
     assert_matches(row, reference["sum_gamerounds_drop_outlier"])
 
 
-def test_the_whole_asos_half_by_summaries_gives_the_reference_decisions(client: ApiClient) -> None:
+def test_the_whole_asos_half_by_summaries_gives_the_reference_numbers(client: ApiClient) -> None:
     reference = reference_of("split/dev/asos_dev.parquet")
     chosen = asos.experiments()
     assert len(chosen) == reference["experiments"]
-    significant = dict.fromkeys("1234", 0)
-    compared = 0
+    found: dict[str, list[dict[str, Any]]] = {metric: [] for metric in "1234"}
     for key, analysis_id in asos.load(client, chosen).items():
         client.wait(analysis_id)
         for (metric, _), row in rows_of(client.get(f"/v1/experiments/{key}/result")).items():
-            significant[metric[-1]] += row["p_value"] is not None and row["p_value"] < 0.05
-            compared += 1
-    assert compared == 4 * reference["treatments"]
-    expected = {metric: table["both"] + table["only_t"] for metric, table in reference["table2"].items()}
-    assert significant == expected
+            found[metric[-1]].append(row)
+    for metric, rows in found.items():
+        assert len(rows) == reference["treatments"]
+        table = reference["table2"][metric]
+        assert sum(row["p_value"] < 0.05 for row in rows) == table["both"] + table["only_t"]
+        effects = random_effects([row["lift"] for row in rows], [row["standard_error"] for row in rows])
+        assert effects == pytest.approx(reference["random_effects_relative_lift"][metric], rel=RELATIVE)
