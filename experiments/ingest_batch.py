@@ -60,7 +60,7 @@ async def recorded(
 ) -> dict[str, list[str]]:
     """For each subject the file names of the batches recorded up to `until`, oldest first; empty batches have none."""
     rows = await session.execute(
-        sa.select(IngestBatch.path, IngestBatch.subjects)  # type: ignore[call-overload]
+        sa.select(col(IngestBatch.path), col(IngestBatch.subjects))
         .where(col(IngestBatch.stream) == stream, col(IngestBatch.created_at) <= until, col(IngestBatch.accepted) > 0)
         .order_by(col(IngestBatch.created_at), col(IngestBatch.id))
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from experiments import ingest_batch
 from experiments.definitions import EventSource
@@ -18,7 +19,8 @@ from warehouse.store import batch_file
 
 async def known_experiments(session: AsyncSession) -> dict[str, KnownExperiment]:
     """Every experiment by key, as ingest must know it."""
-    rows = await session.execute(sa.select(Experiment.key, Experiment.spec, Experiment.started_at))  # type: ignore[call-overload]
+    columns = sa.select(col(Experiment.key), col(Experiment.spec), col(Experiment.started_at))
+    rows = await session.execute(columns)
     known = {}
     for key, document, started_at in rows:
         # Stored definitions were validated when they were stored; this runs for every batch of exposures.

@@ -86,7 +86,7 @@ async def ingest_summaries(
         )
     latest = at + timedelta(seconds=settings.allowed_clock_skew_seconds)
     found = await session.execute(
-        sa.select(Summary.metric_key, Summary.variant_key, Summary.as_of).where(  # type: ignore[call-overload]
+        sa.select(col(Summary.metric_key), col(Summary.variant_key), col(Summary.as_of)).where(
             col(Summary.experiment_id) == experiment.id
         )
     )

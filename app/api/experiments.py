@@ -1,7 +1,6 @@
 """/v1/experiments: definitions."""
 
 import uuid
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -117,8 +116,11 @@ async def list_experiments(
         after=paging.after,
     )
     verdicts = await experiment.verdicts_of(session, experiments=list(page.items))
-    shape: Callable[[Experiment], ExperimentOut] = lambda row: ExperimentOut.of(row, verdicts[row.key])  # noqa: E731
-    return Listing[ExperimentOut].of(page, shape)
+
+    def shown(row: Experiment) -> ExperimentOut:
+        return ExperimentOut.of(row, verdicts[row.key])
+
+    return Listing[ExperimentOut].of(page, shown)
 
 
 @router.post(

@@ -159,7 +159,7 @@ class SegmentModel:
 @cache
 def _compile() -> Any:
     import nutpie
-    import pymc as pm  # type: ignore[import-untyped]
+    import pymc as pm  # type: ignore[import-untyped]  # it ships no annotations
     import pytensor.tensor as pt
 
     with pm.Model() as model:
