@@ -5,10 +5,13 @@ measure and a window share the column, so one pass over the facts serves them al
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from experiments.definitions import Measure, MetricSpec
+from experiments.definitions import Cap, Measure, MetricSpec
+
+CLUSTER_SIZE = "cluster_size"
+"""Name of the column that counts a cluster's units; it comes last, and only with clustered randomisation (A5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +19,33 @@ class Column:
     """One number per unit.
 
     `period="outcome"`: facts in [exposed_at + delay_days, exposed_at + delay_days + window_days), or until the look
-    when `window_days` is None. `period="pre"`: facts in [exposed_at - pre_period_days, exposed_at). `indicator`: 1 if
-    the aggregate is > 0, else 0 (proportions).
+    when `window_days` is None. `period="pre"`: facts in [exposed_at - pre_period_days, exposed_at).
+
+    `content`: what becomes of the facts. "value": the measure's aggregate. "indicator": 1 if the aggregate is > 0, else
+    0 (proportions; of a survey: who answered). "score": the sum of the survey answers after `scale`, "answers": how
+    many there are. "no_history": 1 if the unit has no fact at all of any of `sources` in the pre-period (METHODS A7:
+    new units have no covariate, which is not the same as a covariate of 0). `measure` is None only for "no_history".
+    `cap` winsorises the values (METHODS A9); a column without a cap is as it is.
     """
 
     name: str
-    measure: Measure
+    measure: Measure | None
     period: Literal["outcome", "pre"]
     window_days: float | None
     delay_days: float
     pre_period_days: float
-    indicator: bool
+    content: Literal["value", "indicator", "score", "answers", "no_history"] = "value"
+    scale: Literal["score", "nps"] = "score"
+    cap: Cap | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple["Column", ...]:
+        """The columns an engine has to read for this one: itself, or how many facts each of `sources` has."""
+        if self.content != "no_history":
+            return (self,)
+        measures = [Measure(fact_source=source, aggregation="count") for source in self.sources]
+        return tuple(replace(self, measure=measure, content="value", sources=()) for measure in measures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +53,44 @@ class MetricColumns:
     """Where a metric finds its columns: positions in `ColumnLayout.columns`.
 
     Mean and proportion: `value`, and `covariates` = (pre,). Ratio: `value` = numerator, `denominator`, and
-    `covariates` = (numerator pre, denominator pre). `covariates` is empty without a pre-period.
+    `covariates` = (numerator pre, denominator pre). Survey: a ratio of scores to answers, `responded` marks who
+    answered. `covariates` is empty without a pre-period; `no_history` is the indicator that goes with them. A capped
+    metric has its columns before the cap in `uncapped` (value, and denominator of a ratio).
     """
 
     metric_key: str
     kind: Literal["mean", "proportion", "ratio"]
     value: int
     denominator: int | None
-    covariates: tuple[int, ...]
+    covariates: tuple[int, ...] = ()
+    no_history: int | None = None
+    uncapped: tuple[int, ...] = ()
+    responded: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuantileColumn:
+    """A quantile metric (METHODS A6): of the units' values in `column`, or of its single facts (`of="event"`).
+
+    Its column is not part of the moments.
+    """
+
+    metric_key: str
+    column: Column
+    probability: float
+    of: Literal["unit", "event"]
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnLayout:
-    """All columns of a joint moment matrix and every metric's place in it. Formula metrics have no columns."""
+    """All columns of a joint moment matrix and every metric's place in it.
+
+    Formula metrics have no columns of their own, quantile metrics are in `quantiles`.
+    """
 
     columns: tuple[Column, ...]
     metrics: dict[str, MetricColumns]
+    quantiles: tuple[QuantileColumn, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,58 +100,155 @@ class ColumnLayout:
     @property
     def longest_window_days(self) -> float | None:
         """Days until a unit's last closed window is complete; None when every window is open-ended."""
-        closed = [
-            c.delay_days + c.window_days for c in self.columns if c.period == "outcome" and c.window_days is not None
-        ]
+        every = (*self.columns, *(quantile.column for quantile in self.quantiles))
+        closed = [c.delay_days + c.window_days for c in every if c.period == "outcome" and c.window_days is not None]
         return max(closed, default=None)
 
 
 def layout(specs: Sequence[MetricSpec]) -> ColumnLayout:
-    """The columns these metrics need, each once, in order of first use."""
-    columns: list[Column] = []
-    positions: dict[tuple[object, ...], int] = {}
-
-    def place(name: str, measure: Measure, spec: MetricSpec, *, pre: bool) -> int:
-        indicator = spec.kind == "proportion" and not (pre and spec.covariate is not None)
-        identity = (
-            measure.model_dump_json(),
-            pre,
-            spec.pre_period_days if pre else (spec.window_days, spec.delay_days),
-            indicator,
-        )
-        if identity not in positions:
-            positions[identity] = len(columns)
-            columns.append(
-                Column(
-                    name=name,
-                    measure=measure,
-                    period="pre" if pre else "outcome",
-                    window_days=spec.window_days,
-                    delay_days=spec.delay_days,
-                    pre_period_days=spec.pre_period_days,
-                    indicator=indicator,
-                )
-            )
-        return positions[identity]
-
+    """The columns these metrics need, each once, in order of first use; metrics without a measure have none."""
+    builder = _Builder()
     metrics: dict[str, MetricColumns] = {}
+    quantiles: list[QuantileColumn] = []
     for spec in specs:
-        has_pre = spec.pre_period_days > 0
         if spec.kind == "ratio":
-            assert spec.numerator is not None and spec.denominator is not None
-            value = place(f"{spec.key}.numerator", spec.numerator, spec, pre=False)
-            denominator = place(f"{spec.key}.denominator", spec.denominator, spec, pre=False)
-            covariates: tuple[int, ...] = ()
-            if has_pre:
-                covariates = (
-                    place(f"{spec.key}.numerator.pre", spec.numerator, spec, pre=True),
-                    place(f"{spec.key}.denominator.pre", spec.denominator, spec, pre=True),
-                )
-            metrics[spec.key] = MetricColumns(spec.key, "ratio", value, denominator, covariates)
+            metrics[spec.key] = builder.ratio(spec)
+        elif spec.kind == "survey":
+            metrics[spec.key] = builder.survey(spec)
         elif spec.kind in ("mean", "proportion"):
-            assert spec.measure is not None
-            value = place(spec.key, spec.measure, spec, pre=False)
-            covariates = (place(f"{spec.key}.pre", spec.covariate or spec.measure, spec, pre=True),) if has_pre else ()
-            kind: Literal["mean", "proportion"] = "mean" if spec.kind == "mean" else "proportion"
-            metrics[spec.key] = MetricColumns(spec.key, kind, value, None, covariates)
-    return ColumnLayout(tuple(columns), metrics)
+            metrics[spec.key] = builder.value(spec)
+        elif spec.kind == "quantile":
+            assert spec.measure is not None and spec.quantile is not None
+            column = _column(spec.key, spec.measure, spec)
+            quantiles.append(QuantileColumn(spec.key, column, spec.quantile, spec.quantile_of))
+    return ColumnLayout(*builder.finish(metrics), tuple(quantiles))
+
+
+def _column(
+    name: str,
+    measure: Measure | None,
+    spec: MetricSpec,
+    *,
+    pre: bool = False,
+    content: Literal["value", "indicator", "score", "answers", "no_history"] = "value",
+    cap: Cap | None = None,
+) -> Column:
+    return Column(
+        name=name,
+        measure=measure,
+        period="pre" if pre else "outcome",
+        window_days=spec.window_days,
+        delay_days=spec.delay_days,
+        pre_period_days=spec.pre_period_days,
+        content=content,
+        scale=spec.scale,
+        cap=cap,
+    )
+
+
+class _Builder:
+    """Places columns, each identity once."""
+
+    def __init__(self) -> None:
+        self._columns: list[Column] = []
+        self._positions: dict[tuple[object, ...], int] = {}
+        self._sources: dict[float, set[str]] = {}
+        self._indicators: dict[float, int] = {}
+
+    def value(self, spec: MetricSpec) -> MetricColumns:
+        """A mean or a proportion."""
+        assert spec.measure is not None
+        kind: Literal["mean", "proportion"] = "mean" if spec.kind == "mean" else "proportion"
+        content: Literal["value", "indicator"] = "value" if kind == "mean" else "indicator"
+        value = self._place(_column(spec.key, spec.measure, spec, content=content, cap=spec.cap))
+        uncapped: tuple[int, ...] = ()
+        if spec.cap is not None:
+            uncapped = (self._place(_column(f"{spec.key}.uncapped", spec.measure, spec)),)
+        covariates: tuple[int, ...] = ()
+        if spec.pre_period_days > 0:
+            before = "value" if spec.covariate is not None else content
+            measure = spec.covariate or spec.measure
+            covariates = (
+                self._place(
+                    _column(
+                        f"{spec.key}.pre",
+                        measure,
+                        spec,
+                        pre=True,
+                        content="indicator" if before == "indicator" else "value",
+                        cap=spec.cap,
+                    )
+                ),
+            )
+        return MetricColumns(
+            spec.key, kind, value, None, covariates, self._no_history(spec, covariates), uncapped=uncapped
+        )
+
+    def ratio(self, spec: MetricSpec) -> MetricColumns:
+        """A ratio of two totals per unit."""
+        assert spec.numerator is not None and spec.denominator is not None
+        parts = (("numerator", spec.numerator), ("denominator", spec.denominator))
+        value, denominator = (
+            self._place(_column(f"{spec.key}.{name}", measure, spec, cap=spec.cap)) for name, measure in parts
+        )
+        uncapped: tuple[int, ...] = ()
+        if spec.cap is not None:
+            uncapped = tuple(
+                self._place(_column(f"{spec.key}.{name}.uncapped", measure, spec)) for name, measure in parts
+            )
+        covariates: tuple[int, ...] = ()
+        if spec.pre_period_days > 0:
+            covariates = tuple(
+                self._place(_column(f"{spec.key}.{name}.pre", measure, spec, pre=True, cap=spec.cap))
+                for name, measure in parts
+            )
+        return MetricColumns(
+            spec.key, "ratio", value, denominator, covariates, self._no_history(spec, covariates), uncapped=uncapped
+        )
+
+    def survey(self, spec: MetricSpec) -> MetricColumns:
+        """Mean answer: the sum of scores over the number of answers, per unit."""
+        assert spec.measure is not None
+        return MetricColumns(
+            spec.key,
+            "ratio",
+            self._place(_column(f"{spec.key}.score", spec.measure, spec, content="score")),
+            self._place(_column(f"{spec.key}.answers", spec.measure, spec, content="answers")),
+            responded=self._place(_column(f"{spec.key}.responded", spec.measure, spec, content="indicator")),
+        )
+
+    def finish(self, metrics: dict[str, MetricColumns]) -> tuple[tuple[Column, ...], dict[str, MetricColumns]]:
+        """The columns, now that every source of every pre-period is known."""
+        columns = list(self._columns)
+        for days, position in self._indicators.items():
+            columns[position] = replace(columns[position], sources=tuple(sorted(self._sources[days])))
+        return tuple(columns), metrics
+
+    def _no_history(self, spec: MetricSpec, covariates: tuple[int, ...]) -> int | None:
+        """One indicator per length of pre-period, shared by all metrics."""
+        if not covariates:
+            return None
+        days = spec.pre_period_days
+        for position in covariates:
+            measure = self._columns[position].measure
+            assert measure is not None
+            self._sources.setdefault(days, set()).add(measure.fact_source)
+        if days not in self._indicators:
+            self._indicators[days] = len(self._columns)
+            self._columns.append(_column(f"no_history.{days:g}d", None, spec, pre=True, content="no_history"))
+        return self._indicators[days]
+
+    def _place(self, column: Column) -> int:
+        assert column.measure is not None
+        identity = (
+            column.measure.model_dump_json(),
+            column.period,
+            column.pre_period_days if column.period == "pre" else (column.window_days, column.delay_days),
+            column.content,
+            column.scale if column.content == "score" else "",
+            column.cap,
+        )
+        if identity not in self._positions:
+            self._positions[identity] = len(self._columns)
+            self._columns.append(column)
+        return self._positions[identity]

@@ -4,7 +4,7 @@ A plan is complete: it pins the version of every metric it needs (those of the t
 the North Star's tree), the fact sources as they are, and all options. Its SHA-256 names it in every result.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -42,9 +42,13 @@ async def freeze(session: AsyncSession, experiment: Experiment, *, pinned: Analy
         data=spec.data,
         variants=sorted(spec.variants, key=lambda variant: not variant.is_control),
         metrics=planned,
-        fact_sources=await _sources(session, planned, sources),
+        fact_sources=await _sources(session, planned, sources, {spec.trigger.fact_source} if spec.trigger else set()),
         north_star=guide,
         segments=spec.segments,
+        purpose=spec.purpose,
+        cluster=spec.cluster,
+        trigger=spec.trigger,
+        two_way_segments=spec.two_way_segments,
         planned_units=spec.planned_units,
         planned_end_at=spec.planned_end_at,
         estimation=spec.estimation,
@@ -163,10 +167,13 @@ def _pin(item: PlanMetric, known: Mapping[str, Known]) -> PlannedMetric:
 
 
 async def _sources(
-    session: AsyncSession, planned: Sequence[PlannedMetric], pinned: Mapping[str, FactSourceSpec]
+    session: AsyncSession,
+    planned: Sequence[PlannedMetric],
+    pinned: Mapping[str, FactSourceSpec],
+    also: Set[str] = frozenset(),
 ) -> list[FactSourceSpec]:
-    """The fact sources of these metrics, by key; the pinned ones as they were."""
-    keys = {measure.fact_source for item in planned for measure in metric.measures_of(item.spec).values()}
+    """The fact sources of these metrics and `also` these, by key; the pinned ones as they were."""
+    keys = {measure.fact_source for item in planned for measure in metric.measures_of(item.spec).values()} | also
     sources = await fact_source.by_keys(session, keys=keys - pinned.keys()) | {
         k: pinned[k] for k in keys & pinned.keys()
     }

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any, Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from experiments.definitions import (
     Definition,
@@ -13,6 +13,7 @@ from experiments.definitions import (
     MetricSpec,
     NorthStarSpec,
     Role,
+    Trigger,
     Variant,
 )
 from experiments.types import canonical_json
@@ -53,6 +54,10 @@ class AnalysisPlan(Definition):
     fact_sources: list[FactSourceSpec]
     north_star: PlannedNorthStar | None
     segments: list[str]
+    purpose: Literal["test", "aa"] = "test"
+    cluster: str | None = None
+    trigger: Trigger | None = None
+    two_way_segments: list[tuple[str, str]] = Field(default_factory=list)
     planned_units: int | None
     planned_end_at: AwareDatetime | None
     estimation: Estimation

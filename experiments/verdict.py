@@ -18,9 +18,8 @@ from datetime import datetime
 from typing import Literal
 
 from experiments.plan import AnalysisPlan
-from experiments.result import Check, Row
+from experiments.result import Check, DecisionInterval, Row
 
-type DecisionInterval = Literal["fixed", "always_valid"]
 type Outcome = Literal["better", "worse", "equivalent", "inconclusive", "unreliable"]
 
 

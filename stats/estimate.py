@@ -32,7 +32,8 @@ class MetricShape:
 
     `value` is the column of a mean or proportion, or the numerator of a ratio whose `denominator` is given. A formula
     has `inputs` columns and an `evaluate` function instead. `covariates` are pre-exposure columns: the pre-period
-    value, or pre-period numerator and denominator (two covariates are never worse than their ratio, A7).
+    value, or pre-period numerator and denominator (two covariates are never worse than their ratio, A7). `indicators`
+    mark units whose covariates are missing: covariates as well, but one that says nothing new is no news (A7).
     """
 
     key: str
@@ -40,6 +41,7 @@ class MetricShape:
     value: int = -1
     denominator: int | None = None
     covariates: tuple[int, ...] = ()
+    indicators: tuple[int, ...] = ()
     inputs: tuple[int, ...] = ()
     evaluate: Evaluate | None = None
 
@@ -164,7 +166,10 @@ def estimate(
     raw_variance = np.maximum((raw * gradient).sum(axis=-1), 0.0)
     reason = _arm_reasons(moments, shapes, refused, unadjusted, gradient, raw_variance)
 
-    asked = [[c for c in shape.covariates if c not in refused] if adjust else [] for shape in shapes]
+    asked = [
+        [c for c in (*shape.covariates, *shape.indicators) if c not in refused] if adjust and shape.covariates else []
+        for shape in shapes
+    ]
     slopes = optimal_slopes(mean_covariance, raw, varies(moments), asked)
     residual, variance, cross = gradient, raw_variance, raw_variance
     if any(asked):

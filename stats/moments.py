@@ -8,9 +8,8 @@ LeVeque 1983), and nothing here subtracts two large sums, so a metric near 1e9 w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import EllipsisType
 from typing import Self
 
@@ -217,62 +216,3 @@ class Moments:
             raise InvalidMoments(
                 labels[int(direction.argmax())], "the sums of products are not those of any data (negative variance)"
             )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MomentSet:
-    """Everything an analysis needs to know about the data of one experiment.
-
-    `columns` name the k columns; `variants` name the arms, control first; `looks` are ascending, the last one is
-    `data_as_of`. `overall` has cells (looks, variants), `by_segment` has cells (segments, variants) at the last look
-    with `segments` as (dimension, level). `exposures` (looks, variants) counts the units exposed by each look, whether
-    or not their measurement window is complete; units seen in two variants are excluded everywhere and counted in
-    `crossover`. `invalid` maps a column that holds non-finite values to a reason code; its moments are zeros.
-    """
-
-    columns: tuple[str, ...]
-    variants: tuple[str, ...]
-    looks: tuple[datetime, ...]
-    overall: Moments
-    segments: tuple[tuple[str, str], ...]
-    by_segment: Moments
-    exposures: Ints
-    crossover: int = 0
-    invalid: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        arms, k = len(self.variants), len(self.columns)
-        expected = {
-            "overall": (self.overall.mean.shape, (len(self.looks), arms, k)),
-            "by_segment": (self.by_segment.mean.shape, (len(self.segments), arms, k)),
-            "exposures": (self.exposures.shape, (len(self.looks), arms)),
-        }
-        for name, (shape, wanted) in expected.items():
-            if shape != wanted:
-                raise ValueError(f"{name} has shape {shape}, expected {wanted}")
-        if list(self.looks) != sorted(set(self.looks)):
-            raise ValueError("looks must be ascending and distinct")
-        unknown = set(self.invalid) - set(self.columns)
-        if unknown:
-            raise ValueError(f"invalid names columns that are not there: {sorted(unknown)}")
-
-    def column(self, name: str) -> int:
-        """Index of a column by name; `KeyError` when the plan asked for something that was not extracted."""
-        try:
-            return self.columns.index(name)
-        except ValueError:
-            raise KeyError(name) from None
-
-    @property
-    def data_as_of(self) -> datetime:
-        return self.looks[-1]
-
-    @property
-    def last(self) -> Moments:
-        """Moments at the last look, cells (variants,)."""
-        return self.overall[-1]
-
-    def validate(self) -> None:
-        """Raise `InvalidMoments` (naming the column) unless every moment could come from data."""
-        self.overall.validate(self.columns)
-        self.by_segment.validate(self.columns)

@@ -12,7 +12,8 @@ import numpy as np
 from experiments.columns import layout
 from experiments.definitions import FactSourceSpec
 from experiments.plan import BaselinePlan
-from stats.moments import Ints, MomentSet
+from stats.moment_set import MomentSet
+from stats.moments import Ints
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, connect, days_us, epoch_us, identifier
 from warehouse.experiment_moments import BUCKET_BYTES, Parts, Pass, combine, measure

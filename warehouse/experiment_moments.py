@@ -12,7 +12,8 @@ import numpy as np
 from experiments.columns import Column, layout
 from experiments.definitions import FactSourceSpec
 from experiments.plan import AnalysisPlan
-from stats.moments import Bools, Floats, Ints, Moments, MomentSet
+from stats.moment_set import MomentSet
+from stats.moments import Bools, Floats, Ints, Moments
 from warehouse.cells import (
     cumulative,
     join,
@@ -194,8 +195,9 @@ def _read(work: Pass, units: Units, look_us: int) -> dict[str, Facts | None]:
     """The facts of every source that the columns use."""
     position = units.position
     by_source: dict[str, list[Column]] = {}
-    for column in work.columns:
-        by_source.setdefault(column.measure.fact_source, []).append(column)
+    for read in (read for column in work.columns for read in column.reads):
+        assert read.measure is not None
+        by_source.setdefault(read.measure.fact_source, []).append(read)
     return {
         key: read_facts(
             work.connection,
@@ -228,17 +230,24 @@ class Values:
     ) -> None:
         """Compute the columns as of a look; `only_open` those whose values change with the look."""
         for i, column in enumerate(columns):
-            source = facts[column.measure.fact_source]
-            if source is None or self.invalid[i] or (only_open and not _is_open(column)):
+            if self.invalid[i] or (only_open and not _is_open(column)):
                 continue
             value = self.values[i]
-            source.measure(column, exposed_us, look_us, value)
+            total = np.zeros(len(value))
+            for read in column.reads:
+                source = facts[read.measure.fact_source] if read.measure else None
+                if source is not None:
+                    source.measure(read, exposed_us, look_us, value)
+                    total += value
+            value[:] = total
             # Comparisons with NaN are false, so NaN is caught as well.
             if len(value) and not (value.min() >= -LARGEST_VALUE and value.max() <= LARGEST_VALUE):
                 self.invalid[i] = True
                 value[:] = 0.0
-            if column.indicator:
+            if column.content == "indicator":
                 value[:] = value > 0
+            elif column.content == "no_history":
+                value[:] = value == 0
 
 
 def _is_open(column: Column) -> bool:

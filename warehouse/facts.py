@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.columns import Column
-from experiments.definitions import FactSourceSpec, Filter
+from experiments.definitions import FactSourceSpec, Filter, Measure
 from stats.moments import Bools, Floats, Ints
 from warehouse.aggregates import aggregate
 from warehouse.data_slice import DataSlice
@@ -28,6 +28,12 @@ class Span:
 
     start: int
     end: int | None
+
+
+def measure_of(column: Column) -> Measure:
+    """What a column that reads facts measures."""
+    assert column.measure is not None
+    return column.measure
 
 
 def span_of(column: Column) -> Span:
@@ -61,7 +67,7 @@ class Facts:
         """Fill `out` (units,) with a column's values at a look, before the indicator; see `aggregates.aggregate`."""
         selection = self._select(column, exposed_us, look_us)
         aggregate(
-            column.measure.aggregation,
+            measure_of(column).aggregation,
             selection.position,
             out,
             number=lambda: self.inputs[self.names[_number_key(column)]][selection.facts].astype(np.float64, copy=False),
@@ -70,7 +76,7 @@ class Facts:
         )
 
     def _select(self, column: Column, exposed_us: Ints, look_us: int) -> Selection:
-        span, filters = span_of(column), [_filter_key(item) for item in column.measure.filters]
+        span, filters = span_of(column), [_filter_key(item) for item in measure_of(column).filters]
         key = f"{span} {sorted(filters)}"
         if key in self._closed:
             return self._closed[key]
@@ -147,21 +153,21 @@ def _inputs(
     inputs: dict[str, str] = {}
     names: dict[str, str] = {}
     for column in columns:
-        for condition in column.measure.filters:
+        for condition in measure_of(column).filters:
             key = _filter_key(condition)
             if key not in names:
                 expression = f"coalesce({predicate(source, condition, parameters)}, FALSE)"
                 names[key] = inputs.setdefault(expression, f"i{len(inputs)}")
-        if column.measure.aggregation in ("sum", "max"):
-            missing = "0" if column.measure.aggregation == "sum" else "'-inf'"
+        if measure_of(column).aggregation in ("sum", "max"):
+            missing = "0" if measure_of(column).aggregation == "sum" else "'-inf'"
             expression = _number(source, column, missing)
             names[_number_key(column)] = inputs.setdefault(expression, f"i{len(inputs)}")
     return inputs, names
 
 
 def _number(source: FactRelation, column: Column, missing: str) -> str:
-    value = source.number(column.measure.column)
-    if column.measure.aggregation == "max":
+    value = source.number(measure_of(column).column)
+    if measure_of(column).aggregation == "max":
         # A real -inf must not look like a null.
         value = f"CASE WHEN isfinite({value}) THEN {value} WHEN {value} IS NOT NULL THEN 'inf'::DOUBLE END"
     return f"coalesce({value}, {missing}::DOUBLE)"
@@ -172,4 +178,4 @@ def _filter_key(condition: Filter) -> str:
 
 
 def _number_key(column: Column) -> str:
-    return f"{column.measure.aggregation} {column.measure.column}"
+    return f"{measure_of(column).aggregation} {measure_of(column).column}"

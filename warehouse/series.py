@@ -57,12 +57,12 @@ def extract_series(
     totals: Floats = np.zeros((len(weeks), len(columns)))
     invalid: Bools = np.zeros(len(columns), dtype=np.bool_)
     sources = {source.key: source for source in plan.fact_sources}
-    keys = list(dict.fromkeys(column.measure.fact_source for column in columns))
+    keys = list(dict.fromkeys(column.measure.fact_source for column in columns if column.measure))
     first_us: list[int] = []
     with connect(threads=threads, memory_limit=memory_limit) as connection:
         for done, key in enumerate(keys):
             progress("reading facts", done / len(keys))
-            places = [i for i, column in enumerate(columns) if column.measure.fact_source == key]
+            places = [i for i, column in enumerate(columns) if column.measure and column.measure.fact_source == key]
             chosen = [columns[i] for i in places]
             _add_totals(connection, sources[key], chosen, places, data, weeks, totals, invalid)
             first_us += _first_fact(connection, sources[key], data)
@@ -104,8 +104,7 @@ def _add_totals(
     start = epoch_us(weeks[0])
     aggregates = ", ".join(f"{_aggregate(source, c, parameters)} AS c{i}" for i, c in enumerate(columns))
     sums = ", ".join(
-        (f"count(CASE WHEN c{i} > 0 THEN 1 END)::DOUBLE" if c.indicator else f"coalesce(fsum(c{i}), 0)::DOUBLE")
-        + f" AS t{i}, coalesce(bool_or(NOT isfinite(c{i})), FALSE) AS b{i}"
+        f"{_total(c, f'c{i}')} AS t{i}, coalesce(bool_or(NOT isfinite(c{i})), FALSE) AS b{i}"
         for i, c in enumerate(columns)
     )
     unit = identifier(source.unit)
@@ -128,6 +127,13 @@ def _add_totals(
         totals[found, place] = total
 
 
+def _total(column: Column, name: str) -> str:
+    """A week's total over units: of the values, or of the units that have any."""
+    if column.content == "indicator":
+        return f"count(CASE WHEN {name} > 0 THEN 1 END)::DOUBLE"
+    return f"coalesce(fsum({name}), 0)::DOUBLE"
+
+
 def _first_fact(connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, data: DataSlice) -> list[int]:
     """When the source's first fact happened, in microseconds; empty without facts."""
     parameters = Parameters()
@@ -147,6 +153,7 @@ def _first_fact(connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, dat
 
 def _aggregate(source: FactRelation, column: Column, parameters: Parameters) -> str:
     measure = column.measure
+    assert measure is not None
     where = " AND ".join(["TRUE", *(predicate(source, item, parameters) for item in measure.filters)])
     match measure.aggregation:
         case "sum":

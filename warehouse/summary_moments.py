@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from experiments.plan import AnalysisPlan
-from stats.moments import Moments, MomentSet
+from stats.moment_set import MomentSet
+from stats.moments import Moments
 
 
 class SummaryRow(Protocol):

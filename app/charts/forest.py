@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from app.charts.numbers import Interval, bare, digits_of, percent, tone
+from app.charts.numbers import bare, digits_of, percent, tone
 from app.charts.theme import Spec, Values, by_tone, colour, data, finish, lift_axis, zero_line
-from experiments.result import Row
+from experiments.result import DecisionInterval, Row
 
 ROLES = ("primary", "guardrail", "secondary", "monitor")
 TITLES = {"primary": "PRIMARY", "guardrail": "GUARDRAILS", "secondary": "SECONDARY", "monitor": "MONITORS"}
@@ -33,7 +33,7 @@ def domain(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def forest_values(
-    rows: Sequence[Row], variant_names: dict[str, str], interval: Interval = "fixed"
+    rows: Sequence[Row], variant_names: dict[str, str], interval: DecisionInterval = "fixed"
 ) -> tuple[Values, int]:
     """Marks with their vertical position in px, and the height of the chart."""
     values: Values = []
@@ -72,7 +72,7 @@ def forest_values(
     return values, int(y) + FOOT
 
 
-def forest(rows: Sequence[Row], variant_names: dict[str, str], interval: Interval = "fixed") -> Spec:
+def forest(rows: Sequence[Row], variant_names: dict[str, str], interval: DecisionInterval = "fixed") -> Spec:
     """Rows without a segment, any number of arms; `interval` decides the colour.
 
     Thick bar: fixed-horizon interval; thin line: always-valid interval; tick: a guardrail's margin.

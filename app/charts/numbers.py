@@ -2,12 +2,11 @@
 
 from typing import Literal
 
-from experiments.result import Row
+from experiments.result import DecisionInterval, Row
 
 PERCENT = "\u00a0%"
 """The sign with a space before it that never breaks."""
 
-type Interval = Literal["fixed", "always_valid"]
 type Tone = Literal["good", "bad", "neutral"]
 
 
@@ -36,14 +35,14 @@ def digits_of(row: Row) -> int:
     return digits_for(None if row.ci_lower is None or row.ci_upper is None else row.ci_upper - row.ci_lower)
 
 
-def decision_bounds(row: Row, interval: Interval) -> tuple[float, float] | None:
+def decision_bounds(row: Row, interval: DecisionInterval) -> tuple[float, float] | None:
     """The interval that decides, None when there is none."""
     fixed = (row.ci_lower, row.ci_upper)
     lower, upper = fixed if interval == "fixed" else (row.always_valid_lower, row.always_valid_upper)
     return None if lower is None or upper is None else (lower, upper)
 
 
-def tone(row: Row, interval: Interval = "fixed") -> Tone:
+def tone(row: Row, interval: DecisionInterval = "fixed") -> Tone:
     """`good` or `bad` when the deciding interval excludes no effect, in the sense of the metric's direction."""
     bounds = decision_bounds(row, interval)
     if bounds is None or row.role == "monitor" or bounds[0] <= 0 <= bounds[1]:

@@ -4,14 +4,16 @@ These models validate input and are what is stored, versioned and hashed. Tables
 """
 
 from experiments.definitions.elements import KEY_PATTERN, Definition, Direction, Key, MetricKey, Moment, Stage
-from experiments.definitions.experiment import Estimation, ExperimentSpec, PlanMetric, Role, Variant
+from experiments.definitions.estimation import Estimation, Sequential
+from experiments.definitions.experiment import ExperimentSpec, PlanMetric, Role, Trigger, Variant
 from experiments.definitions.facts import DuckDBSource, EventSource, FactSourceSpec, FileSource
 from experiments.definitions.launch import DecisionSpec, LaunchSpec, RolloutStep
-from experiments.definitions.metric import Filter, Measure, MetricSpec
+from experiments.definitions.metric import Cap, Filter, Measure, MetricSpec
 from experiments.definitions.north_star import InputMetric, NorthStarSpec, Omtm, Target
 
 __all__ = [
     "KEY_PATTERN",
+    "Cap",
     "DecisionSpec",
     "Definition",
     "Direction",
@@ -34,7 +36,9 @@ __all__ = [
     "PlanMetric",
     "Role",
     "RolloutStep",
+    "Sequential",
     "Stage",
     "Target",
+    "Trigger",
     "Variant",
 ]

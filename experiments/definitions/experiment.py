@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from experiments.definitions.elements import Definition, Direction, Key, MetricKey, Moment
+from experiments.definitions.estimation import Estimation
+from experiments.definitions.metric import Filter
 
 
 class Variant(Definition):
@@ -40,19 +42,15 @@ class PlanMetric(Definition):
         return self
 
 
-class Estimation(Definition):
-    """Options of the analysis, frozen with the plan."""
+class Trigger(Definition):
+    """What makes a unit count: its first such fact after it was assigned (METHODS A12).
 
-    engine: Literal["frequentist", "bayesian", "both"] = "both"
-    ci_level: float = Field(default=0.95, gt=0.5, lt=1)
-    cuped: bool = True
-    prior_mean: float = Field(default=0.0, ge=-1, le=1, description="Prior mean of the log lift (METHODS C3)")
-    prior_scale: float = Field(default=0.05, gt=0, le=5, description="Prior sd of the log lift (METHODS C3)")
-    rope: float = Field(
-        default=0.0, ge=0, le=1, description="Half-width of the region of practical equivalence, log lift"
-    )
-    srm_threshold: float = Field(default=0.0005, gt=0, lt=0.1)
-    seed: int = Field(default=20260101, ge=0, le=2**31 - 1)
+    With a trigger the exposures that are sent are assignments; a unit is exposed, and its windows begin, at its first
+    trigger. Units without one are counted as assigned and not analysed. Pre-periods end at the assignment.
+    """
+
+    fact_source: Key
+    filters: list[Filter] = Field(default_factory=list, max_length=20)
 
 
 class ExperimentSpec(Definition):
@@ -71,7 +69,18 @@ class ExperimentSpec(Definition):
     variants: list[Variant] = Field(min_length=2, max_length=20)
     metrics: list[PlanMetric] = Field(default_factory=list, max_length=200)
     north_star_key: Key | None = None
+    purpose: Literal["test", "aa"] = Field(
+        default="test", description="`aa`: the variants are the same on purpose; the pipeline is what is tested"
+    )
+    cluster: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        default=None,
+        description="Segment of the exposures that names the cluster (account, store) whose units share a variant",
+    )
+    trigger: Trigger | None = None
     segments: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(default_factory=list, max_length=10)
+    two_way_segments: list[tuple[str, str]] = Field(
+        default_factory=list, max_length=5, description="Pairs of `segments` to break down together"
+    )
     coverage: float = Field(default=1.0, gt=0, le=1, description="Share of eligible traffic enrolled")
     planned_units: int | None = Field(default=None, ge=1, description="Planned sample over all variants")
     planned_end_at: Moment | None = None
@@ -92,6 +101,11 @@ class ExperimentSpec(Definition):
         metric_keys = [metric.metric_key for metric in self.metrics]
         if len(set(metric_keys)) != len(metric_keys):
             raise ValueError("metrics: each metric may appear once")
+        for first, second in self.two_way_segments:
+            if first == second or not {first, second} <= set(self.segments):
+                raise ValueError("two_way_segments: each pair names two different ones of `segments`")
+        if self.data == "summary" and (self.cluster is not None or self.trigger is not None):
+            raise ValueError("summaries carry neither clusters nor triggers: use data = events")
         if (self.parent_key is None) != (self.relation is None):
             raise ValueError("parent_key and relation go together")
         return self

@@ -10,7 +10,7 @@ from experiments.evidence.shapes import joint_shapes
 from experiments.plan import BaselinePlan
 from experiments.result import BaselineResult, MetricBaseline
 from stats.estimate import estimate
-from stats.moments import MomentSet
+from stats.moment_set import MomentSet
 from stats.power import baseline
 from stats.reasons import Reason
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from experiments.result import AmendmentNote, ExperimentResult, SegmentModel
 from stats.bayes.prior import Prior
-from stats.moments import MomentSet
+from stats.moment_set import MomentSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from experiments.evidence.segments import segment_requests
 from experiments.evidence.shapes import BlockShapes, absent, block_shapes
 from experiments.evidence.trust import checks
 from experiments.plan import AnalysisPlan
-from experiments.result import Density, ExperimentResult, Exposures, Look, Row, VariantExposures
-from experiments.verdict import DecisionInterval, decision_interval, verdict
+from experiments.result import DecisionInterval, Density, ExperimentResult, Exposures, Look, Row, VariantExposures
+from experiments.verdict import decision_interval, verdict
 from stats.moments import Ints, Moments
 
 

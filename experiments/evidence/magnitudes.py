@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from stats.moments import Bools, Moments, MomentSet
+from stats.moment_set import MomentSet
+from stats.moments import Bools, Moments
 
 LARGEST = 1e30
 OUT_OF_RANGE = "values_out_of_range"

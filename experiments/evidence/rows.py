@@ -17,8 +17,7 @@ from experiments.definitions import Direction
 from experiments.evidence.effects import Effects, stays_within
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan, PlannedMetric
-from experiments.result import Row
-from experiments.verdict import DecisionInterval
+from experiments.result import DecisionInterval, Row
 from stats.bayes.normal import Posterior, posterior
 from stats.bayes.prior import Family, Prior
 from stats.estimate import Estimates

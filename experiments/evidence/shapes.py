@@ -18,7 +18,8 @@ from experiments.evidence.contract import Block
 from experiments.plan import AnalysisPlan, PlannedMetric
 from stats.estimate import MetricShape
 from stats.formula import Formula, parse
-from stats.moments import Floats, MomentSet
+from stats.moment_set import MomentSet
+from stats.moments import Floats
 
 NO_DATA = "no_data"
 NO_JOINT_MOMENTS = "no_joint_moments"
@@ -64,6 +65,7 @@ def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetri
             value=index[where.value],
             denominator=None if where.denominator is None else index[where.denominator],
             covariates=tuple(index[c] for c in where.covariates),
+            indicators=() if where.no_history is None else (index[where.no_history],),
         )
         for key, where in places.metrics.items()
     }
@@ -80,6 +82,7 @@ def formula_shape(spec: MetricSpec, specs: Mapping[str, MetricSpec], direct: Map
     leaves = _leaves(spec, specs, direct, (spec.key,))
     columns = tuple(dict.fromkeys(column for leaf in leaves for column in leaf.columns))
     covariates = tuple(dict.fromkeys(column for leaf in leaves for column in leaf.covariates))
+    indicators = tuple(dict.fromkeys(column for leaf in leaves for column in leaf.indicators))
     place = {column: position for position, column in enumerate(columns)}
 
     def of_metric(key: str, means: Floats) -> tuple[Floats, Floats]:
@@ -108,6 +111,7 @@ def formula_shape(spec: MetricSpec, specs: Mapping[str, MetricSpec], direct: Map
         spec.key,
         "formula",
         covariates=covariates,
+        indicators=indicators,
         inputs=columns,
         evaluate=lambda means: of_formula(formula, means),
     )

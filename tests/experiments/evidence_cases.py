@@ -13,7 +13,8 @@ from experiments.evidence import Block, Draft, EvidenceContext, build
 from experiments.plan import AnalysisPlan, PlannedMetric, PlannedNorthStar
 from experiments.result import ExperimentResult, Row
 from experiments.types import canonical_json
-from stats.moments import Moments, MomentSet
+from stats.moment_set import MomentSet
+from stats.moments import Moments
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 END = START + timedelta(days=28)

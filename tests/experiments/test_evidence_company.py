@@ -11,7 +11,8 @@ from experiments.evidence import baseline_result, model_without_numbers, north_s
 from experiments.plan import BaselinePlan, NorthStarPlan
 from experiments.types import canonical_json
 from stats.bayes.segments import pool
-from stats.moments import Moments, MomentSet
+from stats.moment_set import MomentSet
+from stats.moments import Moments
 from tests.experiments.evidence_cases import (
     END,
     START,

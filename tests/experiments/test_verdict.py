@@ -12,7 +12,8 @@ from experiments.evidence import Block, build
 from experiments.plan import AnalysisPlan
 from experiments.result import Check, Row
 from experiments.verdict import Verdict, decision_interval, holm, verdict
-from stats.moments import Moments, MomentSet
+from stats.moment_set import MomentSet
+from stats.moments import Moments
 from tests.experiments.evidence_cases import END, context, plan_of, planned, spec, variants
 
 PLAN = plan_of([planned(spec("m"), "primary")])

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stats.moments import InvalidMoments, Moments, MomentSet
+from stats.moment_set import MomentSet
+from stats.moments import InvalidMoments, Moments
 from tests.shared_data import golden
 
 

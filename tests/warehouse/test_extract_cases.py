@@ -12,7 +12,7 @@ import pytest
 import warehouse.experiment_moments as experiment_moments
 from experiments.definitions import EventSource, FileSource, Measure, MetricSpec
 from experiments.errors import SourceUnreadable
-from stats.moments import MomentSet
+from stats.moment_set import MomentSet
 from tests.warehouse.cases import (
     DAY,
     START,

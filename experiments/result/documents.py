@@ -1,0 +1,119 @@
+"""The documents: what workers store, the API serves as bytes and the pages draw."""
+
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from experiments.result.effects import Density, Look, Row, SegmentModel
+from experiments.result.elements import Check, Document
+from experiments.result.findings import (
+    AgeCurve,
+    DecisionErrors,
+    Heterogeneity,
+    Interaction,
+    Recommendation,
+    SequentialMonitor,
+)
+from experiments.result.impact import NorthStarEffect
+
+type DecisionInterval = Literal["fixed", "always_valid", "group_sequential"]
+
+
+class VariantExposures(Document):
+    variant_key: str
+    weight: float
+    exposures: int
+    analysed: int
+
+
+class Exposures(Document):
+    """Who was exposed, who is analysed (window complete), who was dropped as `crossover`."""
+
+    variants: list[VariantExposures]
+    crossover: int
+    daily: list[dict[str, int | str]]
+    """[{"at": iso, "<variant_key>": cumulative exposures, …}] for the exposure chart."""
+
+
+class AmendmentNote(Document):
+    at: AwareDatetime
+    actor: str
+    reason: str
+    changed: list[str]
+
+
+class ExperimentResult(Document):
+    """The result of one analysis of one experiment."""
+
+    schema_version: int = 2
+    kind: Literal["experiment"] = "experiment"
+    analysis_id: str
+    experiment_key: str
+    plan_hash: str
+    data_as_of: AwareDatetime
+    seed: int
+    code_version: str
+    amendments: list[AmendmentNote]
+    verdict: Literal["better", "worse", "equivalent", "inconclusive", "unreliable"]
+    verdict_variant: str | None
+    verdict_reasons: list[str]
+    decision_interval: DecisionInterval
+    recommendation: Recommendation | None = None
+    decision_errors: DecisionErrors | None = None
+    checks: list[Check]
+    exposures: Exposures
+    rows: list[Row]
+    looks: list[Look]
+    densities: list[Density]
+    segment_models: list[SegmentModel]
+    north_star: list[NorthStarEffect]
+    sequential: list[SequentialMonitor] = Field(default_factory=list)
+    heterogeneity: list[Heterogeneity] = Field(default_factory=list)
+    interactions: list[Interaction] = Field(default_factory=list)
+    age_curves: list[AgeCurve] = Field(default_factory=list)
+    methods: list[str]
+
+
+class SeriesPoint(Document):
+    week: AwareDatetime
+    value: float | None
+    inputs: dict[str, float | None]
+    complete: bool
+
+
+class NorthStarSeries(Document):
+    """Weekly values of a North Star and its inputs."""
+
+    schema_version: int = 1
+    kind: Literal["north_star"] = "north_star"
+    analysis_id: str
+    north_star_key: str
+    north_star_version: int
+    data_as_of: AwareDatetime
+    points: list[SeriesPoint]
+    code_version: str
+
+
+class MetricBaseline(Document):
+    """History of one metric for planning. `sd` is the sd of influence values per unit (METHODS A14)."""
+
+    metric_key: str
+    n: int
+    mean: float | None
+    sd: float | None
+    cuped_r_squared: float | None
+    reason: str | None = None
+
+
+class BaselineResult(Document):
+    """Baselines of all metrics of a unit type and the cumulative curve of unique units."""
+
+    schema_version: int = 1
+    kind: Literal["baseline"] = "baseline"
+    analysis_id: str
+    unit_type: str
+    data_as_of: AwareDatetime
+    metrics: list[MetricBaseline]
+    cumulative_units: list[int]
+    """Unique active units by the end of day 1, 2, … of the history window."""
+    code_version: str
