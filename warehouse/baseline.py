@@ -16,7 +16,8 @@ from stats.moment_set import MomentSet
 from stats.moments import Ints
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, connect, days_us, epoch_us, identifier
-from warehouse.experiment_moments import BUCKET_BYTES, Parts, Pass, combine, measure
+from warehouse.experiment_moments import BUCKET_BYTES, Parts, combine, measure
+from warehouse.passage import Pass
 from warehouse.sources import open_source, unreadable
 from warehouse.units import UNITS, Bucket, Units
 

@@ -1,19 +1,16 @@
 """An experiment's unit-level data to moments: first exposures, one per-unit table, moments per look and segment."""
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from functools import reduce
 
-import duckdb
 import numpy as np
 
-from experiments.columns import Column, layout
-from experiments.definitions import FactSourceSpec
+from experiments.columns import layout
 from experiments.plan import AnalysisPlan
 from stats.moment_set import MomentSet
-from stats.moments import Bools, Floats, Ints, Moments
+from stats.moments import Bools, Ints, Moments
 from warehouse.cells import (
     cumulative,
     join,
@@ -26,15 +23,12 @@ from warehouse.cells import (
 )
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect, days_us, epoch_us
-from warehouse.facts import Facts, read_facts
 from warehouse.looks import MAX_LOOKS, MAX_OPEN_LOOKS, look_times
+from warehouse.passage import Pass, is_open
 from warehouse.units import Bucket, Units, count_exposures, exposed_units, segment_levels
+from warehouse.values import NON_FINITE, Values, read_all
 
 type Progress = Callable[[str, float], None]
-
-NON_FINITE = "non_finite_values"
-LARGEST_VALUE = 1e90
-"""Sums of cubes of larger values are not finite."""
 
 BUCKET_BYTES = 512 * 1024 * 1024
 """The per-unit table of one pass may take this much; more units are done in buckets."""
@@ -62,27 +56,6 @@ class Parts:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pass:
-    """Everything about an extraction that does not depend on the bucket."""
-
-    connection: duckdb.DuckDBPyConnection
-    data: DataSlice
-    sources: Mapping[str, FactSourceSpec]
-    columns: tuple[Column, ...]
-    longest_us: int
-    looks: tuple[datetime, ...]
-    variants: tuple[str, ...]
-    levels: tuple[tuple[str, Sequence[str]], ...]
-    exposed_us: tuple[int, int]
-    pool: Executor
-
-    @property
-    def has_open_columns(self) -> bool:
-        """Whether some values change with the look."""
-        return any(_is_open(column) for column in self.columns)
-
-
 def extract_experiment(
     plan: AnalysisPlan,
     data: DataSlice,
@@ -102,7 +75,7 @@ def extract_experiment(
     if data.started_at is None:
         raise ValueError("an experiment's slice needs `started_at`")
     longest = columns.longest_window_days
-    has_open = any(_is_open(column) for column in columns.columns)
+    has_open = any(is_open(column) for column in columns.columns)
     looks = look_times(
         started_at=data.started_at,
         ended_at=data.ended_at,
@@ -156,7 +129,7 @@ def measure(work: Pass, units: Units, progress: Callable[[float], None]) -> Part
     units, entry, cell = _in_order(units, looks_us, work.longest_us, arms)
 
     table = Values(np.zeros((k, len(units))), np.zeros(k, dtype=np.bool_))
-    facts = _read(work, units, int(looks_us[-1]))
+    facts = read_all(work, units, int(looks_us[-1]))
     table.fill(work.columns, facts, units.at_us, int(looks_us[-1]))
     progress(0.7)
 
@@ -189,69 +162,6 @@ def _in_order(units: Units, looks_us: Ints, longest_us: int, arms: int) -> tuple
 
     ordered = units.take(order_of_units(place(units)[1], len(looks_us) * arms, units.unit_hash))
     return ordered, *place(ordered)
-
-
-def _read(work: Pass, units: Units, look_us: int) -> dict[str, Facts | None]:
-    """The facts of every source that the columns use."""
-    position = units.position
-    by_source: dict[str, list[Column]] = {}
-    for read in (read for column in work.columns for read in column.reads):
-        assert read.measure is not None
-        by_source.setdefault(read.measure.fact_source, []).append(read)
-    return {
-        key: read_facts(
-            work.connection,
-            work.sources[key],
-            columns,
-            work.data,
-            position=position,
-            exposed_us=work.exposed_us,
-            look_us=look_us,
-        )
-        for key, columns in by_source.items()
-    }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Values:
-    """The per-unit table: `values` (k, n), indicators applied; `invalid` (k,) had non-finite facts and are zeros."""
-
-    values: Floats
-    invalid: Bools
-
-    def fill(
-        self,
-        columns: Sequence[Column],
-        facts: Mapping[str, Facts | None],
-        exposed_us: Ints,
-        look_us: int,
-        *,
-        only_open: bool = False,
-    ) -> None:
-        """Compute the columns as of a look; `only_open` those whose values change with the look."""
-        for i, column in enumerate(columns):
-            if self.invalid[i] or (only_open and not _is_open(column)):
-                continue
-            value = self.values[i]
-            total = np.zeros(len(value))
-            for read in column.reads:
-                source = facts[read.measure.fact_source] if read.measure else None
-                if source is not None:
-                    source.measure(read, exposed_us, look_us, value)
-                    total += value
-            value[:] = total
-            # Comparisons with NaN are false, so NaN is caught as well.
-            if len(value) and not (value.min() >= -LARGEST_VALUE and value.max() <= LARGEST_VALUE):
-                self.invalid[i] = True
-                value[:] = 0.0
-            if column.content == "indicator":
-                value[:] = value > 0
-            elif column.content == "no_history":
-                value[:] = value == 0
-
-
-def _is_open(column: Column) -> bool:
-    return column.period == "outcome" and column.window_days is None
 
 
 def combine(work: Pass, parts: Parts) -> MomentSet:

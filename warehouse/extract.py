@@ -2,9 +2,10 @@
 
 from warehouse.baseline import EVERYONE, Baseline, extract_baseline
 from warehouse.data_slice import DataSlice
-from warehouse.experiment_moments import NON_FINITE, Progress, extract_experiment
+from warehouse.experiment_moments import Progress, extract_experiment
 from warehouse.series import WeeklySeries, extract_series
 from warehouse.summary_moments import SummaryRow, extract_summaries
+from warehouse.values import NON_FINITE
 
 __all__ = [
     "EVERYONE",

@@ -13,8 +13,8 @@ from experiments.plan import NorthStarPlan
 from stats.moments import Bools, Floats
 from warehouse.data_slice import DataSlice
 from warehouse.engine import MICROSECONDS_A_DAY, Parameters, connect, epoch_us, identifier
-from warehouse.experiment_moments import NON_FINITE
 from warehouse.sources import FactRelation, open_source, predicate, unreadable
+from warehouse.values import NON_FINITE
 
 A_DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
