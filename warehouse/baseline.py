@@ -17,7 +17,7 @@ from stats.moments import Ints
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, connect, days_us, epoch_us, identifier
 from warehouse.experiment_moments import BUCKET_BYTES, Parts, combine, measure
-from warehouse.passage import Pass
+from warehouse.one_pass import Pass
 from warehouse.sources import open_source, unreadable
 from warehouse.units import UNITS, Bucket, Units
 

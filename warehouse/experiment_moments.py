@@ -24,7 +24,7 @@ from warehouse.cells import (
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect, days_us, epoch_us
 from warehouse.looks import MAX_LOOKS, MAX_OPEN_LOOKS, look_times
-from warehouse.passage import Pass, is_open
+from warehouse.one_pass import Pass, is_open
 from warehouse.units import Bucket, Units, count_exposures, exposed_units, segment_levels
 from warehouse.values import NON_FINITE, Values, read_all
 

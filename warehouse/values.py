@@ -8,7 +8,7 @@ import numpy as np
 from experiments.columns import Column
 from stats.moments import Bools, Floats, Ints
 from warehouse.facts import Facts, read_facts
-from warehouse.passage import Pass, is_open
+from warehouse.one_pass import Pass, is_open
 from warehouse.units import Units
 
 NON_FINITE = "non_finite_values"
