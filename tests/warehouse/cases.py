@@ -192,12 +192,26 @@ def direct_moments(per_cell: Sequence[Sequence[Sequence[float]]], k: int) -> Mom
 def value_of(
     column: Column, unit: str, exposed: datetime, facts: Mapping[str, Sequence[Fact]], look: datetime
 ) -> float:
+    value = sum(_measured(read, unit, exposed, facts, look) for read in column.reads)
+    match column.content:
+        case "indicator":
+            return float(value > 0)
+        case "no_history":
+            return float(value == 0)
+        case _:
+            return value
+
+
+def _measured(
+    column: Column, unit: str, exposed: datetime, facts: Mapping[str, Sequence[Fact]], look: datetime
+) -> float:
     if column.period == "pre":
         begin, end = exposed - column.pre_period_days * DAY, exposed
     else:
         begin = exposed + column.delay_days * DAY
         end = look if column.window_days is None else begin + column.window_days * DAY
     measure = column.measure
+    assert measure is not None
     chosen = [
         fact
         for fact in facts.get(measure.fact_source, ())
@@ -211,7 +225,7 @@ def value_of(
         "any": lambda: float(bool(chosen)),
         "distinct_days": lambda: float(len({fact.at.date() for fact in chosen})),
     }[measure.aggregation]()
-    return float(value > 0) if column.indicator else value
+    return value
 
 
 def passes(fact: Fact, item: Filter) -> bool:

@@ -243,7 +243,11 @@ def test_a_column_that_no_event_carries_is_named(tmp_path: Path) -> None:
 def test_an_event_that_was_never_sent_has_no_facts(tmp_path: Path) -> None:
     data = slice_of([write_exposures(tmp_path, [Exposure("u", "control", START)])], {}, data_as_of=START + 20 * DAY)
     found = extract_experiment(plan_of([metric()], sources=[EventSource(key="orders", event="order")]), data)
-    assert found.last.mean[0].tolist() == [0.0, 0.0]
+    assert dict(zip(found.columns, found.last.mean[0], strict=True)) == {
+        "revenue": 0.0,
+        "revenue.pre": 0.0,
+        "no_history.14d": 1.0,
+    }
 
 
 def test_looks_are_daily_thinned_to_sixty_and_end_with_the_last_window() -> None:
