@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from experiments.columns import layout
+from experiments.columns import CLUSTER_SIZE, layout
 from experiments.definitions import Estimation, InputMetric, Measure, MetricSpec, NorthStarSpec, Role, Variant
 from experiments.evidence import Block, Draft, EvidenceContext, build
 from experiments.plan import AnalysisPlan, PlannedMetric, PlannedNorthStar
@@ -72,7 +72,19 @@ def north_star(metric_key: str, formula: str, inputs: Sequence[str], edge: str =
 
 
 def columns_of(plan: AnalysisPlan) -> tuple[str, ...]:
-    return layout([metric.spec for metric in plan.metrics]).names
+    names = layout([metric.spec for metric in plan.metrics]).names
+    return (*names, CLUSTER_SIZE) if plan.cluster else names
+
+
+def with_history(names: Sequence[str], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values with a column of zeros wherever `names` has an indicator of units without history."""
+    if values.shape[1] == len(names):
+        return values
+    full, given = np.zeros((len(values), len(names))), iter(values.T)
+    for position, name in enumerate(names):
+        if not name.startswith("no_history."):
+            full[:, position] = next(given)
+    return full
 
 
 def moment_set(
@@ -86,8 +98,12 @@ def moment_set(
     columns: Sequence[str] | None = None,
     **extra: Any,
 ) -> MomentSet:
-    """Moments of rows: `values` (n, k), `arm` (n,), the `look` (n,) at which a unit enters, its `segment` (n,)."""
-    rows, where = np.asarray(values, dtype=np.float64), np.asarray(arm, dtype=np.int64)
+    """Moments of rows: `values` (n, k), `arm` (n,), the `look` (n,) at which a unit enters, its `segment` (n,).
+
+    Where `values` lack the indicators of units without history, every unit has one.
+    """
+    names = tuple(columns or columns_of(plan))
+    rows, where = with_history(names, np.asarray(values, dtype=np.float64)), np.asarray(arm, dtype=np.int64)
     arms, entered = len(plan.variants), np.zeros(len(rows), np.int64) if look is None else np.asarray(look)
     looks = int(entered.max(initial=0)) + 1
     fresh = Moments.from_rows(rows, entered * arms + where, (looks, arms))
@@ -100,7 +116,7 @@ def moment_set(
         else Moments.from_rows(rows, np.asarray(segment) * arms + where, (levels, arms))
     )
     fields: dict[str, Any] = {
-        "columns": tuple(columns or columns_of(plan)),
+        "columns": names,
         "variants": tuple(variant.key for variant in plan.variants),
         "looks": tuple(END - timedelta(days=looks - 1 - i) for i in range(looks)),
         "overall": overall,

@@ -69,8 +69,8 @@ def test_baselines_give_influence_sds_and_what_the_pre_period_explains():
         planned(spec("flat", measure=column("flat"))),
     ]
     plan = BaselinePlan(unit_type="user", metrics=metrics, fact_sources=[])
-    names = ("orders", "orders.pre", "rate.numerator", "rate.denominator", "flat")
-    values = np.column_stack([orders, before, clicks, views, np.ones(n)])
+    names = ("orders", "orders.pre", "no_history.14d", "rate.numerator", "rate.denominator", "flat")
+    values = np.column_stack([orders, before, np.zeros(n), clicks, views, np.ones(n)])
     overall = Moments.from_rows(values, np.zeros(n, dtype=int), (1, 1))
     empty = Moments.empty((0, 1), len(names))
     moments = MomentSet(names, ("all",), (END,), overall, (), empty, overall.count)
