@@ -29,6 +29,7 @@ class CovariateNote(StrEnum):
     CONSTANT = "constant_covariate"
     COLLINEAR = "collinear_covariates"
     EXPLAINS_EVERYTHING = "covariate_explains_everything"
+    SMALL_COUNTS = "small_counts"
 
 
 def first_reason(shape: tuple[int, ...], *rules: tuple[NDArray[np.bool_], str]) -> Reasons:
