@@ -6,12 +6,19 @@ measure and a window share the column, so one pass over the facts serves them al
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from experiments.definitions import Cap, Measure, MetricSpec
+from experiments.definitions import Cap, Measure, MetricSpec, Role
+from experiments.plan import AnalysisPlan
 
 CLUSTER_SIZE = "cluster_size"
 """Name of the column that counts a cluster's units; it comes last, and only with clustered randomisation (A5)."""
+
+MOST_AGED = 4
+AGED_DAYS = (2, 28)
+"""Curves by age are for the few metrics that matter, with windows of this many whole days."""
+
+type Content = Literal["value", "indicator", "score", "answers", "responded", "no_history"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +29,11 @@ class Column:
     when `window_days` is None. `period="pre"`: facts in [exposed_at - pre_period_days, exposed_at).
 
     `content`: what becomes of the facts. "value": the measure's aggregate. "indicator": 1 if the aggregate is > 0, else
-    0 (proportions; of a survey: who answered). "score": the sum of the survey answers after `scale`, "answers": how
-    many there are. "no_history": 1 if the unit has no fact at all of any of `sources` in the pre-period (METHODS A7:
+    0 (proportions). "score": the sum of the survey answers after `scale`, "answers": how many there are, "responded":
+    1 if there is any. "no_history": 1 if the unit has no fact at all of any of `sources` in the pre-period (METHODS A7:
     new units have no covariate, which is not the same as a covariate of 0). `measure` is None only for "no_history".
-    `cap` winsorises the values (METHODS A9); a column without a cap is as it is.
+    `cap` winsorises the values (METHODS A9); a column without a cap is as it is. A covariate's cap is a quantile of its
+    own values.
     """
 
     name: str
@@ -34,7 +42,7 @@ class Column:
     window_days: float | None
     delay_days: float
     pre_period_days: float
-    content: Literal["value", "indicator", "score", "answers", "no_history"] = "value"
+    content: Content = "value"
     scale: Literal["score", "nps"] = "score"
     cap: Cap | None = None
     sources: tuple[str, ...] = ()
@@ -124,13 +132,51 @@ def layout(specs: Sequence[MetricSpec]) -> ColumnLayout:
     return ColumnLayout(*builder.finish(metrics), tuple(quantiles))
 
 
+class AgedMetric(NamedTuple):
+    """A metric to follow over the `days` of its window; `column` is its column in the layout."""
+
+    metric_key: str
+    column: Column
+    days: int
+
+
+def aged(plan: AnalysisPlan) -> tuple[AgedMetric, ...]:
+    """The metrics whose effect by days since exposure is looked at (METHODS E6), at most `MOST_AGED`.
+
+    The North Star's metric and the primary metrics, where they are means of sums or counts over a closed window of 2 to
+    28 whole days. None with clustered randomisation, where a day's mean is a ratio.
+    """
+    if plan.cluster is not None:
+        return ()
+    star = plan.north_star.spec.metric_key if plan.north_star is not None else None
+    wanted = sorted(
+        (metric for metric in plan.metrics if metric.metric_key == star or metric.role == Role.PRIMARY),
+        key=lambda metric: metric.metric_key != star,
+    )
+    places = layout([metric.spec for metric in plan.metrics])
+    found = []
+    for spec in (metric.spec for metric in wanted):
+        summed = spec.kind == "mean" and spec.measure is not None and spec.measure.aggregation in ("sum", "count")
+        days = spec.window_days
+        if summed and days is not None and days == int(days) and AGED_DAYS[0] <= days <= AGED_DAYS[1]:
+            found.append(AgedMetric(spec.key, places.columns[places.metrics[spec.key].value], int(days)))
+    return tuple(found[:MOST_AGED])
+
+
+def _cap_before(spec: MetricSpec) -> Cap | None:
+    """The cap of a metric's covariates: their own quantile; a fixed value only if they are the metric's own measure."""
+    if spec.cap is None or (spec.cap.value is not None and spec.covariate is not None):
+        return None
+    return spec.cap.model_copy(update={"basis": "pre_period"})
+
+
 def _column(
     name: str,
     measure: Measure | None,
     spec: MetricSpec,
     *,
     pre: bool = False,
-    content: Literal["value", "indicator", "score", "answers", "no_history"] = "value",
+    content: Content = "value",
     cap: Cap | None = None,
 ) -> Column:
     return Column(
@@ -176,7 +222,7 @@ class _Builder:
                         spec,
                         pre=True,
                         content="indicator" if before == "indicator" else "value",
-                        cap=spec.cap,
+                        cap=_cap_before(spec),
                     )
                 ),
             )
@@ -199,7 +245,7 @@ class _Builder:
         covariates: tuple[int, ...] = ()
         if spec.pre_period_days > 0:
             covariates = tuple(
-                self._place(_column(f"{spec.key}.{name}.pre", measure, spec, pre=True, cap=spec.cap))
+                self._place(_column(f"{spec.key}.{name}.pre", measure, spec, pre=True, cap=_cap_before(spec)))
                 for name, measure in parts
             )
         return MetricColumns(
@@ -214,7 +260,7 @@ class _Builder:
             "ratio",
             self._place(_column(f"{spec.key}.score", spec.measure, spec, content="score")),
             self._place(_column(f"{spec.key}.answers", spec.measure, spec, content="answers")),
-            responded=self._place(_column(f"{spec.key}.responded", spec.measure, spec, content="indicator")),
+            responded=self._place(_column(f"{spec.key}.responded", spec.measure, spec, content="responded")),
         )
 
     def finish(self, metrics: dict[str, MetricColumns]) -> tuple[tuple[Column, ...], dict[str, MetricColumns]]:
