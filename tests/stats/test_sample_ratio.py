@@ -3,8 +3,9 @@
 import numpy as np
 import polars as pl
 import pytest
+import scipy.stats as sps
 
-from stats.sample_ratio import LOG_E_CAP, chi_square, sequential
+from stats.sample_ratio import LOG_E_CAP, chi_square, drift, same_rate, sequential, staged
 from tests.shared_data import golden, manifest_entry, shared_path
 from tests.stats.moment_cases import within
 
@@ -109,6 +110,102 @@ def test_looking_daily_keeps_the_error_and_finds_a_real_mismatch():
     broken = [sequential(path, [1, 1]).first_crossing for path in traffic(rng, [0.52, 0.48], 60, 1000, 200)]
     days = np.array([np.inf if day is None else day + 1 for day in broken])
     assert 9 <= np.median(days) <= 13
+
+
+def test_a_single_stage_is_pearsons_test():
+    rng = np.random.default_rng(4)
+    for share in ([0.5, 0.5], [0.7, 0.2, 0.1], [0.9, 0.1, 0.0]):
+        counts = rng.multinomial(5000, share)
+        whole, parts = chi_square(counts, share), staged([counts], [share])
+        assert [float(parts.statistic), float(parts.df)] == pytest.approx([float(whole.statistic), float(whole.df)])
+        assert float(parts.p_value) == pytest.approx(float(whole.p_value))
+
+
+def test_a_ramp_is_held_against_what_each_of_its_stages_should_bring():
+    ramp = np.array([[0.95, 0.05], [0.5, 0.5]])
+    healthy = np.array([[9_510, 490], [20_050, 19_950]])
+    assert float(staged(healthy, ramp).p_value) > 0.3
+    assert bool(chi_square(healthy.sum(axis=0), [0.5, 0.5]).mismatch)
+    cumulative = np.cumsum(healthy, axis=0)
+    assert not sequential(cumulative, ramp).mismatch
+    assert sequential(cumulative, [0.5, 0.5]).mismatch
+    broken = healthy + np.array([[0, 0], [0, -900]])
+    assert bool(staged(broken, ramp).mismatch)
+    assert sequential(np.cumsum(broken, axis=0), ramp).first_crossing == 1
+
+
+def test_units_of_a_day_on_which_the_weights_changed_are_left_out():
+    changed = np.array([[0.9, 0.1], [np.nan, np.nan], [0.5, 0.5]])
+    arrived = np.array([[905, 95], [700, 10], [510, 490]])
+    got = staged(arrived, changed)
+    assert float(got.p_value) == pytest.approx(float(staged(arrived[[0, 2]], changed[[0, 2]]).p_value))
+    path = sequential(np.cumsum(arrived, axis=0), changed)
+    assert path.log_e[1] == path.log_e[0] and not path.mismatch
+    nothing = staged(arrived[1:2], changed[1:2])
+    assert (float(nothing.p_value), float(nothing.df)) == (1, 0)
+
+
+def test_an_arm_that_is_added_later_owes_nothing_before():
+    stages = np.array([[0.5, 0.5, 0.0], [0.4, 0.3, 0.3]])
+    fine = np.array([[500, 505, 0], [410, 290, 300]])
+    got = staged(fine, stages)
+    assert float(got.df) == 2 and float(got.p_value) > 0.5 and not sequential(np.cumsum(fine, axis=0), stages).mismatch
+    early = fine + np.array([[0, 0, 2], [0, 0, 0]])
+    assert bool(staged(early, stages).mismatch) and sequential(np.cumsum(early, axis=0), stages).first_crossing == 0
+
+
+def test_one_constant_stage_has_the_e_values_of_plain_weights():
+    rng = np.random.default_rng(5)
+    path = traffic(rng, [0.6, 0.4], 20, 300, 1)[0]
+    plain, as_stages = sequential(path, [0.6, 0.4]), sequential(path, np.tile([0.6, 0.4], (20, 1)))
+    assert as_stages.log_e == pytest.approx(plain.log_e, rel=1e-12)
+
+
+def test_the_day_on_which_a_mismatch_began_is_named():
+    rng = np.random.default_rng(6)
+    days = np.vstack([rng.multinomial(2000, [0.5, 0.5], 12), rng.multinomial(2000, [0.56, 0.44], 8)])
+    got = drift(days, np.full(days.shape, 0.5))
+    assert got.began == 12 and got.p_value < 1e-4 and got.df == 19
+    skipped = np.full(days.shape, 0.5)
+    skipped[:3] = np.nan
+    assert drift(days, skipped).began == 12
+    always = rng.multinomial(2000, [0.56, 0.44], 20)
+    assert drift(always, np.full(always.shape, 0.5)).p_value > 0.001
+
+
+def test_days_with_few_units_are_merged_before_they_are_compared():
+    assert drift(np.full((30, 2), 1), np.full((30, 2), 0.5)).df == 5
+    assert drift([[1, 2]], [[0.5, 0.5]]).p_value == 1
+    assert drift(np.zeros((0, 2)), np.zeros((0, 2))).p_value == 1
+
+
+def test_equal_rates_is_the_chi_square_of_the_contingency_table():
+    part, whole = np.array([120, 151, 90]), np.array([1000, 1010, 800])
+    statistic, p, _, _ = sps.chi2_contingency([part, whole - part], correction=False)
+    got = same_rate(part, whole)
+    assert [float(got.statistic), float(got.p_value)] == pytest.approx([statistic, p], rel=1e-12)
+    assert float(same_rate([0, 0], [10, 20]).p_value) == 1 and float(same_rate([10, 20], [10, 20]).p_value) == 1
+    assert float(same_rate([0, 3], [0, 20]).p_value) == 1
+    with pytest.raises(ValueError, match="whole"):
+        same_rate([11, 1], [10, 20])
+
+
+def test_the_staged_and_the_daily_test_keep_their_size():
+    rng = np.random.default_rng(7)
+    shares = np.repeat([[0.9, 0.1], [0.7, 0.3], [0.5, 0.5]], [4, 4, 12], axis=0)
+    runs = [np.array([rng.multinomial(400, share) for share in shares]) for _ in range(600)]
+    assert within(np.mean([float(staged(run, shares).p_value) < 0.05 for run in runs]), 0.05, 600)
+    assert within(np.mean([drift(run, shares).p_value < 0.05 for run in runs[:300]]), 0.05, 300)
+
+
+@pytest.mark.simulation
+def test_stagewise_e_values_keep_their_size_over_a_ramp():
+    rng = np.random.default_rng(8)
+    shares = np.repeat([[0.95, 0.05], [0.8, 0.2], [0.5, 0.5]], [3, 7, 20], axis=0)
+    days = np.stack([rng.multinomial(500, share, size=4000) for share in shares], axis=1)
+    paths = np.cumsum(days, axis=1)
+    assert np.mean([sequential(path, shares, alpha=0.05).mismatch for path in paths]) <= 0.05
+    assert np.mean([sequential(path, shares).mismatch for path in paths]) <= 0.001 + 3 * np.sqrt(0.001 / 4000)
 
 
 @pytest.mark.simulation
