@@ -194,6 +194,8 @@ def _decide(client: ApiClient, company: Company, key: str, ended_at: datetime) -
         "learnings": NOTES.get(key, LEARNINGS[outcome]),
         "decided_at": (ended_at + timedelta(days=1)).isoformat(),
     }
+    if not_yet:
+        decision["override_reason"] = NOT_YET
     if outcome == "ship":
         rollout = rollouts[key]
         decision |= {"shipped_variant": result["verdict_variant"], "launch_key": rollout["key"]}

@@ -1,9 +1,11 @@
 """Decisions: what people chose and learned. Shipping creates the launch in the same transaction."""
 
+import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +26,45 @@ CONCLUSIONS: Final[dict[str, str | None]] = {
 
 everything but shipping."""
 
+AGREES: Final[dict[str, frozenset[str]]] = {
+    "investigate": frozenset({"roll_back", "iterate", "extend"}),
+    "roll_back": frozenset({"roll_back"}),
+    "ship": frozenset({"ship"}),
+    "neutral": frozenset({"ship", "roll_back", "iterate"}),
+    "iterate": frozenset({"iterate", "roll_back"}),
+    "archive": frozenset({"iterate", "roll_back"}),
+    "extend": frozenset({"extend", "iterate"}),
+    "keep_running": frozenset({"extend"}),
+}
+"""Outcomes that follow each recommended action (METHODS H2); all others contradict it and need a reason.
+
+Taking a change back contradicts only what recommends keeping it or waiting. `neutral` leaves the choice: nothing was
+won and nothing harmed. `archive` is putting the idea away, whether something is learned for the next or not.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What was on the table: the newest result's verdict and recommendation, and the analysis that made it."""
+
+    verdict: str | None = None
+    analysis_id: uuid.UUID | None = None
+    action: str | None = None
+    variant: str | None = None
+
+    def contradicted_by(self, spec: DecisionSpec) -> bool | None:
+        """Whether the outcome goes against what was recommended; None where nothing was (older results)."""
+        if self.action is None:
+            return None
+        if spec.outcome not in AGREES[self.action]:
+            return True
+        return spec.outcome == "ship" and self.variant is not None and spec.shipped_variant != self.variant
+
+    @property
+    def words(self) -> str:
+        """The recommendation in words."""
+        return f"{(self.action or '').replace('_', ' ')}{f' `{self.variant}`' if self.variant else ''}"
+
 
 async def decide(
     session: AsyncSession,
@@ -38,28 +79,35 @@ async def decide(
 ) -> tuple[Decision, Launch | None]:
     """Record a decision together with the verdict it was made on; for `ship` also the launch, with its first step.
 
-    `extend` is for experiments that have not been stopped or archived; everything else needs a stopped one. Raises
-    `NotReady` saying what to do first, `InvalidDefinition` for an unknown variant, a time in the future or before the
-    experiment ended, `KeyTaken` for an explicit `launch_key`.
+    `extend` is for experiments that have not been stopped or archived; everything else needs a stopped one. What
+    contradicts the recommendation of the newest result (see `AGREES`) needs the spec's `override_reason`, which is kept
+    only then. Raises `NotReady` saying what to do first, `InvalidDefinition` for an unknown variant, a missing override
+    reason, a time in the future or before the experiment ended, `KeyTaken` for an explicit `launch_key`.
     """
     _require_status(experiment, spec.outcome)
     moment = _moment(experiment, spec, at, decided_at)
     definition = ExperimentSpec.model_validate(experiment.spec)
     _require_variant(definition, spec)
+    basis = await _basis(session, experiment)
+    contradicts = basis.contradicted_by(spec)
+    if contradicts and not (spec.override_reason or "").strip():
+        _require_reason(basis, spec)
     shipped = (
         await _ship(session, definition, spec, actor=actor, at=at, moment=moment, coverage=coverage, key=launch_key)
         if spec.shipped_variant is not None
         else None
     )
-    verdict, analysis_id = await _basis(session, experiment)
     decision = Decision(
         experiment_id=experiment.id,
         outcome=spec.outcome,
         shipped_variant=spec.shipped_variant,
         reason=spec.reason,
         learnings=spec.learnings,
-        verdict=verdict,
-        analysis_id=analysis_id,
+        verdict=basis.verdict,
+        recommendation=basis.action,
+        against_recommendation=contradicts,
+        override_reason=spec.override_reason if contradicts else None,
+        analysis_id=basis.analysis_id,
         launch_id=shipped.id if shipped else None,
         decided_by=actor,
         decided_at=moment,
@@ -80,7 +128,9 @@ async def decide(
         after={
             **spec.model_dump(mode="json"),
             "conclusion": experiment.conclusion,
-            "verdict": verdict,
+            "verdict": basis.verdict,
+            "recommendation": basis.action,
+            "against_recommendation": contradicts,
             "launch_key": shipped.key if shipped else None,
             "decided_at": moment.isoformat(),
         },
@@ -124,17 +174,33 @@ async def _ship(
     return await launch.create(session, spec=shipped, actor=actor, at=at)
 
 
-async def _basis(session: AsyncSession, experiment: Experiment) -> tuple[str | None, uuid.UUID | None]:
-    """The verdict and the analysis that were on the table."""
+async def _basis(session: AsyncSession, experiment: Experiment) -> Basis:
+    """The newest result of the experiment as it stands now."""
     statement = (
-        sa.select(col(Result.verdict), col(Analysis.id))
-        .join(Analysis, col(Analysis.result_id) == col(Result.id))
+        sa.select(col(Result.verdict), col(Analysis.id), col(Result.body))
+        .outerjoin(Analysis, col(Analysis.result_id) == col(Result.id))
         .where(col(Result.kind) == "experiment", col(Result.subject_key) == experiment.key)
         .order_by(col(Result.data_as_of).desc(), col(Result.id).desc())
         .limit(1)
     )
     row = (await session.execute(statement)).first()
-    return (row[0], row[1]) if row else (None, None)
+    if row is None:
+        return Basis()
+    # Documents of the first schema have no recommendation.
+    advice: Mapping[str, Any] = json.loads(row[2]).get("recommendation") or {}
+    return Basis(row[0], row[1], advice.get("action"), advice.get("variant_key"))
+
+
+def _require_reason(basis: Basis, spec: DecisionSpec) -> None:
+    chosen = f"{spec.outcome.replace('_', ' ')}{f' `{spec.shipped_variant}`' if spec.shipped_variant else ''}"
+    fault = f"is needed: the latest result recommends to {basis.words}, and this decides to {chosen}"
+    raise InvalidDefinition(
+        f"override_reason {fault}",
+        remedy="Say in `override_reason` (10 characters or more) why the recommendation is not followed.",
+        errors=[FieldError("/override_reason", fault)],
+        recommended=basis.action,
+        recommended_variant=basis.variant,
+    )
 
 
 def _require_status(experiment: Experiment, outcome: str) -> None:

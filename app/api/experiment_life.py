@@ -83,7 +83,10 @@ class DecisionIn(DecisionSpec):
 
 
 class DecisionOut(BaseModel):
-    """A decision with the verdict it was made on and the launch it led to."""
+    """A decision with what it was made on and the launch it led to.
+
+    `recommendation` is what the newest result recommended (METHODS H2), null where there was none.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -93,6 +96,9 @@ class DecisionOut(BaseModel):
     reason: str
     learnings: str
     verdict: str | None
+    recommendation: str | None
+    against_recommendation: bool | None
+    override_reason: str | None
     analysis_id: uuid.UUID | None
     launch_key: str | None = None
     decided_by: str

@@ -25,7 +25,11 @@ router = api_router("experiment results", "/experiments/{key}")
 
 
 class ResultRowOut(BaseModel):
-    """One number with its uncertainty: metric x variant x segment x method. Null numbers carry a reason."""
+    """One number with its uncertainty: metric x variant x segment x method. Null numbers carry a reason.
+
+    `p_value`, `ci_*` and `always_valid_*` are uncorrected; `*_adjusted` are corrected within the `family`, and the
+    `decision_*` numbers are those that the verdict obeys. Rows stored before these columns existed have nulls there.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -56,6 +60,24 @@ class ResultRowOut(BaseModel):
     expected_loss: float | None
     estimable: bool
     reason: str | None
+    non_inferior: bool | None
+    equivalent: bool | None
+    family: str | None
+    correction: str | None
+    p_value_adjusted: float | None
+    ci_lower_adjusted: float | None
+    ci_upper_adjusted: float | None
+    difference_ci_lower_adjusted: float | None
+    difference_ci_upper_adjusted: float | None
+    always_valid_lower: float | None
+    always_valid_upper: float | None
+    always_valid_p_value: float | None
+    log_e_value: float | None
+    harm_p_value: float | None
+    decision_lower: float | None
+    decision_upper: float | None
+    decision_p_value: float | None
+    significant: bool | None
 
     @classmethod
     def of(cls, row: ResultRow) -> "ResultRowOut":

@@ -89,6 +89,7 @@ async def decide(
         "outcome": given.get("outcome", ""),
         "reason": given.get("reason", "").strip(),
         "learnings": given.get("learnings", "").strip(),
+        "override_reason": given.get("override_reason", "").strip() or None,
         "shipped_variant": given.get("shipped_variant") or None if given.get("outcome") == "ship" else None,
     }
     try:

@@ -42,6 +42,12 @@ class DecisionSpec(Definition):
     shipped_variant: Key | None = None
     reason: str = Field(min_length=1, max_length=4000)
     learnings: str = Field(default="", max_length=20000, description="Markdown")
+    override_reason: str | None = Field(
+        default=None,
+        min_length=10,
+        max_length=4000,
+        description="Why, when the outcome contradicts what the latest result recommends",
+    )
 
     @model_validator(mode="after")
     def _ships_name_a_variant(self) -> Self:

@@ -115,6 +115,8 @@ class Row(Document):
     sequential_upper: float | None = None
     sequential_p_value: float | None = None
     """Repeated interval of the lift at the last scheduled look of a group-sequential plan (METHODS B2)."""
+    harm_p_value: float | None = None
+    """One-sided always-valid p-value of a move in the bad direction, before correction (METHODS A11, B1)."""
     decision_lower: float | None = None
     decision_upper: float | None = None
     decision_p_value: float | None = None

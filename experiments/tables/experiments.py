@@ -70,6 +70,9 @@ class Decision(SQLModel, table=True):
     reason: str = Field(sa_type=sa.Text)
     learnings: str = Field(sa_type=sa.Text)
     verdict: str | None = Field(default=None, max_length=16)
+    recommendation: str | None = Field(default=None, max_length=16)
+    against_recommendation: bool | None = None
+    override_reason: str | None = Field(default=None, sa_type=sa.Text)
     analysis_id: uuid.UUID | None = Field(default=None, sa_type=sa.Uuid, foreign_key="analyses.id")
     launch_id: uuid.UUID | None = Field(default=None, sa_type=sa.Uuid, foreign_key="launches.id")
     decided_by: str = Field(max_length=200)

@@ -123,3 +123,21 @@ class ResultRow(SQLModel, table=True):
     expected_loss: float | None = Field(sa_type=sa.Double)
     estimable: bool
     reason: str | None = Field(default=None, max_length=64)
+    non_inferior: bool | None = None
+    equivalent: bool | None = None
+    family: str | None = Field(default=None, max_length=16)
+    correction: str | None = Field(default=None, max_length=64)
+    p_value_adjusted: float | None = Field(default=None, sa_type=sa.Double)
+    ci_lower_adjusted: float | None = Field(default=None, sa_type=sa.Double)
+    ci_upper_adjusted: float | None = Field(default=None, sa_type=sa.Double)
+    difference_ci_lower_adjusted: float | None = Field(default=None, sa_type=sa.Double)
+    difference_ci_upper_adjusted: float | None = Field(default=None, sa_type=sa.Double)
+    always_valid_lower: float | None = Field(default=None, sa_type=sa.Double)
+    always_valid_upper: float | None = Field(default=None, sa_type=sa.Double)
+    always_valid_p_value: float | None = Field(default=None, sa_type=sa.Double)
+    log_e_value: float | None = Field(default=None, sa_type=sa.Double)
+    harm_p_value: float | None = Field(default=None, sa_type=sa.Double)
+    decision_lower: float | None = Field(default=None, sa_type=sa.Double)
+    decision_upper: float | None = Field(default=None, sa_type=sa.Double)
+    decision_p_value: float | None = Field(default=None, sa_type=sa.Double)
+    significant: bool | None = None

@@ -1,6 +1,8 @@
 """The migrations build exactly the tables of the models, and can be undone, on both databases."""
 
+import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
@@ -69,6 +71,34 @@ def test_each_revision_can_be_stepped_down_and_up(database_url: str, engine: sa.
         command.upgrade(config_for(database_url), "+1")
     with engine.connect() as connection:
         assert MigrationContext.configure(connection).get_current_revision() == revisions[0]
+
+
+def test_rows_that_are_stored_survive_new_columns_and_losing_them_again(database_url: str, engine: sa.Engine) -> None:
+    command.downgrade(config_for(database_url), "0001")
+    at, key = datetime(2026, 1, 1, tzinfo=UTC), "checkout"
+    result, row = uuid.uuid4(), uuid.uuid4()
+    types = {table.name: {column.name: column.type for column in table.columns} for table in metadata.sorted_tables}
+
+    def insert(connection: sa.Connection, name: str, **values: object) -> None:
+        table = sa.table(name, *(sa.column(column, types[name][column]) for column in values))
+        connection.execute(sa.insert(table).values(**values))
+
+    with engine.begin() as connection:
+        stored = {"kind": "experiment", "subject_key": key, "data_as_of": at, "body": b"{}", "etag": "e"}
+        insert(connection, "results", id=result, created_at=at, **stored)
+        numbers = {"n_control": 2**40, "n_treatment": 7, "ci_level": 0.95, "lift": 0.125, "estimable": True}
+        names = {"experiment_key": key, "metric_key": "m", "variant_key": "b", "role": "primary", "method": "A1"}
+        more = {"metric_version": 1, "interval_kind": "none"}
+        insert(connection, "result_rows", id=row, result_id=result, **numbers, **names, **more)
+    command.upgrade(config_for(database_url), "head")
+    rows = sa.select(sa.text("lift, n_control, family, p_value_adjusted, significant")).select_from(
+        sa.text("result_rows")
+    )
+    with engine.connect() as connection:
+        assert connection.execute(rows).one() == (0.125, 2**40, None, None, None)
+    command.downgrade(config_for(database_url), "0001")
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("select lift, n_control from result_rows")).one() == (0.125, 2**40)
 
 
 def test_metadata_names_are_the_same_on_both_databases() -> None:
