@@ -103,13 +103,15 @@ def active_units(
             raise unreadable(", ".join(source.key for source in sources), error) from error
     table = connection.sql(f"SELECT at_us, hash(unit_id) AS h, rowid AS r FROM {UNITS}").fetchnumpy()
     n = len(table["at_us"])
+    at_us = np.asarray(table["at_us"], dtype=np.int64)
     return Units(
-        at_us=np.asarray(table["at_us"], dtype=np.int64),
+        at_us=at_us,
         variant=np.zeros(n, dtype=np.int64),
         unit_hash=np.asarray(table["h"], dtype=np.uint64),
         segment=np.zeros((0, n), dtype=np.int64),
         rowid=np.asarray(table["r"], dtype=np.int64),
         crossover=0,
+        assigned_us=at_us,
     )
 
 

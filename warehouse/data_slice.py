@@ -7,12 +7,29 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
+class ConcurrentExposures:
+    """The exposures of another experiment on the same units (METHODS A16), in [`started_at`, `ended_at`).
+
+    `variants` are its arms, control first.
+    """
+
+    key: str
+    variants: tuple[str, ...]
+    exposure_files: tuple[Path, ...]
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DataSlice:
     """Recorded files and the period that counts; picklable, so that it can be sent to a worker's child.
 
     `exposure_files` and `event_files` (by event name) are Parquet files of recorded batches. Exposures count in
     [`started_at`, `ended_at` or `data_as_of`). Slices of company-wide analyses have no `started_at` and no exposures.
     File and DuckDB sources are only read below `file_source_dir`. All times are timezone-aware.
+
+    `allocation`: from when on which share of the units each variant of the plan got, ascending; neighbours differ, so
+    that each entry is a stage of the ramp (METHODS A8). `concurrent`: other experiments on the same units.
     """
 
     exposure_files: tuple[Path, ...]
@@ -21,3 +38,5 @@ class DataSlice:
     ended_at: datetime | None
     data_as_of: datetime
     file_source_dir: Path | None = None
+    allocation: tuple[tuple[datetime, tuple[float, ...]], ...] = ()
+    concurrent: tuple[ConcurrentExposures, ...] = ()

@@ -1,4 +1,4 @@
-"""When an experiment is looked at: daily, from the first possible complete unit to the last (METHODS B4)."""
+"""When an experiment is looked at: from the first possible complete unit to the last (METHODS B2, B4)."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,6 +10,10 @@ MAX_OPEN_LOOKS = 20
 """With an open-ended metric every look is a pass of its own."""
 
 
+MAX_PLANNED_LOOKS = 120
+"""Group-sequential looks are never thinned: later ones than this are left to the final look."""
+
+
 def look_times(
     *,
     started_at: datetime,
@@ -17,18 +21,24 @@ def look_times(
     data_as_of: datetime,
     longest_window_days: float | None,
     most: int = MAX_LOOKS,
+    every_days: int | None = None,
 ) -> tuple[datetime, ...]:
     """Ascending looks; the last one is the final one: `data_as_of`, or when the last unit's window closed if earlier.
 
     The daily boundaries begin when the first unit's longest window can be complete (one day after the start when every
-    window is open-ended). More than `most` are thinned evenly; the last always stays.
+    window is open-ended). More than `most` are thinned evenly; the last always stays. With `every_days` the looks are
+    planned ones (METHODS B2): that many days apart and never thinned, so that past looks stay what they were as time
+    goes on; past the first `MAX_PLANNED_LOOKS` only the final one is added.
     """
     ripening = timedelta(days=longest_window_days if longest_window_days is not None else 1)
     last = data_as_of if ended_at is None else min(data_as_of, ended_at + ripening)
     first = started_at + ripening
-    day = timedelta(days=1)
-    boundaries = [first + i * day for i in range(max(0, -((first - last) // day)))]
-    return tuple(thin([*(at for at in boundaries if at < last), last], most))
+    step = timedelta(days=every_days or 1)
+    boundaries = [first + i * step for i in range(max(0, -((first - last) // step)))]
+    earlier = [at for at in boundaries if at < last]
+    if every_days is not None:
+        return (*earlier[: MAX_PLANNED_LOOKS - 1], last)
+    return tuple(thin([*earlier, last], most))
 
 
 def thin(times: Sequence[datetime], most: int) -> list[datetime]:

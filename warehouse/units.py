@@ -1,7 +1,7 @@
 """Who is analysed: one row per unit with its first exposure, in a table of the engine and as arrays."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import duckdb
 import numpy as np
@@ -13,6 +13,10 @@ from warehouse.engine import Parameters, epoch_us, identifier
 
 UNITS = "units"
 """The table: unit_id, at_us (microseconds of first exposure); its rowids run from 0 without gaps."""
+
+CLUSTER = "cluster"
+_CROSSED = 255
+"""The last arm of units that were not in two arms themselves but whose cluster was."""
 
 MAX_LEVELS = 50
 """More levels of a segment than this are not a breakdown; the rarest share one level."""
@@ -38,13 +42,20 @@ class Bucket:
     def condition(self) -> str:
         return "TRUE" if self.of == 1 else f"hash(unit_id) % {self.of} = {self.index}"
 
+    @property
+    def of_clusters(self) -> str:
+        """The condition that keeps the units of a cluster together."""
+        return "TRUE" if self.of == 1 else f"hash({CLUSTER}) % {self.of} = {self.index}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Units:
-    """n units: `at_us` (n,) first exposure, `variant` (n,) position of the arm or -1 where the unit is not analysed.
+    """n units: `at_us` (n,) when windows begin, `variant` (n,) position of the arm or -1 where it is not analysed.
 
+    `assigned_us` (n,) first exposure, at which pre-periods end: it is `at_us`, except where a trigger comes later.
     `unit_hash` (n,) orders units reproducibly; `segment` (dimensions, n) is the position of the level; `rowid` (n,)
-    the row in the table.
+    the row in the table. `cluster` (n,) is a hash of the cluster. `assigned` and `without_cluster` count units (arms,)
+    that are not among the n: those assigned, of which only the triggered are here, and those without a cluster.
     """
 
     at_us: Ints
@@ -53,6 +64,10 @@ class Units:
     segment: Ints
     rowid: Ints
     crossover: int
+    assigned_us: Ints
+    cluster: NDArray[np.uint64] | None = None
+    assigned: Ints | None = None
+    without_cluster: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.at_us)
@@ -66,13 +81,15 @@ class Units:
 
     def take(self, order: NDArray[np.int64]) -> "Units":
         """The same units in another order."""
-        return Units(
-            self.at_us[order],
-            self.variant[order],
-            self.unit_hash[order],
-            self.segment[:, order],
-            self.rowid[order],
-            self.crossover,
+        return replace(
+            self,
+            at_us=self.at_us[order],
+            variant=self.variant[order],
+            unit_hash=self.unit_hash[order],
+            segment=self.segment[:, order],
+            rowid=self.rowid[order],
+            assigned_us=self.assigned_us[order],
+            cluster=None if self.cluster is None else self.cluster[order],
         )
 
 
@@ -82,44 +99,107 @@ def exposed_units(
     variants: Sequence[str],
     segments: Sequence[tuple[str, Sequence[str]]],
     bucket: Bucket,
+    *,
+    cluster: str | None = None,
+    trigger: Callable[[], None] | None = None,
 ) -> Units:
     """First exposure per unit of the bucket, from the recorded files; creates the table `UNITS`.
 
     A unit seen in more than one variant during the experiment is `crossover`: counted, in no arm. An arm that is no
     longer in the plan counts as another arm. `segments` are (dimension, levels), a unit's level being that of its first
-    exposure (the smallest one when rows of that very moment disagree).
+    exposure (the smallest one when rows of that very moment disagree), and so is its cluster, if a dimension `cluster`
+    names it. The units of a cluster that was seen in more than one variant are crossover too, those without a cluster
+    in no arm. `trigger` drops from the table whoever was not triggered (`triggers.keep_triggered`).
     """
     connection.execute(f"DROP TABLE IF EXISTS {UNITS}")
     parameters = Parameters()
-    rows = _exposure_rows(data, parameters, [name for name, _ in segments])
-    arm = " ".join(f"WHEN {parameters.add(key)} THEN {i}" for i, key in enumerate(variants))
+    rows = _rows_with_arm(connection, data, parameters, variants, [name for name, _ in segments], cluster)
     first = "".join(f", min({_column(i)}) AS {_column(i)}" for i in range(len(segments)))
-    connection.execute(
-        f"CREATE TEMP TABLE {UNITS} AS SELECT unit_id, min(at_us) AS at_us, min(arm) AS arm, max(arm) AS last_arm,"
-        f" count(*) AS n{first} FROM (SELECT *, CASE variant_key {arm} ELSE {len(variants)} END::UTINYINT AS arm"
-        f" FROM ({rows})) WHERE {bucket.condition} GROUP BY unit_id",
-        parameters.values,
-    )
+    grouped = f"SELECT unit_id, min(at_us) AS at_us, min(arm) AS arm, max(arm) AS last_arm, count(*) AS n{first}"
+    if cluster is None:
+        chosen = f"{grouped} FROM ({rows}) WHERE {bucket.condition} GROUP BY unit_id"
+    else:
+        # A struct orders by time, then by name with the nulls last. Buckets hold whole clusters.
+        of_first = f"min(struct_pack(t := at_us, c := {CLUSTER})).c AS {CLUSTER}"
+        chosen = f"SELECT * FROM ({grouped}, {of_first} FROM ({rows}) GROUP BY unit_id) WHERE {bucket.of_clusters}"
+    connection.execute(f"CREATE TEMP TABLE {UNITS} AS {chosen}", parameters.values)
     if segments:
         _levels_of_first_exposure(connection, data, segments)
+    if cluster is not None:
+        _cross_units_of_crossed_clusters(connection, data, variants, cluster)
+    assigned = None if trigger is None else _count_by_arm(connection, len(variants), cluster)
+    if trigger is not None:
+        trigger()
+    return _fetch(connection, len(variants), segments, clustered=cluster is not None, assigned=assigned)
+
+
+def _fetch(
+    connection: duckdb.DuckDBPyConnection,
+    arms: int,
+    segments: Sequence[tuple[str, Sequence[str]]],
+    *,
+    clustered: bool,
+    assigned: Ints | None,
+) -> Units:
+    """The table as arrays."""
     parameters = Parameters()
-    level = "".join(
+    extra = "".join(
         f", {_level_code(_column(i), levels, parameters)} AS {_column(i)}" for i, (_, levels) in enumerate(segments)
     )
+    if clustered:
+        extra += f", hash({CLUSTER}) AS c, {CLUSTER} IS NULL AS alone"
+    if assigned is not None:
+        extra += ", triggered_us"
     table = connection.sql(
-        f"SELECT at_us, arm, last_arm, hash(unit_id) AS h, rowid AS r{level} FROM {UNITS}", params=parameters.values
+        f"SELECT at_us, arm, last_arm, hash(unit_id) AS h, rowid AS r{extra} FROM {UNITS}", params=parameters.values
     ).fetchnumpy()
-    arms, last = np.asarray(table["arm"], dtype=np.int64), np.asarray(table["last_arm"], dtype=np.int64)
-    crossed = arms != last
+    first, last = np.asarray(table["arm"], dtype=np.int64), np.asarray(table["last_arm"], dtype=np.int64)
+    crossed = first != last
+    variant = np.where(crossed | (first == arms), -1, first)
+    without_cluster = None
+    if clustered:
+        alone = np.asarray(table["alone"], dtype=np.bool_)
+        without_cluster = np.bincount(variant[alone & (variant >= 0)], minlength=arms)
+        variant = np.where(alone, -1, variant)
+    assigned_us = np.asarray(table["at_us"], dtype=np.int64)
     return Units(
-        at_us=np.asarray(table["at_us"], dtype=np.int64),
-        variant=np.where(crossed | (arms == len(variants)), -1, arms),
+        at_us=assigned_us if assigned is None else np.asarray(table["triggered_us"], dtype=np.int64),
+        variant=variant,
         unit_hash=np.asarray(table["h"], dtype=np.uint64),
         segment=np.array([np.asarray(table[_column(i)], dtype=np.int64) for i in range(len(segments))]).reshape(
-            len(segments), len(arms)
+            len(segments), len(first)
         ),
         rowid=np.asarray(table["r"], dtype=np.int64),
         crossover=int(crossed.sum()),
+        assigned_us=assigned_us,
+        cluster=np.asarray(table["c"], dtype=np.uint64) if clustered else None,
+        assigned=assigned,
+        without_cluster=without_cluster,
+    )
+
+
+def _count_by_arm(connection: duckdb.DuckDBPyConnection, arms: int, cluster: str | None) -> Ints:
+    """(arms,) units of the table that are in one arm (and in a cluster)."""
+    of_cluster = "" if cluster is None else f" AND {CLUSTER} IS NOT NULL"
+    rows = connection.execute(
+        f"SELECT arm, count(*) FROM {UNITS} WHERE arm = last_arm AND arm < {arms}{of_cluster} GROUP BY arm"
+    ).fetchall()
+    counts = np.zeros(arms, dtype=np.int64)
+    for arm, n in rows:
+        counts[arm] = n
+    return counts
+
+
+def _cross_units_of_crossed_clusters(
+    connection: duckdb.DuckDBPyConnection, data: DataSlice, variants: Sequence[str], cluster: str
+) -> None:
+    """Mark the units whose cluster has exposures in two arms."""
+    parameters = Parameters()
+    rows = _rows_with_arm(connection, data, parameters, variants, (), cluster)
+    connection.execute(
+        f"UPDATE {UNITS} SET last_arm = {_CROSSED} WHERE {CLUSTER} IN (SELECT {CLUSTER} FROM ({rows})"
+        f" WHERE {CLUSTER} IS NOT NULL GROUP BY {CLUSTER} HAVING min(arm) <> max(arm))",
+        parameters.values,
     )
 
 
@@ -172,13 +252,34 @@ def _levels_of_first_exposure(
     )
 
 
-def _exposure_rows(data: DataSlice, parameters: Parameters, segments: Sequence[str]) -> str:
+def _rows_with_arm(
+    connection: duckdb.DuckDBPyConnection,
+    data: DataSlice,
+    parameters: Parameters,
+    variants: Sequence[str],
+    segments: Sequence[str],
+    cluster: str | None,
+) -> str:
+    """Exposures with the position of their variant as `arm` (one past the last for variants not in the plan)."""
+    if cluster is not None and (not data.exposure_files or segment_column(cluster) not in _columns(connection, data)):
+        cluster = ""
+    rows = _exposure_rows(data, parameters, segments, cluster)
+    arm = " ".join(f"WHEN {parameters.add(key)} THEN {i}" for i, key in enumerate(variants))
+    return f"SELECT *, CASE variant_key {arm} ELSE {len(variants)} END::UTINYINT AS arm FROM ({rows})"
+
+
+def _exposure_rows(data: DataSlice, parameters: Parameters, segments: Sequence[str], cluster: str | None = None) -> str:
+    """Exposures that count, with levels. `cluster` names a stored dimension; "" is one that nobody sent."""
     levels = "".join(
         f", coalesce(CAST({identifier(segment_column(name))} AS VARCHAR), {parameters.add(NO_LEVEL)}) AS {_column(i)}"
         for i, name in enumerate(segments)
     )
+    if cluster is not None:
+        named = f"CAST({identifier(segment_column(cluster))} AS VARCHAR)" if cluster else "NULL::VARCHAR"
+        levels += f", {named} AS {CLUSTER}"
     if not data.exposure_files:
         nothing = "".join(f", NULL::VARCHAR AS {_column(i)}" for i in range(len(segments)))
+        nothing += "" if cluster is None else f", NULL::VARCHAR AS {CLUSTER}"
         return (
             f"SELECT NULL::VARCHAR AS unit_id, NULL::BIGINT AS at_us, NULL::VARCHAR AS variant_key{nothing} WHERE FALSE"
         )
