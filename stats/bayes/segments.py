@@ -63,27 +63,6 @@ class SegmentPosterior:
     method: str
 
 
-@dataclass(frozen=True, slots=True)
-class Heterogeneity:
-    """Q test that all segments share one effect (METHODS A15), (F,); NaN with fewer than two estimable segments."""
-
-    q: Array
-    degrees_of_freedom: Array
-    p_value: Array
-
-
-def heterogeneity(estimates: Array, errors: Array) -> Heterogeneity:
-    """`Q = sum((estimate_s - weighted mean)² / error_s²)`, chi-square with S - 1 degrees of freedom; shapes (F, S)."""
-    known = estimable_segments(estimates, errors)
-    weight = np.where(known, 1 / np.where(known, errors, 1.0) ** 2, 0.0)
-    value = np.where(known, estimates, 0.0)
-    enough = known.sum(-1) >= 2
-    centre = (weight * value).sum(-1) / np.where(enough, weight.sum(-1), 1.0)
-    q = (weight * (value - centre[..., None]) ** 2).sum(-1)
-    df = np.where(enough, known.sum(-1) - 1.0, np.nan)
-    return Heterogeneity(np.where(enough, q, np.nan), df, np.asarray(sc.chdtrc(df, q)))
-
-
 def estimable_segments(estimates: Array, errors: Array) -> BoolArray:
     """Which segments carry information: finite estimate, finite positive standard error."""
     return np.asarray(np.isfinite(estimates) & np.isfinite(errors) & (errors > 0))
@@ -128,7 +107,7 @@ def pool(estimates: Array, errors: Array, prior: Prior, *, level: float = 0.95) 
     correlation = (1 - keep) / np.sqrt(precision)[:, None, :] / sd
     overall_sd = np.broadcast_to((precision**-0.5)[:, None, :], mean.shape)
     overall = np.broadcast_to(centre[:, None, :], mean.shape)
-    opposite = _opposite_signs(mean / sd, overall / overall_sd, correlation)
+    opposite = opposite_signs(mean / sd, overall / overall_sd, correlation)
 
     effects = Mixture(np.broadcast_to(weight[:, None, :], mean.shape), mean, sd)
     segment_mean, segment_sd = effects.moments()
@@ -162,7 +141,7 @@ def pool(estimates: Array, errors: Array, prior: Prior, *, level: float = 0.95) 
     )
 
 
-def _opposite_signs(h: Array, k: Array, correlation: Array) -> Array:
+def opposite_signs(h: Array, k: Array, correlation: Array) -> Array:
     """P(X Y < 0) for normals of unit variance with means h, k, by Owen's T (Owen 1956)."""
     h, k = (np.where(np.abs(z) < 1e-12, 1e-12, z) for z in (h, k))  # the ratio below must exist; no effect on P
     root = np.sqrt(np.maximum(1 - correlation**2, 1e-16))

@@ -17,7 +17,7 @@ from stats.bayes import segment_model
 from stats.bayes.diagnostics import diagnose, ess_bulk, ess_tail, r_hat
 from stats.bayes.prior import Family, Prior
 from stats.bayes.segment_model import FitCancelled, Sampling, SegmentModel
-from stats.bayes.segments import TAU_SHARE, heterogeneity, pool
+from stats.bayes.segments import TAU_SHARE, pool
 
 PRIOR = Prior.default()
 
@@ -99,15 +99,6 @@ def test_one_segment_cannot_be_pooled_and_says_so() -> None:
     assert (result.status.tolist(), result.reason.tolist()) == (["not_estimable"], ["too_few_segments"])
     assert np.isnan(result.mean).all()
     assert np.isnan(result.overall_mean).all()
-
-
-def test_two_segments_differ_exactly_as_the_z_test_of_their_difference() -> None:
-    """Gelman & Stern 2006: not `significant here, not there`."""
-    result = heterogeneity(np.array([[0.04, 0.01]]), np.array([[0.012, 0.009]]))
-    z = 0.03 / 0.015
-    np.testing.assert_allclose(result.q, z**2)
-    np.testing.assert_allclose(result.p_value, 2 * sc.ndtr(-z))
-    assert np.isnan(heterogeneity(np.array([[0.04, np.nan]]), np.array([[0.01, 0.01]])).p_value).all()
 
 
 def test_simulation_based_calibration_of_the_grid_ranks_are_uniform() -> None:
