@@ -19,6 +19,9 @@ class Reason(StrEnum):
     DENOMINATOR_NEAR_ZERO = "denominator_near_zero"
     FORMULA_UNDEFINED = "formula_undefined"
     BASELINE_NOT_DISTINGUISHABLE_FROM_ZERO = "baseline_not_distinguishable_from_zero"
+    TIED_QUANTILE = "tied_quantile"
+    TAIL_TOO_THIN = "tail_too_thin"
+    TOO_FEW_CLUSTERS = "too_few_clusters"
 
 
 class CovariateNote(StrEnum):
