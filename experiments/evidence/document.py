@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.evidence.contract import Block, Draft, EvidenceContext, SegmentRequest
 from experiments.evidence.densities import block_densities
-from experiments.evidence.effects import Effects, effects, planned_pairs
+from experiments.evidence.effects import Effects, current_effects, effects_over_time, planned_pairs
 from experiments.evidence.facts import Facts
 from experiments.evidence.impact import coherence_check, north_star_effects
 from experiments.evidence.looks import block_looks
@@ -21,7 +21,7 @@ from experiments.evidence.trust import checks
 from experiments.plan import AnalysisPlan
 from experiments.result import DecisionInterval, Density, ExperimentResult, Exposures, Look, Row, VariantExposures
 from experiments.verdict import decision_interval, verdict
-from stats.moments import Ints, Moments
+from stats.moments import Ints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,8 +111,8 @@ def _block_evidence(
 ) -> _BlockEvidence:
     moments = block.moments
     planned = planned_pairs(plan, observed)
-    now = effects(_stack(moments.last, moments.by_segment), shapes, plan, planned)
-    over_time = effects(moments.overall, shapes, plan, planned)
+    now = current_effects(plan, shapes, moments, planned)
+    over_time = effects_over_time(plan, shapes, moments, planned)
     segments: list[Segment] = [None, *moments.segments]
     everything, head = slice(None), slice(0, 1)
     return _BlockEvidence(
@@ -121,16 +121,6 @@ def _block_evidence(
         looks=block_looks(plan, shapes, over_time, moments.looks),
         densities=block_densities(plan, shapes, posteriors(plan, shapes, now.lift, head)),
         requests=segment_requests(plan, block, shapes, now, plan_prior(plan)),
-    )
-
-
-def _stack(everybody: Moments, segments: Moments) -> Moments:
-    """Cells (1 + segments, V): everybody first."""
-    return Moments(
-        np.concatenate([everybody.count[None], segments.count]),
-        np.concatenate([everybody.mean[None], segments.mean]),
-        np.concatenate([everybody.comoment[None], segments.comoment]),
-        np.concatenate([everybody.third[None], segments.third]),
     )
 
 

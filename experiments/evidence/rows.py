@@ -7,25 +7,41 @@ Always-valid numbers and non-inferiority belong to decisions about everybody, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import TypeAdapter
 
 from experiments.definitions import Direction
 from experiments.evidence.effects import Effects, stays_within
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan, PlannedMetric
-from experiments.result import DecisionInterval, Row
+from experiments.result import CapEffect, DecisionInterval, RatioParts, Row, SurveyEffect
 from stats.bayes.normal import Posterior, posterior
 from stats.bayes.prior import Family, Prior
 from stats.estimate import Estimates
 from stats.lift import Lifts
-from stats.moments import Bools
+from stats.moments import Bools, Floats
 
-ESTIMATOR = {"mean": "A1", "proportion": "A1", "ratio": "A4", "formula": "E1"}
+ESTIMATOR = {"mean": "A1", "proportion": "A1", "ratio": "A4", "formula": "E1", "quantile": "A6", "survey": "A4"}
 type Segment = tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What some kinds of metrics show beside their effect, of everybody: parts of a ratio, a cap, who answered."""
+
+    ratio: RatioParts | None = None
+    cap: CapEffect | None = None
+    survey: SurveyEffect | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {"ratio": self.ratio, "cap": self.cap, "survey": self.survey}
 
 
 def plan_prior(plan: AnalysisPlan) -> Prior:
@@ -71,75 +87,102 @@ def block_rows(
     believed: dict[Direction, Posterior],
     segments: Sequence[Segment],
     interval: DecisionInterval,
+    details: Mapping[tuple[int, int], Details] | None = None,
 ) -> list[Row]:
-    """Rows of one block. The cells of `effects` are (1 + segments,): everybody first, then `segments[1:]`."""
-    e, d, up, av = effects.estimates, effects.difference, effects.lift, effects.always
-    known, relative = d.estimable, up.estimable
-    reason = np.where(d.reason != "", d.reason, up.reason)
+    """Rows of one block: by metric, then segment, then variant.
+
+    The cells of `effects` are (1 + segments,): everybody first, then `segments[1:]`. `details` (by metric, variant) go
+    to the rows of everybody. Numbers are taken from the arrays column by column, and validated in one go.
+    """
+    e, d, up = effects.estimates, effects.difference, effects.lift
     valueless = _valueless(block, e)
+    shape = d.value.shape
+    means = np.where(valueless, np.nan, e.unadjusted)
+    adjusted = np.broadcast_to(e.adjusted[:, None], shape)
     columns: dict[str, Any] = {
-        "difference": nulls(np.where(valueless[:, 1:] | valueless[:, :1], np.nan, d.value)),
-        "difference_standard_error": nulls(d.standard_error),
-        "difference_ci_lower": nulls(d.ci_lower),
-        "difference_ci_upper": nulls(d.ci_upper),
-        "lift": nulls(up.value),
-        "standard_error": nulls(up.standard_error),
-        "ci_lower": nulls(up.ci_lower),
-        "ci_upper": nulls(up.ci_upper),
-        "p_value": nulls(d.p_value),
-        "log10_p_value": nulls(d.log10_p),
-        "interval_kind": up.interval_kind.tolist(),
-        "estimable": known.tolist(),
+        "method": _methods(plan, block, effects),
+        "interval_kind": _listed(up.interval_kind),
+        "n_control": _listed(np.broadcast_to(effects.units[:, :1], shape)),
+        "n_treatment": _listed(effects.units[:, 1:]),
+        "mean_control": _numbers(np.broadcast_to(means[:, :1], shape)),
+        "mean_treatment": _numbers(means[:, 1:]),
+        "difference": _numbers(np.where(valueless[:, 1:] | valueless[:, :1], np.nan, d.value)),
+        "difference_standard_error": _numbers(d.standard_error),
+        "difference_ci_lower": _numbers(d.ci_lower),
+        "difference_ci_upper": _numbers(d.ci_upper),
+        "lift": _numbers(up.value),
+        "standard_error": _numbers(up.standard_error),
+        "ci_lower": _numbers(up.ci_lower),
+        "ci_upper": _numbers(up.ci_upper),
+        "p_value": _numbers(d.p_value),
+        "log10_p_value": _numbers(d.log10_p),
+        "variance_reduction": _numbers(np.where(adjusted, e.variance_reduction[:, None], np.nan)),
+        "estimable": _listed(d.estimable),
+        "reason": [code or None for code in _listed(np.where(d.reason != "", d.reason, up.reason))],
+        "df": _numbers(d.df),
+        "skewness": _numbers(effects.skewness),
+        "log_e_value": _numbers(effects.always.log_e),
+        **_decisions(block, effects, interval),
+        **_bayes(block, believed, shape),
     }
-    decision = {
-        "always_valid_lower": nulls(av.lower),
-        "always_valid_upper": nulls(av.upper),
-        "always_valid_p_value": nulls(av.p_value),
-    }
-    bayes = {direction: _bayes(belief) for direction, belief in believed.items()}
-    safe_lower, safe_upper = (
-        (av.safe_lower, av.safe_upper) if interval == "always_valid" else (effects.safe.ci_lower, effects.safe.ci_upper)
-    )
-    means, counts, reduction = (
-        nulls(np.where(valueless, np.nan, e.unadjusted)),
-        e.count.tolist(),
-        nulls(e.variance_reduction),
-    )
-    level, adjusted = plan.estimation.ci_level, e.adjusted
-    found: list[Row] = []
+    common = [_identity(metric) | {"ci_level": plan.estimation.ci_level} for metric in block.metrics]
+    places = [
+        {"variant_key": variant.key, "segment_dimension": dimension, "segment": level}
+        for dimension, level in (segment or (None, None) for segment in segments)
+        for variant in plan.variants[1:]
+    ]
+    owners = ((metric, place) for metric in common for place in places)
+    names = tuple(columns)
+    drafts = [
+        {**metric, **place, **dict(zip(names, values, strict=True))}
+        for (metric, place), values in zip(owners, zip(*columns.values(), strict=True), strict=True)
+    ]
+    for (m, v), found in (details or {}).items():
+        drafts[m * len(places) + v] |= found.fields
+    return _ROWS.validate_python(drafts)
+
+
+def _flat(array: Any) -> Any:
+    """(cells, V-1, M) in the order of rows."""
+    return np.moveaxis(array, -1, 0).reshape(-1)
+
+
+def _numbers(array: Floats) -> list[float | None]:
+    found: list[float | None] = nulls(_flat(array))
+    return found
+
+
+def _listed(array: Any) -> list[Any]:
+    found: list[Any] = _flat(array).tolist()
+    return found
+
+
+def _decisions(block: BlockShapes, effects: Effects, interval: DecisionInterval) -> dict[str, Any]:
+    """What decisions are made of: about everybody only, so null in segments."""
+    av = effects.always
+    found: dict[str, Any] = {}
+    for name, array in (("lower", av.lower), ("upper", av.upper), ("p_value", av.p_value)):
+        found[f"always_valid_{name}"] = _numbers(_everybody(array))
+    low, high = effects.safe.ci_lower, effects.safe.ci_upper
+    if interval == "always_valid":
+        low, high = av.safe_lower, av.safe_upper
+    cells, treatments, _ = low.shape
+    safe: list[bool | None] = []
     for m, metric in enumerate(block.metrics):
-        common = _identity(metric)
-        curves = bayes.get(metric.direction, _NO_BAYES)
-        source = believed[metric.direction].prior_source if metric.direction in believed else None
-        for cell, segment in enumerate(segments):
-            for v, variant in enumerate(plan.variants[1:]):
-                numbers = {name: values[cell][v][m] for name, values in columns.items()}
-                numbers |= {name: values[cell][v][m] if values else None for name, values in curves.items()}
-                if segment is None:
-                    numbers |= {name: values[cell][v][m] for name, values in decision.items()}
-                    if metric.non_inferiority_margin is not None:
-                        bounds = float(safe_lower[cell, v, m]), float(safe_upper[cell, v, m])
-                        numbers["non_inferior"] = stays_within(metric.direction, metric.non_inferiority_margin, *bounds)
-                else:
-                    numbers |= dict.fromkeys(decision)
-                found.append(
-                    Row(
-                        **common,
-                        **numbers,
-                        variant_key=variant.key,
-                        segment_dimension=segment[0] if segment else None,
-                        segment=segment[1] if segment else None,
-                        method=_method(block.shapes[m].kind, bool(adjusted[cell, m]), bool(relative[cell, v, m])),
-                        n_control=counts[cell][0],
-                        n_treatment=counts[cell][v + 1],
-                        mean_control=means[cell][0][m],
-                        mean_treatment=means[cell][v + 1][m],
-                        ci_level=level,
-                        variance_reduction=reduction[cell][m] if adjusted[cell, m] else None,
-                        prior_source=source if curves["chance_to_win"] else None,
-                        reason=str(reason[cell, v, m]) or None,
-                    )
-                )
+        margin = metric.non_inferiority_margin
+        safe += [
+            None if margin is None else stays_within(metric.direction, margin, *bounds)
+            for bounds in zip(low[0, :, m].tolist(), high[0, :, m].tolist(), strict=True)
+        ]
+        safe += [None] * (treatments * (cells - 1))
+    found["non_inferior"] = safe
+    return found
+
+
+def _everybody(array: Floats) -> Floats:
+    """The numbers of the first cell, nan in the others."""
+    found = np.full_like(array, np.nan)
+    found[0] = array[0]
     return found
 
 
@@ -184,9 +227,41 @@ def _identity(metric: PlannedMetric) -> dict[str, Any]:
     }
 
 
-def _method(kind: str, adjusted: bool, relative: bool) -> str:
-    parts = [ESTIMATOR[kind], *(["A3"] if relative else []), *(["A7"] if adjusted else [])]
-    return "+".join(parts)
+def _methods(plan: AnalysisPlan, block: BlockShapes, effects: Effects) -> list[str]:
+    """Of each row: the estimator, what it was refined by, A3 if there is a lift, A7 if covariates were used."""
+    e = effects.estimates
+    shape = effects.difference.value.shape
+    flags = (
+        effects.few,
+        np.broadcast_to(effects.jackknifed[:, None], shape),
+        np.broadcast_to(effects.stratified[:, None], shape),
+        effects.lift.estimable,
+        np.broadcast_to(e.adjusted[:, None], shape),
+    )
+    code = sum((flag.astype(np.int64) << i for i, flag in enumerate(flags)), np.zeros(shape, dtype=np.int64))
+    per_metric = shape[0] * shape[1]
+    words = [_words(plan, metric) for metric in block.metrics]
+    return [words[i // per_metric][found] for i, found in enumerate(_listed(code))]
+
+
+@cache
+def _spelled(estimator: str, options: tuple[str, ...]) -> tuple[str, ...]:
+    """The method of every combination of flags: small counts, jackknife, strata, lift, covariates."""
+    spelled = []
+    for code in range(32):
+        few, jackknifed, stratified, relative, adjusted = (bool(code >> i & 1) for i in range(5))
+        parts = ["A2" if few else "A4j" if jackknifed and estimator == "A4" else estimator, *options]
+        parts += ["A8"] * stratified + ["A3"] * relative + ["A7"] * adjusted
+        spelled.append("+".join(parts))
+    return tuple(spelled)
+
+
+def _words(plan: AnalysisPlan, metric: PlannedMetric) -> tuple[str, ...]:
+    spec = metric.spec
+    clustered = plan.cluster is not None
+    estimator = "A5" if clustered and spec.kind in ("mean", "proportion") else ESTIMATOR[spec.kind]
+    options = ["A5"] * (clustered and estimator != "A5") + ["A9"] * (spec.cap is not None)
+    return _spelled(estimator, (*options, *["A13"] * (spec.kind == "survey")))
 
 
 _BAYES = {
@@ -198,8 +273,24 @@ _BAYES = {
     "hdi_lower": "hdi_lower",
     "hdi_upper": "hdi_upper",
 }
-_NO_BAYES: dict[str, Any] = dict.fromkeys(_BAYES)
 
 
-def _bayes(belief: Posterior) -> dict[str, Any]:
-    return {name: nulls(getattr(belief, source)) for name, source in _BAYES.items()}
+def _bayes(block: BlockShapes, believed: dict[Direction, Posterior], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Each metric's posterior is the one of its own direction."""
+    size = int(np.prod(shape))
+    if not believed:
+        return dict.fromkeys((*_BAYES, "prior_source"), [None] * size)
+    increase = np.array([metric.direction is Direction.INCREASE for metric in block.metrics])
+    one, other = (believed.get(direction) for direction in (Direction.INCREASE, Direction.DECREASE))
+
+    def of(name: str) -> Floats:
+        if one is None or other is None:
+            (only,) = (belief for belief in (one, other) if belief is not None)
+            return np.asarray(getattr(only, name), dtype=np.float64)
+        return np.where(increase, getattr(one, name), getattr(other, name))
+
+    source = next(iter(believed.values())).prior_source
+    return {name: _numbers(of(attribute)) for name, attribute in _BAYES.items()} | {"prior_source": [source] * size}
+
+
+_ROWS = TypeAdapter(list[Row])

@@ -1,18 +1,19 @@
 """Where each metric of a plan finds its columns in a block of moments, as the shapes the estimators take.
 
 Formula metrics become functions of columns by the chain rule through the metrics they name (METHODS §1, E1), so their
-variance carries every covariance between those metrics.
+variance carries every covariance between those metrics. With clustered randomisation the units of the moments are
+clusters: a mean or proportion per unit is the ratio of the cluster's total to its size (METHODS A5).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from experiments.columns import layout
+from experiments.columns import CLUSTER_SIZE, MetricColumns, layout
 from experiments.definitions import MetricSpec
 from experiments.evidence.contract import Block
 from experiments.plan import AnalysisPlan, PlannedMetric
@@ -23,19 +24,29 @@ from stats.moments import Floats
 
 NO_DATA = "no_data"
 NO_JOINT_MOMENTS = "no_joint_moments"
+NO_QUANTILES = "no_quantile_of_summaries"
+UNITS_PER_COVARIATE = 50
+"""An arm needs this many units for each covariate (METHODS A7); it matters where the units are clusters."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockShapes:
     """The metrics of one block: definitions and shapes in step, and columns that must not be used (index to reason).
 
-    Summaries carry no third moments, so their skewness is unknown rather than zero.
+    Summaries carry no third moments, so their skewness is unknown rather than zero. A quantile metric has no moments:
+    its shape is a placeholder without a value, and its position is in `quantiles`. By position of the metric:
+    `uncapped` is a winsorised metric before its cap, `parts` are numerator and denominator per unit of a ratio.
+    `cluster_size` is the column of that name where the units are clusters.
     """
 
     metrics: tuple[PlannedMetric, ...]
     shapes: tuple[MetricShape, ...]
     invalid: dict[int, str]
     third_moments: bool = True
+    quantiles: tuple[int, ...] = ()
+    uncapped: Mapping[int, MetricShape] = field(default_factory=dict)
+    parts: Mapping[int, tuple[MetricShape, MetricShape]] = field(default_factory=dict)
+    cluster_size: int | None = None
 
     def position(self, metric_key: str) -> int | None:
         """Index of a metric in this block."""
@@ -47,6 +58,7 @@ def block_shapes(plan: AnalysisPlan, block: Block) -> BlockShapes:
     wanted = [metric for metric in plan.metrics if metric.metric_key in block.metric_keys]
     if plan.data == "summary":
         # A summary gives the mean and variance of one value per unit, whatever recipe produced that value.
+        wanted = [metric for metric in wanted if metric.spec.kind != "quantile"]
         kinds: dict[bool, Literal["mean", "proportion"]] = {True: "proportion", False: "mean"}
         shapes = tuple(MetricShape(m.metric_key, kinds[m.spec.kind == "proportion"], value=0) for m in wanted)
         return BlockShapes(tuple(wanted), shapes, _refused(block.moments), third_moments=False)
@@ -54,23 +66,82 @@ def block_shapes(plan: AnalysisPlan, block: Block) -> BlockShapes:
 
 
 def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetric], moments: MomentSet) -> BlockShapes:
-    """Shapes of the `wanted` among `metrics`, whose columns `experiments.columns.layout` put into `moments`."""
+    """Shapes of the `wanted` among `metrics`, whose columns `experiments.columns.layout` put into `moments`.
+
+    The moments are of clusters exactly if they have the column `CLUSTER_SIZE`.
+    """
     specs = {metric.metric_key: metric.spec for metric in metrics}
     places = layout([metric.spec for metric in metrics])
     index = [moments.column(name) for name in places.names]
-    direct = {
-        key: MetricShape(
-            key,
-            where.kind,
-            value=index[where.value],
-            denominator=None if where.denominator is None else index[where.denominator],
-            covariates=tuple(index[c] for c in where.covariates),
-            indicators=() if where.no_history is None else (index[where.no_history],),
-        )
-        for key, where in places.metrics.items()
-    }
-    shapes = tuple(direct.get(m.metric_key) or formula_shape(m.spec, specs, direct) for m in wanted)
-    return BlockShapes(tuple(wanted), shapes, _refused(moments))
+    size = moments.column(CLUSTER_SIZE) if CLUSTER_SIZE in moments.columns else None
+    fewest = int(moments.last.count.min(initial=0)) if size is not None else None
+
+    direct = {key: _direct(where, index, size, fewest) for key, where in places.metrics.items()}
+    direct |= {quantile.metric_key: _valueless(quantile.metric_key) for quantile in places.quantiles}
+    placed = [direct.get(m.metric_key) or formula_shape(m.spec, specs, direct) for m in wanted]
+    positions = {metric.metric_key: position for position, metric in enumerate(wanted)}
+    uncapped: dict[int, MetricShape] = {}
+    parts: dict[int, tuple[MetricShape, MetricShape]] = {}
+    for key, where in places.metrics.items():
+        if key not in positions:
+            continue
+        shape, position = direct[key], positions[key]
+        if where.uncapped:
+            before = [index[column] for column in where.uncapped]
+            bottom = before[1] if len(before) > 1 else shape.denominator
+            uncapped[position] = replace(shape, value=before[0], denominator=bottom)
+        if specs[key].kind == "ratio" and shape.denominator is not None:
+            parts[position] = _part(shape, shape.value, size), _part(shape, shape.denominator, size)
+    return BlockShapes(
+        tuple(wanted),
+        tuple(placed),
+        _refused(moments),
+        quantiles=tuple(i for i, metric in enumerate(wanted) if metric.spec.kind == "quantile"),
+        uncapped=uncapped,
+        parts=parts,
+        cluster_size=size,
+    )
+
+
+def _direct(where: MetricColumns, index: Sequence[int], size: int | None, fewest: int | None) -> MetricShape:
+    """The shape of a metric with columns of its own; per unit of the cluster where the units are clusters (A5).
+
+    A cluster's mean before exposure is the ratio of its pre-period total to its size: both are covariates (A7), as far
+    as there are clusters enough to know their slopes.
+    """
+    covariates: tuple[int, ...] = tuple(index[column] for column in where.covariates)
+    indicators: tuple[int, ...] = () if where.no_history is None else (index[where.no_history],)
+    denominator = None if where.denominator is None else index[where.denominator]
+    kind = where.kind
+    if size is not None and fewest is not None:
+        if denominator is None:
+            kind, denominator = "ratio", size
+        allowed = fewest // UNITS_PER_COVARIATE
+        asked = (*covariates, size) if covariates else ()
+        covariates, indicators = asked[:allowed], indicators[: max(0, allowed - len(asked))]
+    return MetricShape(
+        where.metric_key,
+        kind,
+        value=index[where.value],
+        denominator=denominator,
+        covariates=covariates,
+        indicators=indicators,
+    )
+
+
+def _part(shape: MetricShape, column: int, size: int | None) -> MetricShape:
+    """One part of a ratio as a mean per unit, adjusted by the same covariates."""
+    kind: Literal["mean", "ratio"] = "mean" if size is None else "ratio"
+    return replace(shape, kind=kind, value=column, denominator=size)
+
+
+def _valueless(key: str) -> MetricShape:
+    """Holds the place of a metric that moments say nothing about."""
+
+    def undefined(means: Floats) -> tuple[Floats, Floats]:
+        return np.full(means.shape[:-1], np.nan), np.zeros(means.shape)
+
+    return MetricShape(key, "formula", inputs=(0,), evaluate=undefined)
 
 
 def _refused(moments: MomentSet) -> dict[int, str]:
@@ -89,6 +160,8 @@ def formula_shape(spec: MetricSpec, specs: Mapping[str, MetricSpec], direct: Map
         shape = direct.get(key)
         if shape is None:
             return of_formula(_parsed(specs[key]), means)
+        if shape.evaluate is not None:
+            return shape.evaluate(means)
         gradient = np.zeros(means.shape)
         top = means[..., place[shape.value]]
         if shape.denominator is None:
@@ -140,8 +213,9 @@ def _leaves(
 def absent(plan: AnalysisPlan, blocks: Sequence[BlockShapes]) -> dict[str, str]:
     """Metrics of the plan that no block serves, with the reason their rows carry."""
     served = {metric.metric_key for block in blocks for metric in block.metrics}
+    cannot = {"formula": NO_JOINT_MOMENTS, "quantile": NO_QUANTILES} if plan.data == "summary" else {}
     return {
-        metric.metric_key: NO_JOINT_MOMENTS if plan.data == "summary" and metric.spec.kind == "formula" else NO_DATA
+        metric.metric_key: cannot.get(metric.spec.kind, NO_DATA)
         for metric in plan.metrics
         if metric.metric_key not in served
     }
