@@ -284,10 +284,8 @@ def _bayes(block: BlockShapes, believed: dict[Direction, Posterior], shape: tupl
     one, other = (believed.get(direction) for direction in (Direction.INCREASE, Direction.DECREASE))
 
     def of(name: str) -> Floats:
-        if one is None or other is None:
-            (only,) = (belief for belief in (one, other) if belief is not None)
-            return np.asarray(getattr(only, name), dtype=np.float64)
-        return np.where(increase, getattr(one, name), getattr(other, name))
+        arrays: list[Floats] = [getattr(belief, name) for belief in (one, other) if belief is not None]
+        return arrays[0] if len(arrays) == 1 else np.where(increase, *arrays)
 
     source = next(iter(believed.values())).prior_source
     return {name: _numbers(of(attribute)) for name, attribute in _BAYES.items()} | {"prior_source": [source] * size}
