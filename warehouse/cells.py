@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,9 @@ def order_of_units(cell: Ints, cells: int, unit_hash: NDArray[np.uint64]) -> Uni
 
 def regroup(cell: Ints, cells: int) -> Units:
     """The units sorted by another cell, otherwise in their present order; units in no cell (-1) come last."""
-    _check(cells)
-    order: Units = np.argsort(np.where(cell < 0, cells, cell).astype(np.uint16), kind="stable")
+    # 16 bits are sorted by radix, an order of magnitude faster.
+    width = np.uint16 if cells < 1 << _CELL_BITS else np.uint32
+    order: Units = np.argsort(np.where(cell < 0, cells, cell).astype(width), kind="stable")
     return order
 
 
@@ -129,3 +131,28 @@ def reshape(moments: Moments, cells: tuple[int, ...]) -> Moments:
         moments.comoment.reshape(*cells, k, k),
         moments.third.reshape(*cells, k),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OverLooks:
+    """Cells (looks, ...) in the making: of the units `entering` at each look, and `snapshots` of all units at a look.
+
+    With snapshots of all looks there is no `entering`; with those of all but the last, its sum is the last.
+    """
+
+    entering: Moments | None
+    snapshots: tuple[Moments, ...] = ()
+
+    def merge(self, other: "OverLooks") -> "OverLooks":
+        """Union with other units."""
+        entering = self.entering
+        if entering is not None and other.entering is not None:
+            entering = entering.merge(other.entering)
+        return OverLooks(entering, tuple(a.merge(b) for a, b in zip(self.snapshots, other.snapshots, strict=True)))
+
+    def finish(self) -> Moments:
+        """The moments at every look."""
+        if self.entering is None:
+            return stack(self.snapshots)
+        overall = cumulative(self.entering)
+        return stack([*self.snapshots, overall[-1]]) if self.snapshots else overall

@@ -3,29 +3,30 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
+from typing import Protocol, Self
 
 import numpy as np
 
-from experiments.columns import layout
+from experiments.columns import CLUSTER_SIZE, layout
 from experiments.plan import AnalysisPlan
-from stats.moment_set import MomentSet
-from stats.moments import Bools, Ints, Moments
-from warehouse.cells import (
-    cumulative,
-    join,
-    moments_by_cell,
-    order_of_units,
-    regroup,
-    reshape,
-    stack,
-    without_columns,
-)
+from stats.moment_set import ConcurrentCells, MomentSet
+from stats.moments import Bools, Floats, Moments
+from warehouse.cell_moments import concurrent_moments, moments_over_looks, segment_moments
+from warehouse.cells import OverLooks, without_columns
+from warehouse.clusters import ClusterTotals, measure_clusters
+from warehouse.crossings import segments
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect, days_us, epoch_us
+from warehouse.hash_buckets import BucketSums, bucket_sums
 from warehouse.looks import MAX_LOOKS, MAX_OPEN_LOOKS, look_times
+from warehouse.measured import Measured, in_order
 from warehouse.one_pass import Pass, is_open
-from warehouse.units import Bucket, Units, count_exposures, exposed_units, segment_levels
+from warehouse.other_experiments import FEWEST_COMMON_UNITS
+from warehouse.populations import Counts, count
+from warehouse.strata import strata_of
+from warehouse.triggers import keep_triggered
+from warehouse.units import OTHER_LEVELS, Bucket, Units, count_exposures, exposed_units, segment_levels
 from warehouse.values import NON_FINITE, Values, read_all
 
 type Progress = Callable[[str, float], None]
@@ -36,24 +37,39 @@ BUCKET_BYTES = 512 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """What one bucket of units contributes; parts of disjoint units merge."""
+    """What one bucket of units contributes; parts of disjoint units merge. None is what the plan does not ask for."""
 
-    entering: Moments
-    snapshots: tuple[Moments, ...]
+    overall: OverLooks
     by_segment: Moments
-    exposures: Ints
+    counts: Counts
     crossover: int
     invalid: Bools
+    by_stratum: OverLooks | None = None
+    buckets: BucketSums | None = None
+    clusters: ClusterTotals | None = None
+    concurrent: tuple[Moments, ...] = ()
 
     def merge(self, other: "Parts") -> "Parts":
         return Parts(
-            self.entering.merge(other.entering),
-            tuple(a.merge(b) for a, b in zip(self.snapshots, other.snapshots, strict=True)),
+            self.overall.merge(other.overall),
             self.by_segment.merge(other.by_segment),
-            self.exposures + other.exposures,
+            self.counts.merge(other.counts),
             self.crossover + other.crossover,
             self.invalid | other.invalid,
+            by_stratum=_both(self.by_stratum, other.by_stratum),
+            buckets=_both(self.buckets, other.buckets),
+            clusters=_both(self.clusters, other.clusters),
+            concurrent=tuple(a.merge(b) for a, b in zip(self.concurrent, other.concurrent, strict=True)),
         )
+
+
+class _Mergeable(Protocol):
+    def merge(self, other: Self) -> Self: ...
+
+
+def _both[M: _Mergeable](first: M | None, second: M | None) -> M | None:
+    """The union of what both have; every bucket of a pass has the same."""
+    return None if first is None or second is None else first.merge(second)
 
 
 def extract_experiment(
@@ -74,7 +90,7 @@ def extract_experiment(
     columns = layout([metric.spec for metric in plan.metrics])
     if data.started_at is None:
         raise ValueError("an experiment's slice needs `started_at`")
-    longest = columns.longest_window_days
+    longest, sequential = columns.longest_window_days, plan.estimation.sequential
     has_open = any(is_open(column) for column in columns.columns)
     looks = look_times(
         started_at=data.started_at,
@@ -82,29 +98,43 @@ def extract_experiment(
         data_as_of=data.data_as_of,
         longest_window_days=longest,
         most=MAX_OPEN_LOOKS if has_open else MAX_LOOKS,
+        every_days=sequential.look_every_days if sequential.method == "group_sequential" else None,
     )
     exposed_until = data.data_as_of if data.ended_at is None else min(data.ended_at, data.data_as_of)
     with (
         connect(threads=threads, memory_limit=memory_limit) as connection,
         ThreadPoolExecutor(max(1, threads)) as pool,
     ):
+        attributes = [*plan.segments, *plan.estimation.stratify_by]
+        levels = tuple(segment_levels(connection, data, list(dict.fromkeys(attributes))))
+        sources = {source.key: source for source in plan.fact_sources}
+        exposed_us = (epoch_us(data.started_at), epoch_us(exposed_until))
         work = Pass(
             connection=connection,
             data=data,
-            sources={source.key: source for source in plan.fact_sources},
+            sources=sources,
             columns=columns.columns,
             longest_us=days_us(longest) if longest is not None else 0,
             looks=looks,
             variants=tuple(variant.key for variant in plan.variants),
-            levels=tuple(segment_levels(connection, data, plan.segments)),
-            exposed_us=(epoch_us(data.started_at), epoch_us(exposed_until)),
+            levels=levels,
+            exposed_us=exposed_us,
             pool=pool,
+            segments=segments(connection, data, levels, plan.segments, plan.two_way_segments),
+            strata=strata_of(connection, data, levels, plan.estimation.stratify_by),
+            clustered=plan.cluster is not None,
         )
+        trigger = None
+        if plan.trigger is not None:
+            source = sources[plan.trigger.fact_source]
+            trigger = partial(keep_triggered, connection, source, plan.trigger, data, exposed_us)
         of = max(1, -(-count_exposures(connection, data) * max(1, len(work.columns)) * 8 // BUCKET_BYTES))
         parts = []
         for index in range(of):
             progress("reading exposures", index / of)
-            units = exposed_units(connection, data, work.variants, work.levels, Bucket(index, of))
+            units = exposed_units(
+                connection, data, work.variants, levels, Bucket(index, of), cluster=plan.cluster, trigger=trigger
+            )
             parts.append(measure(work, units, _Share(progress, index, of)))
     progress("computing moments", 1.0)
     return combine(work, reduce(Parts.merge, parts))
@@ -125,69 +155,94 @@ class _Share:
 def measure(work: Pass, units: Units, progress: Callable[[float], None]) -> Parts:
     """The moments of one bucket of units."""
     looks_us = np.array([epoch_us(look) for look in work.looks])
-    arms, size, k = len(work.variants), len(work.looks), len(work.columns)
-    units, entry, cell = _in_order(units, looks_us, work.longest_us, arms)
+    arms, last, k = len(work.variants), len(work.looks) - 1, len(work.columns)
+    placed = in_order(units, looks_us, work.longest_us, arms)
+    units = placed.units
 
     table = Values(np.zeros((k, len(units))), np.zeros(k, dtype=np.bool_))
     facts = read_all(work, units, int(looks_us[-1]))
     table.fill(work.columns, facts, units.at_us, int(looks_us[-1]))
     progress(0.7)
 
-    entering = reshape(moments_by_cell(table.values, cell, size * arms, work.pool), (size, arms))
-    segments = []
-    for i, (_, levels) in enumerate(work.levels):
-        of_level = np.where(cell >= 0, units.segment[i] * arms + units.variant, -1)
-        order = regroup(of_level, len(levels) * arms)
-        segments.append(moments_by_cell(table.values, of_level, len(levels) * arms, work.pool, order))
-    by_segment = reshape(join(segments, k), (sum(len(levels) for _, levels in work.levels), arms))
+    measured = Measured(work, placed, table.values)
+    counts = count(measured, looks_us)
 
-    snapshots = []
-    if work.has_open_columns:
-        for look in range(size - 1):
-            table.fill(work.columns, facts, units.at_us, int(looks_us[look]), only_open=True)
-            of_arm = np.where((cell >= 0) & (entry <= look), units.variant, -1)
-            snapshots.append(moments_by_cell(table.values, of_arm, arms, work.pool, regroup(of_arm, arms)))
-            progress(0.7 + 0.3 * (look + 1) / size)
-    exposures = _exposures(units, looks_us, arms)
-    return Parts(entering, tuple(snapshots), by_segment, exposures, units.crossover, table.invalid)
+    def values_at(look: int) -> Floats:
+        table.fill(work.columns, facts, units.at_us, int(looks_us[look]), only_open=True)
+        progress(0.7 + 0.3 * (look + 1) / last)
+        return table.values
 
-
-def _in_order(units: Units, looks_us: Ints, longest_us: int, arms: int) -> tuple[Units, Ints, Ints]:
-    """The units in their order of summation, the look at which each enters, and its cell (entry, variant) or -1."""
-
-    def place(these: Units) -> tuple[Ints, Ints]:
-        entry: Ints = np.searchsorted(looks_us, these.at_us + longest_us, side="left")
-        inside = (these.variant >= 0) & (entry < len(looks_us))
-        return entry, np.where(inside, entry * arms + these.variant, -1)
-
-    ordered = units.take(order_of_units(place(units)[1], len(looks_us) * arms, units.unit_hash))
-    return ordered, *place(ordered)
+    at_looks = values_at if work.has_open_columns else None
+    if work.clustered:
+        found = measure_clusters(measured, at_looks)
+        return Parts(
+            found.overall,
+            found.by_segment,
+            counts,
+            units.crossover,
+            table.invalid,
+            by_stratum=found.by_stratum,
+            buckets=found.buckets,
+            clusters=found.totals,
+        )
+    by_segment = segment_moments(measured)
+    buckets = bucket_sums(table.values, placed.variant, units.unit_hash, arms)
+    concurrent = concurrent_moments(measured)
+    # Last, because earlier looks overwrite the values.
+    overall, by_stratum = moments_over_looks(measured, at_looks)
+    return Parts(
+        overall,
+        by_segment,
+        counts,
+        units.crossover,
+        table.invalid,
+        by_stratum=by_stratum,
+        buckets=buckets,
+        concurrent=concurrent,
+    )
 
 
 def combine(work: Pass, parts: Parts) -> MomentSet:
     """The moments of all units as the rest of the system sees them; columns that are not finite are withdrawn."""
-    overall = cumulative(parts.entering)
-    if parts.snapshots:
-        # With open-ended windows a look is not the sum of earlier ones, but the last look is already complete.
-        overall = stack([*parts.snapshots, overall[-1]])
-    bad = parts.invalid
     names = tuple(column.name for column in work.columns)
+    bad = parts.invalid
+    invalid = {names[i]: NON_FINITE for i in np.flatnonzero(bad)}
+    if work.clustered:
+        names, bad = (*names, CLUSTER_SIZE), np.append(bad, False)
+    segments = [(segment.name, group) for segment in work.segments for group in segment.groups]
+    shown = [i for i, (_, group) in enumerate(segments) if group != OTHER_LEVELS or parts.counts.by_segment[i].any()]
+    strata, by_stratum = _strata(work, parts)
+    concurrent = {
+        other.key: ConcurrentCells(other.variants, without_columns(moments, bad))
+        for other, moments in zip(work.data.concurrent, parts.concurrent, strict=False)
+        if moments.count.sum() >= FEWEST_COMMON_UNITS
+    }
     return MomentSet(
         columns=names,
         variants=work.variants,
         looks=work.looks,
-        overall=without_columns(overall, bad),
-        segments=tuple((name, level) for name, levels in work.levels for level in levels),
-        by_segment=without_columns(parts.by_segment, bad),
-        exposures=parts.exposures,
+        overall=without_columns(parts.overall.finish(), bad),
+        segments=tuple(segments[i] for i in shown),
+        by_segment=without_columns(parts.by_segment[shown], bad),
+        exposures=parts.counts.exposures,
         crossover=parts.crossover,
-        invalid={names[i]: NON_FINITE for i in np.flatnonzero(bad)},
+        invalid=invalid,
+        strata=strata,
+        by_stratum=None if by_stratum is None else without_columns(by_stratum, bad),
+        populations=parts.counts.named,
+        segment_exposures=parts.counts.by_segment[shown],
+        buckets=None if parts.buckets is None else parts.buckets.finish(bad),
+        clusters=None if parts.clusters is None else parts.clusters.finish(bad),
+        concurrent=concurrent,
     )
 
 
-def _exposures(units: Units, looks_us: Ints, arms: int) -> Ints:
-    seen = np.searchsorted(looks_us, units.at_us, side="right")
-    counted = (units.variant >= 0) & (seen < len(looks_us))
-    cell = seen[counted] * arms + units.variant[counted]
-    daily = np.bincount(cell, minlength=len(looks_us) * arms).reshape(len(looks_us), arms)
-    return np.cumsum(daily, axis=0)
+def _strata(work: Pass, parts: Parts) -> tuple[tuple[str, ...], Moments | None]:
+    """The strata that have units, if they are several."""
+    if work.strata is None or parts.by_stratum is None:
+        return (), None
+    moments = parts.by_stratum.finish()
+    used = np.flatnonzero(moments.count[-1].any(axis=-1))
+    if len(used) < 2:
+        return (), None
+    return tuple(work.strata.names[i] for i in used), moments[:, used]

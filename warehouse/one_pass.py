@@ -9,12 +9,19 @@ import duckdb
 
 from experiments.columns import Column
 from experiments.definitions import FactSourceSpec
+from warehouse.crossings import Crossing
 from warehouse.data_slice import DataSlice
+from warehouse.strata import Strata
+from warehouse.wanted import Wanted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
-    """Everything about an extraction that does not depend on the bucket."""
+    """Everything about an extraction that does not depend on the bucket.
+
+    `levels` are all dimensions that units carry, `segments` what is broken down, `strata` groups for adjustment. With
+    `clustered` randomisation moments are over clusters. `wanted` says what else the pass makes.
+    """
 
     connection: duckdb.DuckDBPyConnection
     data: DataSlice
@@ -26,6 +33,10 @@ class Pass:
     levels: tuple[tuple[str, Sequence[str]], ...]
     exposed_us: tuple[int, int]
     pool: Executor
+    segments: tuple[Crossing, ...] = ()
+    strata: Strata | None = None
+    clustered: bool = False
+    wanted: Wanted = Wanted()
 
     @property
     def has_open_columns(self) -> bool:

@@ -226,6 +226,17 @@ def segment_levels(
     return found
 
 
+def count_level_combinations(
+    connection: duckdb.DuckDBPyConnection, data: DataSlice, dimensions: Sequence[tuple[str, Sequence[str]]]
+) -> list[tuple[int, ...]]:
+    """The combinations of positions of levels that exposures carry, most frequent first."""
+    parameters = Parameters()
+    rows = _exposure_rows(data, parameters, [name for name, _ in dimensions])
+    codes = ", ".join(_level_code(_column(i), levels, parameters) for i, (_, levels) in enumerate(dimensions))
+    counted = connection.execute(f"SELECT {codes}, count(*) FROM ({rows}) GROUP BY ALL", parameters.values).fetchall()
+    return [tuple(combination) for *combination, _ in sorted(counted, key=lambda row: (-row[-1], *row[:-1]))]
+
+
 def count_exposures(connection: duckdb.DuckDBPyConnection, data: DataSlice) -> int:
     """Rows of exposures, an upper bound of the number of units, from the files' footers alone."""
     if not data.exposure_files:

@@ -1,0 +1,47 @@
+"""What other experiments gave the units of this one (METHODS A16)."""
+
+from collections.abc import Sequence
+
+import duckdb
+import numpy as np
+
+from stats.moments import Ints
+from warehouse.data_slice import ConcurrentExposures
+from warehouse.engine import Parameters, epoch_us
+from warehouse.units import UNITS, Units
+
+FEWEST_COMMON_UNITS = 200
+"""An interaction between experiments with fewer common units could not be seen."""
+
+
+def variants_elsewhere(
+    connection: duckdb.DuckDBPyConnection, others: Sequence[ConcurrentExposures], units: Units
+) -> Ints:
+    """(others, n) position of each unit's arm in each other experiment.
+
+    -1 where a unit is not in it, was seen in two of its variants, or in one that it no longer has.
+    """
+    found = np.full((len(others), len(units)), -1, dtype=np.int64)
+    if not others or not len(units):
+        return found
+    parameters = Parameters()
+    selects = []
+    for i, other in enumerate(others):
+        arm = " ".join(f"WHEN {parameters.add(key)} THEN {j}" for j, key in enumerate(other.variants))
+        selects.append(
+            f"SELECT {i} AS other, unit_id, CASE variant_key {arm} ELSE {len(other.variants)} END AS arm FROM"
+            f" read_parquet({parameters.add_paths(other.exposure_files)}, union_by_name = true)"
+            f" WHERE exposed_at >= make_timestamptz({parameters.add(epoch_us(other.started_at))})"
+            f" AND exposed_at < make_timestamptz({parameters.add(epoch_us(other.ended_at))})"
+        )
+    table = connection.sql(
+        f"SELECT e.other, u.rowid AS r, min(e.arm) AS arm, max(e.arm) AS last_arm"
+        f" FROM ({' UNION ALL '.join(selects)}) e JOIN {UNITS} u ON e.unit_id = u.unit_id GROUP BY e.other, u.rowid",
+        params=parameters.values,
+    ).fetchnumpy()
+    which, row, place, last_place = (
+        np.asarray(table[name], dtype=np.int64) for name in ("other", "r", "arm", "last_arm")
+    )
+    clean = (place == last_place) & (place < np.array([len(other.variants) for other in others])[which])
+    found[which[clean], units.position[row[clean]]] = place[clean]
+    return found
