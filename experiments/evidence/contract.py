@@ -39,6 +39,8 @@ class EvidenceContext:
     stopped_at: datetime | None = None
     """When exposure ended; None while the experiment runs or is paused."""
     amendments: tuple[AmendmentNote, ...] = ()
+    allocation: tuple[tuple[datetime, tuple[float, ...]], ...] = ()
+    """From when on which share each variant of the plan got, ascending; neighbours differ. Empty: always the plan's."""
 
     @property
     def running(self) -> bool:
