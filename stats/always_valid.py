@@ -53,6 +53,18 @@ def one_sided_multiplier(units: ArrayLike, planned_units: ArrayLike, alpha: floa
     return np.asarray(np.sqrt(2 * (r + 1) / r * np.log1p(np.sqrt(r + 1) / (2 * alpha))), dtype=np.float64)
 
 
+def widened(weight: ArrayLike, alpha: float, share: float) -> Floats:
+    """Factor by which the two-sided interval for `alpha` grows when its error may only be `share` of alpha.
+
+    `weight` is N rho^2 of the mixture, which stays the one tuned for `alpha`: corrected intervals then exclude zero
+    exactly when the p-value is at most `share` alpha (METHODS A11, B1).
+    """
+    if not 0 < share <= 1:
+        raise ValueError("share must be above 0 and at most 1")
+    evidence = np.log1p(np.asarray(weight, dtype=np.float64)) - 2 * np.log(alpha)
+    return np.asarray(np.sqrt((evidence - 2 * np.log(share)) / evidence), dtype=np.float64)
+
+
 def two_sided(
     estimate: ArrayLike, variance: ArrayLike, units: ArrayLike, planned_units: ArrayLike, alpha: float = 0.05
 ) -> AlwaysValid:

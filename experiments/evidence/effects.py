@@ -6,6 +6,7 @@ for all variants and metrics together. Arrays are (..., V-1, M): cells, treatmen
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,8 @@ class AlwaysValidLifts:
     Where the baseline is too weak for a relative statement the bounds are nan and p-values and `log_e` are those of the
     difference: "no effect" is the same hypothesis on any scale. `safe_lower` and `safe_upper` are one-sided bounds
     with error 1 - ci_level each: what a guardrail is held against. `p_increase` is the one-sided p-value of an effect
-    above zero, `p_decrease` of one below. `log_e` is the natural log of the two-sided e-value (B5).
+    above zero, `p_decrease` of one below. `log_e` is the natural log of the two-sided e-value (B5). `weight` is that of
+    the data in the mixture, N rho^2.
     """
 
     lower: Floats
@@ -44,6 +46,7 @@ class AlwaysValidLifts:
     p_increase: Floats
     p_decrease: Floats
     log_e: Floats
+    weight: Floats
     begun: Bools
 
 
@@ -52,7 +55,8 @@ class Effects:
     """One block's comparisons. The bounds of `safe` (fixed horizon) are one-sided with error 1 - ci_level each.
 
     `units` (..., V, M) stand behind each metric's estimates. How they were made: `few` (..., V-1, M) marks methods for
-    small counts (A2), `stratified` and `jackknifed` (..., M) post-stratification (A8) and the jackknife (A4).
+    small counts (A2), `stratified` and `jackknifed` (..., M) post-stratification (A8) and the jackknife (A4). `at` gives
+    the same comparisons with intervals at another level, for corrections (A11).
     """
 
     estimates: Estimates
@@ -65,6 +69,7 @@ class Effects:
     few: Bools
     stratified: Bools
     jackknifed: Bools
+    at: Callable[[float], Comparison]
 
 
 def current_effects(plan: AnalysisPlan, block: BlockShapes, data: MomentSet, planned: Floats) -> Effects:
@@ -97,7 +102,12 @@ def _effects(plan: AnalysisPlan, block: BlockShapes, cells: Cells, planned: Floa
         few=compared.few,
         stratified=arms.stratified,
         jackknifed=arms.jackknifed,
+        at=lambda other: compare(_with_level(plan, other), block, cells, arms),
     )
+
+
+def _with_level(plan: AnalysisPlan, level: float) -> AnalysisPlan:
+    return plan.model_copy(update={"estimation": plan.estimation.model_copy(update={"ci_level": level})})
 
 
 def planned_pairs(plan: AnalysisPlan, observed_units: int) -> Floats:
@@ -170,6 +180,7 @@ def _always_valid(compared: Comparison, begun: Bools, units: Floats, planned: Fl
         p_increase=below.p_value,
         p_decrease=above.p_value,
         log_e=both.log_e,
+        weight=np.broadcast_to(units * always_valid.tuned_rho2(target, alpha), both.log_e.shape),
         begun=begun & differences.estimable,
     )
 
