@@ -19,7 +19,8 @@ def spent(spending: Spending, error: float, fraction: ArrayLike, parameter: floa
     """Cumulative one-sided `error` spent at information `fraction` >= 0; all of it from 1 on.
 
     `obrien_fleming` 2 (1 - Phi(z_{1 - error / 2} / sqrt t)), `pocock` error ln(1 + (e - 1) t), `power` error
-    t^parameter (default 3), `hwang_shih_de_cani` error (1 - e^{-parameter t}) / (1 - e^{-parameter}) (default -4; 0 is linear).
+    t^parameter (default 3), `hwang_shih_de_cani` error (1 - e^{-parameter t}) / (1 - e^{-parameter}) (default -4;
+    0 is linear).
     Raises `ValueError` for an unknown function, a parameter that does not fit, or an error outside (0, 1).
     """
     if not 0 < error < 1:

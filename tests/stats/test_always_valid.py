@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stats.always_valid import (
+    AlwaysValid,
     log_e_value,
     multiplier,
     one_sided,
@@ -62,6 +63,54 @@ def test_the_boundary_is_that_of_confseq():
     assert rho == pytest.approx(63.0028, rel=1e-6)
     s60 = log_e_value(60 / v, 1 / v, v, 1 / rho)
     np.testing.assert_allclose(s60, case["expected"]["log_mixture_two_sided_s60"], rtol=1e-10)
+
+
+def test_the_one_sided_boundary_is_confseq_s_rounded_up_to_a_closed_form():
+    """Theirs solves the half-normal mixture numerically; ours is its closed upper bound, 0.1 to 1.6 % wider."""
+    case = golden("libraries", "confseq_normal_mixture_bound")
+    v = np.array(case["inputs"]["v"])
+    got = one_sided(np.zeros(len(v)), 1 / v, v, case["inputs"]["v_opt"], case["inputs"]["alpha"])
+    wider = -got.ci_lower * v / case["expected"]["one_sided"]
+    assert ((wider > 1) & (wider < 1.016)).all()
+
+
+def test_the_last_interval_does_not_depend_on_how_the_data_came():
+    """Batches of any size, merged again after a restart, end at the same interval; before burn-in there is none."""
+    rng = np.random.default_rng(9)
+    rows, arm = rng.normal(0.05, 1, (3000, 1)), rng.integers(0, 2, 3000)
+    ends = []
+    for size in (3000, 500, 7):
+        total = Moments.from_rows(rows[:0], arm[:0], 2)
+        claims = []
+        for start in range(0, 3000, size):
+            part = slice(start, start + size)
+            total = total.merge(Moments.from_rows(rows[part], arm[part], 2))
+            got = difference(estimate(total, (MetricShape("m", "mean", 0),)))
+            path = two_sided(got.value[0, 0], got.standard_error[0, 0] ** 2, total.count.sum(), 3000)
+            begun = ready(total.count, np.nan)
+            claims.append(
+                [np.where(begun, a, np.nan) for a in (path.ci_lower, path.ci_upper, path.p_value, path.log_e)]
+            )
+            assert begun == (total.count.min() >= 100)
+        looks = AlwaysValid(*np.array(claims).T)
+        claim = running(looks)
+        shown = np.isfinite(looks.ci_lower)
+        assert (np.isfinite(claim.ci_lower) == shown).all()
+        assert (np.diff(claim.ci_lower[shown]) >= 0).all() and (np.diff(claim.ci_upper[shown]) <= 0).all()
+        again = running(AlwaysValid(*(np.repeat(a, 2) for a in np.array(claims).T)))  # every look replayed
+        np.testing.assert_array_equal(again.ci_lower[1::2], claim.ci_lower)
+        ends.append([looks.ci_lower[-1], looks.ci_upper[-1], looks.p_value[-1]])
+    np.testing.assert_allclose(ends, [ends[0]] * 3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_no_interval_comes_from_hardly_any_units(n):
+    rows = np.arange(2.0 * n)[:, None]
+    few = Moments.from_rows(rows, np.arange(2 * n) % 2, 2)
+    got = difference(estimate(few, (MetricShape("m", "mean", 0),)))
+    path = two_sided(got.value[0, 0], got.standard_error[0, 0] ** 2, few.count.sum(), 3000)
+    assert not ready(few.count, np.nan)
+    assert np.isnan(path.ci_lower) == (n < 2)
 
 
 def test_the_asymptotic_sequence_of_a_mean_is_close_to_ville():
