@@ -80,7 +80,8 @@ class MetricColumns:
 class QuantileColumn:
     """A quantile metric (METHODS A6): of the units' values in `column`, or of its single facts (`of="event"`).
 
-    Its column is not part of the moments.
+    Its column is not part of the moments. Only units with facts count, or their facts: no fact is no value (a latency
+    that nobody measured is not 0). Of single facts the measure's column is the value, whatever the aggregation.
     """
 
     metric_key: str
@@ -127,7 +128,9 @@ def layout(specs: Sequence[MetricSpec]) -> ColumnLayout:
             metrics[spec.key] = builder.value(spec)
         elif spec.kind == "quantile":
             assert spec.measure is not None and spec.quantile is not None
-            column = _column(spec.key, spec.measure, spec)
+            # What single facts would be aggregated to does not matter, only that they are numbers.
+            numbers = {"aggregation": "sum"} if spec.quantile_of == "event" else {}
+            column = _column(spec.key, spec.measure.model_copy(update=numbers), spec)
             quantiles.append(QuantileColumn(spec.key, column, spec.quantile, spec.quantile_of))
     return ColumnLayout(*builder.finish(metrics), tuple(quantiles))
 

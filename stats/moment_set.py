@@ -87,6 +87,8 @@ class MomentSet:
     `segment_exposures` (segments, variants) exposed units per segment level.
     `by_age` per metric: moments with cells (variants,) whose columns are the metric's value on day 0, 1, ... after
     exposure. `capped` per column name. `quantiles` and `responses` per metric key. `concurrent` per experiment key.
+    `missing` (V,) per column name: facts that hold a null where the column takes a number, which count for nothing.
+    `refused` maps a quantile metric with non-finite values to a reason code; its cells are empty.
     With clustered randomisation the units of every moment are clusters, `clusters` holds their totals.
     """
 
@@ -110,6 +112,8 @@ class MomentSet:
     responses: Mapping[str, ResponseTable] = field(default_factory=dict)
     by_age: Mapping[str, Moments] = field(default_factory=dict)
     concurrent: Mapping[str, ConcurrentCells] = field(default_factory=dict)
+    missing: Mapping[str, Ints] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         arms, k = len(self.variants), len(self.columns)

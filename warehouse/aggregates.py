@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.moments import Floats, Ints
-from warehouse.engine import MICROSECONDS_A_DAY
 
 type Aggregation = Literal["sum", "count", "max", "distinct_days", "any"]
 type Positions = NDArray[np.int64] | NDArray[np.int32]
@@ -19,15 +18,15 @@ def aggregate(
     position: Positions,
     out: Floats,
     *,
-    number: Callable[[], Floats],
-    at_us: Callable[[], Ints],
+    number: Callable[[], Floats] | None = None,
+    day: Callable[[], Ints] | None = None,
     most: int,
 ) -> None:
     """Fill `out` (units,) with an aggregation of each unit's facts; 0 for units without any.
 
-    `position` (facts,) says whose fact it is; `number` and `at_us` give the facts' values and times where the
-    aggregation needs them; `most` is the largest number of facts a unit can have. A null number counts for nothing: it
-    comes as 0 for a sum and as -inf for a max. Non-finite facts give a non-finite value.
+    `position` (facts,) says whose fact it is; `number` gives the facts' values, for sums and largest values, and `day`
+    their days, for days; `most` is the largest number of facts a unit can have. Facts without a number are left out by
+    the caller. Numbers that are not finite come as +inf and give a value that is not finite.
     """
     match aggregation:
         case "count":
@@ -36,11 +35,14 @@ def aggregate(
             out[:] = 0.0
             out[position] = 1.0
         case "sum":
+            assert number is not None
             out[:] = sum_per_unit(number(), position, len(out), most)
         case "max":
+            assert number is not None
             out[:] = max_per_unit(number(), position, len(out))
         case "distinct_days":
-            out[:] = distinct_per_unit(np.floor_divide(at_us(), MICROSECONDS_A_DAY), position, len(out))
+            assert day is not None
+            out[:] = distinct_per_unit(day(), position, len(out))
 
 
 def sum_per_unit(values: Floats, position: Positions, units: int, most: int) -> Floats:
@@ -65,10 +67,9 @@ def sum_per_unit(values: Floats, position: Positions, units: int, most: int) -> 
 
 
 def max_per_unit(values: Floats, position: Positions, units: int) -> Floats:
-    """Largest value; NaN and infinities come out as +inf, so that none hides behind a larger value."""
-    known = values != -np.inf
+    """Largest value, 0 for units without any."""
     best = np.full(units, -np.inf)
-    np.maximum.at(best, position[known], np.where(np.isfinite(values[known]), values[known], np.inf))
+    np.maximum.at(best, position, values)
     return np.where(best == -np.inf, 0.0, best)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import reduce
 from typing import NamedTuple
@@ -14,12 +15,14 @@ from experiments.definitions import FactSourceSpec
 from experiments.plan import BaselinePlan
 from stats.moment_set import MomentSet
 from stats.moments import Ints
+from warehouse.caps import caps_of_buckets
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, connect, days_us, epoch_us, identifier
 from warehouse.experiment_moments import BUCKET_BYTES, Parts, combine, measure
 from warehouse.one_pass import Pass
 from warehouse.sources import open_source, unreadable
 from warehouse.units import UNITS, Bucket, Units
+from warehouse.wanted import wanted
 
 EVERYONE = "all"
 """The only variant of a baseline."""
@@ -46,9 +49,11 @@ def extract_baseline(
     """Moments over the units active in the last `plan.weeks` weeks before `data_as_of`.
 
     A unit counts from its first fact, of any source of the plan's unit type, in those weeks: windows follow that
-    moment, pre-periods precede it. As in an experiment only units whose longest window is complete are in the moments.
+    moment, pre-periods precede it. As in an experiment only units whose longest window is complete are in the moments,
+    and metrics with a cap are capped. Quantile metrics are in `quantiles`, for which var(value) falls with the units.
     """
     columns = layout([metric.spec for metric in plan.metrics])
+    extra = wanted(columns)
     start = data.data_as_of - timedelta(weeks=plan.weeks)
     history = (epoch_us(start), epoch_us(data.data_as_of))
     sources = {source.key: source for source in plan.fact_sources}
@@ -69,12 +74,19 @@ def extract_baseline(
             levels=(),
             exposed_us=history,
             pool=pool,
+            wanted=extra,
         )
-        of = _buckets(connection, active, data, history, len(columns.columns))
+        of = _buckets(connection, active, data, history, len(columns.columns) + extra.width)
+
+        def units_of(index: int) -> Units:
+            return active_units(connection, active, data, history, Bucket(index, of))
+
+        if of > 1:
+            work = replace(work, wanted=extra.with_caps(caps_of_buckets(work, map(units_of, range(of)), None)))
         parts: list[Parts] = []
         for index in range(of):
             progress("reading activity", index / of)
-            units = active_units(connection, active, data, history, Bucket(index, of))
+            units = units_of(index)
             first = np.concatenate([first, units.at_us])
             parts.append(measure(work, units, lambda fraction: None))
     progress("reading activity", 1.0)

@@ -1,8 +1,8 @@
 """An experiment's unit-level data to moments: first exposures, one per-unit table, moments per look and segment."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Protocol, Self
 
@@ -11,7 +11,8 @@ import numpy as np
 from experiments.columns import CLUSTER_SIZE, layout
 from experiments.plan import AnalysisPlan
 from stats.moment_set import ConcurrentCells, MomentSet
-from stats.moments import Bools, Floats, Moments
+from stats.moments import Floats, Moments
+from warehouse.caps import caps_of_buckets, columns_to_read
 from warehouse.cell_moments import concurrent_moments, moments_over_looks, segment_moments
 from warehouse.cells import OverLooks, without_columns
 from warehouse.clusters import ClusterTotals, measure_clusters
@@ -24,10 +25,12 @@ from warehouse.measured import Measured, in_order
 from warehouse.one_pass import Pass, is_open
 from warehouse.other_experiments import FEWEST_COMMON_UNITS
 from warehouse.populations import Counts, count
+from warehouse.products import Products, products_of
 from warehouse.strata import strata_of
 from warehouse.triggers import keep_triggered
 from warehouse.units import OTHER_LEVELS, Bucket, Units, count_exposures, exposed_units, segment_levels
-from warehouse.values import NON_FINITE, Values, read_all
+from warehouse.values import Values, read_all
+from warehouse.wanted import wanted
 
 type Progress = Callable[[str, float], None]
 
@@ -43,7 +46,8 @@ class Parts:
     by_segment: Moments
     counts: Counts
     crossover: int
-    invalid: Bools
+    invalid: Mapping[int, str]
+    products: Products
     by_stratum: OverLooks | None = None
     buckets: BucketSums | None = None
     clusters: ClusterTotals | None = None
@@ -55,7 +59,8 @@ class Parts:
             self.by_segment.merge(other.by_segment),
             self.counts.merge(other.counts),
             self.crossover + other.crossover,
-            self.invalid | other.invalid,
+            {**other.invalid, **self.invalid},
+            self.products.merge(other.products),
             by_stratum=_both(self.by_stratum, other.by_stratum),
             buckets=_both(self.buckets, other.buckets),
             clusters=_both(self.clusters, other.clusters),
@@ -91,7 +96,8 @@ def extract_experiment(
     if data.started_at is None:
         raise ValueError("an experiment's slice needs `started_at`")
     longest, sequential = columns.longest_window_days, plan.estimation.sequential
-    has_open = any(is_open(column) for column in columns.columns)
+    extra = wanted(columns, plan)
+    has_open = any(is_open(column) for column in (*columns.columns, *extra.columns))
     looks = look_times(
         started_at=data.started_at,
         ended_at=data.ended_at,
@@ -123,19 +129,27 @@ def extract_experiment(
             segments=segments(connection, data, levels, plan.segments, plan.two_way_segments),
             strata=strata_of(connection, data, levels, plan.estimation.stratify_by),
             clustered=plan.cluster is not None,
+            wanted=extra,
         )
         trigger = None
         if plan.trigger is not None:
             source = sources[plan.trigger.fact_source]
             trigger = partial(keep_triggered, connection, source, plan.trigger, data, exposed_us)
-        of = max(1, -(-count_exposures(connection, data) * max(1, len(work.columns)) * 8 // BUCKET_BYTES))
+        most = count_exposures(connection, data)
+        of = max(1, -(-most * max(1, len(work.columns) + extra.width) * 8 // BUCKET_BYTES))
+
+        def units_of(index: int) -> Units:
+            bucket = Bucket(index, of)
+            return exposed_units(
+                connection, data, work.variants, levels, bucket, cluster=plan.cluster, trigger=trigger
+            )
+
+        if of > 1:
+            work = replace(work, wanted=extra.with_caps(caps_of_buckets(work, map(units_of, range(of)), most)))
         parts = []
         for index in range(of):
             progress("reading exposures", index / of)
-            units = exposed_units(
-                connection, data, work.variants, levels, Bucket(index, of), cluster=plan.cluster, trigger=trigger
-            )
-            parts.append(measure(work, units, _Share(progress, index, of)))
+            parts.append(measure(work, units_of(index), _Share(progress, index, of)))
     progress("computing moments", 1.0)
     return combine(work, reduce(Parts.merge, parts))
 
@@ -159,16 +173,17 @@ def measure(work: Pass, units: Units, progress: Callable[[float], None]) -> Part
     placed = in_order(units, looks_us, work.longest_us, arms)
     units = placed.units
 
-    table = Values(np.zeros((k, len(units))), np.zeros(k, dtype=np.bool_))
-    facts = read_all(work, units, int(looks_us[-1]))
-    table.fill(work.columns, facts, units.at_us, int(looks_us[-1]))
+    table = Values.empty(k, len(units))
+    facts = read_all(work, units, int(looks_us[-1]), columns_to_read(work))
+    table.fill(work.columns, facts, int(looks_us[-1]))
+    products = products_of(work, facts, table, placed)
     progress(0.7)
 
     measured = Measured(work, placed, table.values)
     counts = count(measured, looks_us)
 
     def values_at(look: int) -> Floats:
-        table.fill(work.columns, facts, units.at_us, int(looks_us[look]), only_open=True)
+        table.fill(work.columns, facts, int(looks_us[look]), only_open=True)
         progress(0.7 + 0.3 * (look + 1) / last)
         return table.values
 
@@ -181,6 +196,7 @@ def measure(work: Pass, units: Units, progress: Callable[[float], None]) -> Part
             counts,
             units.crossover,
             table.invalid,
+            products,
             by_stratum=found.by_stratum,
             buckets=found.buckets,
             clusters=found.totals,
@@ -196,6 +212,7 @@ def measure(work: Pass, units: Units, progress: Callable[[float], None]) -> Part
         counts,
         units.crossover,
         table.invalid,
+        products,
         by_stratum=by_stratum,
         buckets=buckets,
         concurrent=concurrent,
@@ -205,8 +222,8 @@ def measure(work: Pass, units: Units, progress: Callable[[float], None]) -> Part
 def combine(work: Pass, parts: Parts) -> MomentSet:
     """The moments of all units as the rest of the system sees them; columns that are not finite are withdrawn."""
     names = tuple(column.name for column in work.columns)
-    bad = parts.invalid
-    invalid = {names[i]: NON_FINITE for i in np.flatnonzero(bad)}
+    bad = np.isin(np.arange(len(names)), list(parts.invalid))
+    invalid = {names[i]: reason for i, reason in sorted(parts.invalid.items())}
     if work.clustered:
         names, bad = (*names, CLUSTER_SIZE), np.append(bad, False)
     segments = [(segment.name, group) for segment in work.segments for group in segment.groups]
@@ -234,6 +251,7 @@ def combine(work: Pass, parts: Parts) -> MomentSet:
         buckets=None if parts.buckets is None else parts.buckets.finish(bad),
         clusters=None if parts.clusters is None else parts.clusters.finish(bad),
         concurrent=concurrent,
+        **parts.products.fields(work, parts.invalid, shown),
     )
 
 

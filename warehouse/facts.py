@@ -1,12 +1,13 @@
 """Facts of analysed units: each fact source is read, filtered and joined to the exposures once, by the engine.
 
-The engine returns, per fact, whose it is, when it was relative to the exposure, and the inputs that the plan's measures
-need; windows are then applied to these arrays. That beats a GROUP BY with dozens of conditional aggregates (two thirds
-of the time on 3 M facts of 1 M units), and looks at open-ended metrics need no further query.
+The engine returns, per fact, whose it is, when it was relative to the assignment, and the inputs that the plan's
+measures need; windows are then applied to these arrays. That beats a GROUP BY with dozens of conditional aggregates
+(two thirds of the time on 3 M facts of 1 M units), and looks at open-ended metrics need no further query.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import duckdb
 import numpy as np
@@ -17,17 +18,24 @@ from experiments.definitions import FactSourceSpec, Filter, Measure
 from stats.moments import Bools, Floats, Ints
 from warehouse.aggregates import aggregate
 from warehouse.data_slice import DataSlice
-from warehouse.engine import Parameters, days_us, identifier
+from warehouse.engine import MICROSECONDS_A_DAY, Parameters, days_us, identifier
 from warehouse.sources import FactRelation, open_source, predicate, unreadable
-from warehouse.units import UNITS
+from warehouse.units import UNITS, Units
+
+NULL = -np.inf
+"""Stands for a null among the numbers; every value that is not finite comes as +inf, so none looks like a null."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Microseconds relative to exposure: facts with `start` <= time since exposure < `end` (None: until the look)."""
+    """Microseconds: facts with `start` <= time since exposure < `end` (None: until the look).
+
+    Of a pre-period (`before`) it is the time since assignment, which a trigger cannot have moved.
+    """
 
     start: int
     end: int | None
+    before: bool = False
 
 
 def measure_of(column: Column) -> Measure:
@@ -39,12 +47,17 @@ def measure_of(column: Column) -> Measure:
 def span_of(column: Column) -> Span:
     """The half-open period in which a column's facts lie."""
     if column.period == "pre":
-        return Span(-days_us(column.pre_period_days), 0)
+        return Span(-days_us(column.pre_period_days), 0, before=True)
     start = days_us(column.delay_days)
     return Span(start, None if column.window_days is None else start + days_us(column.window_days))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def takes_numbers(column: Column) -> bool:
+    """Whether a column needs the facts' numbers, and not only that they happened."""
+    return column.content in ("score", "answers", "responded") or measure_of(column).aggregation in ("sum", "max")
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The facts of one window that pass the filters of a measure: which they are, and whose."""
 
@@ -52,39 +65,82 @@ class Selection:
     position: NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Facts:
-    """The facts of one source: `position` (facts,) of the unit, `since_us` (facts,) exposure, and named inputs."""
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The known numbers (n,) of the facts of one window, whose they are, and `missing`: whose facts hold a null."""
 
+    values: Floats
+    position: NDArray[np.int32]
+    facts: Ints
+    missing: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """The facts of one source: `position` (facts,) of the unit, `since_us` (facts,) its assignment, and named inputs.
+
+    `units` are those that `position` points into.
+    """
+
+    units: Units
     position: NDArray[np.int32]
     since_us: Ints
     inputs: Mapping[str, NDArray[np.generic]]
     names: Mapping[str, str]
     most: int
     _closed: dict[str, Selection] = field(default_factory=dict)
+    _with_nulls: dict[str, bool] = field(default_factory=dict)
 
-    def measure(self, column: Column, exposed_us: Ints, look_us: int, out: Floats) -> None:
-        """Fill `out` (units,) with a column's values at a look, before the indicator; see `aggregates.aggregate`."""
-        selection = self._select(column, exposed_us, look_us)
-        aggregate(
-            measure_of(column).aggregation,
-            selection.position,
-            out,
-            number=lambda: self.inputs[self.names[_number_key(column)]][selection.facts].astype(np.float64, copy=False),
-            at_us=lambda: self.since_us[selection.facts] + exposed_us[selection.position],
-            most=self.most,
-        )
+    def measure(self, column: Column, look_us: int, out: Floats) -> NDArray[np.int32]:
+        """Fill `out` (units,) with a column's aggregate at a look, 0 for units without facts.
 
-    def _select(self, column: Column, exposed_us: Ints, look_us: int) -> Selection:
+        Returns whose facts hold a null where there must be a number (once per such fact).
+        """
+        aggregation = measure_of(column).aggregation
+        if aggregation in ("sum", "max"):
+            numbers = self.numbers(column, look_us)
+            aggregate(aggregation, numbers.position, out, number=lambda: numbers.values, most=self.most)
+            return numbers.missing
+        chosen = self.select(column, look_us)
+        aggregate(aggregation, chosen.position, out, day=lambda: self._days(chosen.facts), most=self.most)
+        return chosen.position[:0]
+
+    def mark(self, column: Column, look_us: int, out: Bools) -> None:
+        """Set `out` (units,) for units with a fact that `column` would aggregate: not a null, if it takes numbers."""
+        found = self.numbers(column, look_us) if takes_numbers(column) else self.select(column, look_us)
+        out[found.position] = True
+
+    def _days(self, facts: Ints) -> Ints:
+        return self.times(facts) // MICROSECONDS_A_DAY
+
+    def times(self, facts: Ints) -> Ints:
+        """(n,) microseconds since 1970 of some facts."""
+        return self.since_us[facts] + self.units.assigned_us[self.position[facts]]
+
+    def numbers(self, column: Column, look_us: int) -> Numbers:
+        """The facts of a column as numbers, nulls apart."""
+        chosen = self.select(column, look_us)
+        name = self.names[_number_key(column)]
+        values = self.inputs[name][chosen.facts].astype(np.float64, copy=False)
+        if name not in self._with_nulls:
+            self._with_nulls[name] = bool((self.inputs[name] == NULL).any())
+        if not self._with_nulls[name]:
+            return Numbers(values, chosen.position, chosen.facts, chosen.position[:0])
+        known = values != NULL
+        return Numbers(values[known], chosen.position[known], chosen.facts[known], chosen.position[~known])
+
+    def select(self, column: Column, look_us: int) -> Selection:
+        """The facts in a column's window as of a look, that pass its filters."""
         span, filters = span_of(column), [_filter_key(item) for item in measure_of(column).filters]
         key = f"{span} {sorted(filters)}"
         if key in self._closed:
             return self._closed[key]
-        chosen: Bools = self.since_us >= span.start
+        since = self.since_us if span.before else self.since_exposure
+        chosen: Bools = since >= span.start
         if span.end is None:
-            chosen &= self.since_us + exposed_us[self.position] < look_us
+            chosen &= self.since_us + self.units.assigned_us[self.position] < look_us
         else:
-            chosen &= self.since_us < span.end
+            chosen &= since < span.end
         for name in filters:
             chosen &= self.inputs[self.names[name]].astype(np.bool_)
         facts = np.flatnonzero(chosen)
@@ -93,6 +149,12 @@ class Facts:
             self._closed[key] = selection
         return selection
 
+    @cached_property
+    def since_exposure(self) -> Ints:
+        """(facts,) microseconds since the unit's exposure, which a trigger puts after its assignment."""
+        lag = self.units.at_us - self.units.assigned_us
+        return self.since_us - lag[self.position] if lag.any() else self.since_us
+
 
 def read_facts(
     connection: duckdb.DuckDBPyConnection,
@@ -100,17 +162,17 @@ def read_facts(
     columns: Sequence[Column],
     data: DataSlice,
     *,
-    position: Ints,
+    units: Units,
     exposed_us: tuple[int, int],
     look_us: int,
 ) -> Facts | None:
     """All facts that `columns` (of this source) can need, up to the last look; None when there are none to read.
 
-    `position` (units,) maps the rowid of the table `UNITS` to the unit's place; `exposed_us` bounds the exposures.
+    `units` are those of the table `UNITS`; `exposed_us` bounds their assignments and exposures.
     """
     parameters = Parameters()
     source = open_source(connection, spec, data, parameters)
-    if source is None or not len(position):
+    if source is None or not len(units):
         return None
     inputs, names = _inputs(source, columns, parameters)
     spans = [span_of(column) for column in columns]
@@ -126,7 +188,8 @@ def read_facts(
         f" AND {source.time_test('>=', parameters.add(exposed_us[0] + start))}"
     )
     kept = "".join(f", {name}" for name in inputs.values())
-    within = f"since_us >= {start}" + ("" if end is None else f" AND since_us < {end}")
+    longest_lag = int((units.at_us - units.assigned_us).max())
+    within = f"since_us >= {start}" + ("" if end is None else f" AND since_us < {end + longest_lag}")
     sql = (
         f"SELECT unit, since_us{kept} FROM (SELECT CAST(u.rowid AS INTEGER) AS unit, f.*, f.at_us - u.at_us AS since_us"
         f" FROM ({facts}) f JOIN {UNITS} u ON f.unit_id = u.unit_id) WHERE {within}"
@@ -136,8 +199,9 @@ def read_facts(
         table = connection.sql(sql, params=parameters.values).fetchnumpy()
     except duckdb.Error as error:
         raise unreadable(spec.key, error) from error
-    place = position.astype(np.int32)[np.asarray(table["unit"])]
+    place = units.position.astype(np.int32)[np.asarray(table["unit"])]
     return Facts(
+        units=units,
         position=place,
         since_us=np.asarray(table["since_us"]),
         inputs={name: np.asarray(table[name]) for name in inputs.values()},
@@ -158,19 +222,11 @@ def _inputs(
             if key not in names:
                 expression = f"coalesce({predicate(source, condition, parameters)}, FALSE)"
                 names[key] = inputs.setdefault(expression, f"i{len(inputs)}")
-        if measure_of(column).aggregation in ("sum", "max"):
-            missing = "0" if measure_of(column).aggregation == "sum" else "'-inf'"
-            expression = _number(source, column, missing)
-            names[_number_key(column)] = inputs.setdefault(expression, f"i{len(inputs)}")
+        if takes_numbers(column):
+            value = source.number(measure_of(column).column)
+            finite = f"CASE WHEN isfinite({value}) THEN {value} WHEN {value} IS NOT NULL THEN 'inf'::DOUBLE END"
+            names[_number_key(column)] = inputs.setdefault(f"coalesce({finite}, '-inf'::DOUBLE)", f"i{len(inputs)}")
     return inputs, names
-
-
-def _number(source: FactRelation, column: Column, missing: str) -> str:
-    value = source.number(measure_of(column).column)
-    if measure_of(column).aggregation == "max":
-        # A real -inf must not look like a null.
-        value = f"CASE WHEN isfinite({value}) THEN {value} WHEN {value} IS NOT NULL THEN 'inf'::DOUBLE END"
-    return f"coalesce({value}, {missing}::DOUBLE)"
 
 
 def _filter_key(condition: Filter) -> str:
@@ -178,4 +234,4 @@ def _filter_key(condition: Filter) -> str:
 
 
 def _number_key(column: Column) -> str:
-    return f"{measure_of(column).aggregation} {measure_of(column).column}"
+    return f"number {measure_of(column).column}"

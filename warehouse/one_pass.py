@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import duckdb
@@ -36,7 +36,7 @@ class Pass:
     segments: tuple[Crossing, ...] = ()
     strata: Strata | None = None
     clustered: bool = False
-    wanted: Wanted = Wanted()
+    wanted: Wanted = field(default_factory=Wanted)
 
     @property
     def has_open_columns(self) -> bool:
