@@ -8,13 +8,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import ingest_batch
-from experiments.definitions import EventSource
+from experiments.allocation import allocation_of
+from experiments.definitions import EventSource, ExperimentSpec
 from experiments.plan import AnalysisPlan, Plan
 from experiments.settings import Settings
 from experiments.tables import Experiment
-from warehouse.data_slice import DataSlice
+from warehouse.data_slice import ConcurrentExposures, DataSlice
 from warehouse.rows import KnownExperiment
 from warehouse.store import batch_file
+
+MAX_CONCURRENT = 8
+"""More experiments at the same time are screened by the length of their overlap."""
 
 
 async def known_experiments(session: AsyncSession) -> dict[str, KnownExperiment]:
@@ -33,28 +37,71 @@ async def known_experiments(session: AsyncSession) -> dict[str, KnownExperiment]
 
 
 async def slice_for(
-    session: AsyncSession, settings: Settings, plan: Plan, experiment: Experiment | None, data_as_of: datetime
+    session: AsyncSession,
+    settings: Settings,
+    plan: Plan,
+    experiment: Experiment | None,
+    data_as_of: datetime,
+    known_at: datetime | None = None,
 ) -> DataSlice:
     """The data of an analysis as it was recorded at `data_as_of`: later batches do not change an old analysis.
 
-    `experiment` is None for analyses of the company (North Star series, baselines).
+    `experiment` is None for analyses of the company (North Star series, baselines). Other experiments count as
+    concurrent if they were registered by `known_at` (default: `data_as_of`).
     """
     events = {source.event for source in plan.fact_sources if isinstance(source, EventSource)}
-    started_at = ended_at = None
-    exposure_files: tuple[Path, ...] = ()
-    if isinstance(plan, AnalysisPlan):
-        if experiment is None or experiment.started_at is None:
-            raise ValueError("the analysis of an experiment needs the experiment, and a start")
-        started_at, ended_at = experiment.started_at, experiment.stopped_at
-        files = await _files(session, settings.data_dir, "exposures", {plan.experiment_key}, data_as_of)
-        exposure_files = files[plan.experiment_key]
+    event_files = await _files(session, settings.data_dir, "events", events, data_as_of)
+    if not isinstance(plan, AnalysisPlan):
+        return DataSlice((), event_files, None, None, data_as_of, settings.file_source_dir)
+    if experiment is None or experiment.started_at is None:
+        raise ValueError("the analysis of an experiment needs the experiment, and a start")
+    files = await _files(session, settings.data_dir, "exposures", {plan.experiment_key}, data_as_of)
     return DataSlice(
-        exposure_files=exposure_files,
-        event_files=await _files(session, settings.data_dir, "events", events, data_as_of),
-        started_at=started_at,
-        ended_at=ended_at,
+        exposure_files=files[plan.experiment_key],
+        event_files=event_files,
+        started_at=experiment.started_at,
+        ended_at=experiment.stopped_at,
         data_as_of=data_as_of,
         file_source_dir=settings.file_source_dir,
+        allocation=await allocation_of(session, experiment=experiment, plan=plan, until=data_as_of),
+        concurrent=await _concurrent(session, settings, plan, experiment, data_as_of, known_at or data_as_of),
+    )
+
+
+async def _concurrent(
+    session: AsyncSession,
+    settings: Settings,
+    plan: AnalysisPlan,
+    experiment: Experiment,
+    data_as_of: datetime,
+    known_at: datetime,
+) -> tuple[ConcurrentExposures, ...]:
+    """Other experiments on units of this type while this one ran, those with the longest overlap (METHODS A16).
+
+    None with clustered randomisation: the arms of another experiment cut through clusters.
+    """
+    if not plan.estimation.screen_interactions or plan.cluster is not None or experiment.started_at is None:
+        return ()
+    start, end = experiment.started_at, min(experiment.stopped_at or data_as_of, data_as_of)
+    statement = sa.select(Experiment).where(
+        col(Experiment.id) != experiment.id,
+        col(Experiment.created_at) <= known_at,
+        col(Experiment.started_at) < end,
+        sa.or_(col(Experiment.stopped_at).is_(None), col(Experiment.stopped_at) > start),
+    )
+    found = []
+    for other in await session.scalars(statement):
+        spec = ExperimentSpec.model_validate(other.spec)
+        if spec.data == "events" and spec.unit_type == plan.unit_type and other.started_at is not None:
+            period = (other.started_at, min(other.stopped_at or data_as_of, data_as_of))
+            overlap = min(end, period[1]) - max(start, period[0])
+            arms = sorted(spec.variants, key=lambda variant: not variant.is_control)
+            found.append((overlap, other.key, tuple(variant.key for variant in arms), period))
+    found.sort(key=lambda one: (-one[0], one[1]))
+    chosen = found[:MAX_CONCURRENT]
+    files = await _files(session, settings.data_dir, "exposures", {key for _, key, _, _ in chosen}, data_as_of)
+    return tuple(
+        ConcurrentExposures(key, variants, files[key], *period) for _, key, variants, period in chosen if files[key]
     )
 
 

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from experiments.allocation import allocation_of
 from experiments.errors import NotFound, NotReady
 from experiments.evidence import EvidenceContext
 from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, load
@@ -45,12 +46,20 @@ async def prepare_experiment(session: AsyncSession, settings: Settings, analysis
             )
             for row in (await session.execute(amendments.order_by(col(Amendment.at)))).scalars()
         ),
+        allocation=await allocation_of(session, experiment=experiment, plan=plan, until=analysis.data_as_of),
     )
     resources = _resources(settings)
     if plan.data == "summary":
         lines = await _summaries(session, experiment, analysis)
         return ExperimentJob(plan, context, None, lines, resources)
-    data = await slice_for(session, settings, plan, experiment=experiment, data_as_of=analysis.data_as_of)
+    data = await slice_for(
+        session,
+        settings,
+        plan,
+        experiment=experiment,
+        data_as_of=analysis.data_as_of,
+        known_at=analysis.created_at,
+    )
     return ExperimentJob(plan, context, data, (), resources)
 
 
