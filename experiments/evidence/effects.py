@@ -55,8 +55,8 @@ class Effects:
     """One block's comparisons. The bounds of `safe` (fixed horizon) are one-sided with error 1 - ci_level each.
 
     `units` (..., V, M) stand behind each metric's estimates. How they were made: `few` (..., V-1, M) marks methods for
-    small counts (A2), `stratified` and `jackknifed` (..., M) post-stratification (A8) and the jackknife (A4). `at` gives
-    the same comparisons with intervals at another level, for corrections (A11).
+    small counts (A2), `stratified` and `jackknifed` (..., M) post-stratification (A8) and the jackknife (A4). `at`:
+    the same with intervals at another level, for corrections (A11).
     """
 
     estimates: Estimates
