@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.evidence.cells import Cells
+from experiments.evidence.quantile_effects import with_quantiles
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan
 from stats.estimate import Estimates, estimate
@@ -33,10 +34,12 @@ def arm_estimates(plan: AnalysisPlan, block: BlockShapes, cells: Cells) -> Arms:
     estimates = estimate(cells.moments, block.shapes, plan.estimation.cuped, block.invalid)
     if estimates.adjusted.any():
         estimates = unadjusted_where(estimates, small_counts(cells.moments, block.shapes).any(axis=-2))
+    units: Ints = np.broadcast_to(cells.moments.count[..., None], estimates.value.shape)
+    estimates, units = with_quantiles(estimates, units, block, cells.quantiles, cells.refused)
     shape = (*cells.moments.cells[:-1], len(block.shapes))
     return Arms(
         estimates=estimates,
-        units=np.broadcast_to(cells.moments.count[..., None], estimates.value.shape),
+        units=units,
         stratified=np.zeros(shape, dtype=np.bool_),
         jackknifed=np.zeros(shape, dtype=np.bool_),
     )

@@ -14,7 +14,7 @@ from stats.quantile import QuantileSummary
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
-    """Moments with cells (cells, V), and in step with them `quantiles` by metric key.
+    """Moments with cells (cells, V), and in step with them `quantiles` by metric key (`refused` says why one is not).
 
     `strata` (n, S, V) are those of the cells `stratified`, n of them. Cell `last` is everybody at the last look: what
     `buckets` and `clusters` are about.
@@ -22,6 +22,7 @@ class Cells:
 
     moments: Moments
     quantiles: Mapping[str, QuantileSummary]
+    refused: Mapping[str, str]
     strata: Moments | None
     stratified: slice
     last: int
@@ -44,8 +45,23 @@ def current_cells(data: MomentSet) -> Cells:
             )
             for key, found in data.quantiles.items()
         },
+        refused=data.refused,
         strata=None if data.by_stratum is None else data.by_stratum[-1:],
         stratified=slice(0, 1),
+        last=0,
+        buckets=data.buckets,
+        clusters=data.clusters,
+    )
+
+
+def everybody_cells(data: MomentSet) -> Cells:
+    """One cell: everybody at the last look, without quantiles."""
+    return Cells(
+        moments=data.overall[-1:],
+        quantiles={},
+        refused={},
+        strata=None if data.by_stratum is None else data.by_stratum[-1:],
+        stratified=slice(None),
         last=0,
         buckets=data.buckets,
         clusters=data.clusters,
@@ -57,6 +73,7 @@ def cells_over_time(data: MomentSet) -> Cells:
     return Cells(
         moments=data.overall,
         quantiles={key: found.overall for key, found in data.quantiles.items()},
+        refused=data.refused,
         strata=data.by_stratum,
         stratified=slice(None),
         last=len(data.looks) - 1,

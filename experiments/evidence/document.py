@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.evidence.contract import Block, Draft, EvidenceContext, SegmentRequest
 from experiments.evidence.densities import block_densities
+from experiments.evidence.details import details
 from experiments.evidence.effects import Effects, current_effects, effects_over_time, planned_pairs
 from experiments.evidence.facts import Facts
 from experiments.evidence.impact import coherence_check, north_star_effects
@@ -117,7 +118,15 @@ def _block_evidence(
     everything, head = slice(None), slice(0, 1)
     return _BlockEvidence(
         head=now,
-        rows=block_rows(plan, shapes, now, posteriors(plan, shapes, now.lift, everything), segments, interval),
+        rows=block_rows(
+            plan,
+            shapes,
+            now,
+            posteriors(plan, shapes, now.lift, everything),
+            segments,
+            interval,
+            details(plan, shapes, moments),
+        ),
         looks=block_looks(plan, shapes, over_time, moments.looks),
         densities=block_densities(plan, shapes, posteriors(plan, shapes, now.lift, head)),
         requests=segment_requests(plan, block, shapes, now, plan_prior(plan)),

@@ -14,7 +14,7 @@ from experiments.result import Look
 
 def block_looks(plan: AnalysisPlan, block: BlockShapes, effects: Effects, at: Sequence[datetime]) -> list[Look]:
     """The looks of one block; the cells of `effects` are (looks,). Looks with an empty arm are left out."""
-    counts = effects.estimates.count.tolist()
+    counts = effects.units.tolist()
     lift, lower, upper = (nulls(a) for a in (effects.lift.value, effects.lift.ci_lower, effects.lift.ci_upper))
     av_lower, av_upper = nulls(effects.always.lower), nulls(effects.always.upper)
     return [
@@ -22,7 +22,7 @@ def block_looks(plan: AnalysisPlan, block: BlockShapes, effects: Effects, at: Se
             metric_key=metric.metric_key,
             variant_key=variant.key,
             at=when,
-            n=counts[i][0] + counts[i][v + 1],
+            n=counts[i][0][m] + counts[i][v + 1][m],
             lift=lift[i][v][m],
             ci_lower=lower[i][v][m],
             ci_upper=upper[i][v][m],
@@ -32,5 +32,5 @@ def block_looks(plan: AnalysisPlan, block: BlockShapes, effects: Effects, at: Se
         for m, metric in enumerate(block.metrics)
         for v, variant in enumerate(plan.variants[1:])
         for i, when in enumerate(at)
-        if counts[i][0] and counts[i][v + 1]
+        if counts[i][0][m] and counts[i][v + 1][m]
     ]

@@ -8,7 +8,6 @@ Always-valid numbers and non-inferiority belong to decisions about everybody, so
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_args
 
@@ -17,10 +16,11 @@ from numpy.typing import ArrayLike
 from pydantic import TypeAdapter
 
 from experiments.definitions import Direction
+from experiments.evidence.details import Details
 from experiments.evidence.effects import Effects, stays_within
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan, PlannedMetric
-from experiments.result import CapEffect, DecisionInterval, RatioParts, Row, SurveyEffect
+from experiments.result import DecisionInterval, Row
 from stats.bayes.normal import Posterior, posterior
 from stats.bayes.prior import Family, Prior
 from stats.estimate import Estimates
@@ -29,19 +29,6 @@ from stats.moments import Bools, Floats
 
 ESTIMATOR = {"mean": "A1", "proportion": "A1", "ratio": "A4", "formula": "E1", "quantile": "A6", "survey": "A4"}
 type Segment = tuple[str, str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Details:
-    """What some kinds of metrics show beside their effect, of everybody: parts of a ratio, a cap, who answered."""
-
-    ratio: RatioParts | None = None
-    cap: CapEffect | None = None
-    survey: SurveyEffect | None = None
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        return {"ratio": self.ratio, "cap": self.cap, "survey": self.survey}
 
 
 def plan_prior(plan: AnalysisPlan) -> Prior:
@@ -138,7 +125,7 @@ def block_rows(
         for (metric, place), values in zip(owners, zip(*columns.values(), strict=True), strict=True)
     ]
     for (m, v), found in (details or {}).items():
-        drafts[m * len(places) + v] |= found.fields
+        drafts[m * len(places) + v] |= {"ratio": found.ratio, "cap": found.cap, "survey": found.survey}
     return _ROWS.validate_python(drafts)
 
 

@@ -13,8 +13,9 @@ from experiments.evidence import Block, Draft, EvidenceContext, build
 from experiments.plan import AnalysisPlan, PlannedMetric, PlannedNorthStar
 from experiments.result import ExperimentResult, Row
 from experiments.types import canonical_json
-from stats.moment_set import MomentSet
+from stats.moment_set import MomentSet, QuantileCells
 from stats.moments import Moments
+from stats.quantile import summarise
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 END = START + timedelta(days=28)
@@ -106,6 +107,8 @@ def moment_set(
     rows, where = with_history(names, np.asarray(values, dtype=np.float64)), np.asarray(arm, dtype=np.int64)
     arms, entered = len(plan.variants), np.zeros(len(rows), np.int64) if look is None else np.asarray(look)
     looks = int(entered.max(initial=0)) + 1
+    if not rows.shape[1]:
+        rows, names = np.zeros((len(rows), 1)), ("nothing",)
     fresh = Moments.from_rows(rows, entered * arms + where, (looks, arms))
     seen = [fresh[: i + 1].merge_axis(0) for i in range(looks)]
     overall = Moments(*(np.stack([getattr(m, f) for m in seen]) for f in ("count", "mean", "comoment", "third")))
@@ -125,6 +128,31 @@ def moment_set(
         "exposures": overall.count,
     }
     return MomentSet(**(fields | extra))
+
+
+def quantile_cells(
+    probability: float,
+    values: ArrayLike,
+    unit: ArrayLike,
+    arm: ArrayLike,
+    *,
+    arms: int = 2,
+    look: ArrayLike | None = None,
+    segment: ArrayLike | None = None,
+) -> QuantileCells:
+    """Quantile summaries of events: `values` (n,), each with its `unit`, and that one's `arm`, `look` and `segment`."""
+    x, who, where = np.asarray(values, dtype=np.float64), np.asarray(unit), np.asarray(arm, dtype=np.int64)
+    entered = np.zeros(len(x), dtype=np.int64) if look is None else np.asarray(look)
+    looks = int(entered.max(initial=0)) + 1
+    again = [(entered <= i).nonzero()[0] for i in range(looks)]
+    pick = np.concatenate(again)
+    cell = np.repeat(np.arange(looks), [len(a) for a in again]) * arms + where[pick]
+    levels = 0 if segment is None else int(np.asarray(segment).max()) + 1
+    level_cell = np.full(len(x), -1) if segment is None else np.asarray(segment) * arms + where
+    return QuantileCells(
+        summarise(x[pick], who[pick], cell, (looks, arms), probability),
+        summarise(x, who, level_cell, (levels, arms), probability),
+    )
 
 
 def context(**extra: Any) -> EvidenceContext:

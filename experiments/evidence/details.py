@@ -1,0 +1,106 @@
+"""What some kinds of metrics show beside their effect: parts of a ratio (A4), a cap (A9), who answered a survey (A13).
+
+They are about everybody at the last look. Parts and uncapped twins are estimated like the metric itself, in one pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from experiments.evidence.arms import arm_estimates
+from experiments.evidence.cells import everybody_cells
+from experiments.evidence.comparisons import compare
+from experiments.evidence.shapes import BlockShapes
+from experiments.plan import AnalysisPlan
+from experiments.result import CapEffect, PartEffect, RatioParts, SurveyEffect
+from experiments.types import finite
+from stats.estimate import MetricShape
+from stats.lift import Lifts
+from stats.moment_set import MomentSet
+from stats.moments import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Of one metric and treatment."""
+
+    ratio: RatioParts | None = None
+    cap: CapEffect | None = None
+    survey: SurveyEffect | None = None
+
+
+def details(plan: AnalysisPlan, block: BlockShapes, data: MomentSet) -> dict[tuple[int, int], Details]:
+    """By position of the metric and of the treatment; metrics with nothing more to show are left out."""
+    treatments = range(len(plan.variants) - 1)
+    found: dict[tuple[int, int], Details] = {}
+    shapes = [*block.uncapped.values(), *(part for parts in block.parts.values() for part in parts)]
+    if shapes:
+        twins = _twins(plan, block, data, tuple(shapes))
+        for i, (m, before) in enumerate(block.uncapped.items()):
+            cap = _cap(block, data, m)
+            if cap is None:
+                continue
+            share = _share_cut(block, data, block.shapes[m], before)
+            for v in treatments:
+                found[m, v] = Details(
+                    cap=CapEffect(
+                        cap=cap,
+                        share_control=finite(share[0]),
+                        share_treatment=finite(share[v + 1]),
+                        uncapped_lift=finite(twins.lift.value[v, i]),
+                        uncapped_ci_lower=finite(twins.lift.ci_lower[v, i]),
+                        uncapped_ci_upper=finite(twins.lift.ci_upper[v, i]),
+                    )
+                )
+        for i, m in enumerate(block.parts):
+            at = len(block.uncapped) + 2 * i
+            for v in treatments:
+                parts = RatioParts(numerator=twins.part(at, v), denominator=twins.part(at + 1, v))
+                found[m, v] = replace(found.get((m, v), Details()), ratio=parts)
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Twins:
+    """Estimates of further shapes, of everybody: `mean` (V, T) as measured, `lift` (V-1, T)."""
+
+    mean: Floats
+    lift: Lifts
+
+    def part(self, at: int, v: int) -> PartEffect:
+        return PartEffect(
+            mean_control=finite(self.mean[0, at]),
+            mean_treatment=finite(self.mean[v + 1, at]),
+            lift=finite(self.lift.value[v, at]),
+            ci_lower=finite(self.lift.ci_lower[v, at]),
+            ci_upper=finite(self.lift.ci_upper[v, at]),
+        )
+
+
+def _twins(plan: AnalysisPlan, block: BlockShapes, data: MomentSet, shapes: tuple[MetricShape, ...]) -> _Twins:
+    cells = everybody_cells(data)
+    twins = replace(block, shapes=shapes, quantiles=(), uncapped={}, parts={})
+    arms = arm_estimates(plan, twins, cells)
+    lifts = compare(plan, twins, cells, arms).lift
+    here = {name: getattr(lifts, name)[0] for name in lifts.__dataclass_fields__ if np.ndim(getattr(lifts, name))}
+    return _Twins(arms.estimates.unadjusted[0], replace(lifts, **here))
+
+
+def _cap(block: BlockShapes, data: MomentSet, m: int) -> float | None:
+    """The cap in use: of a ratio, that of its numerator."""
+    found = data.capped.get(data.columns[block.shapes[m].value])
+    if found is not None:
+        return finite(found.cap)
+    planned = block.metrics[m].spec.cap
+    return None if planned is None else planned.value
+
+
+def _share_cut(block: BlockShapes, data: MomentSet, capped: MetricShape, before: MetricShape) -> Floats:
+    """(V,) share of the mean that the cap cut: of a ratio, of its numerator. nan where there is no mean to cut from."""
+    if {capped.value, before.value} & block.invalid.keys():
+        return np.full(len(data.variants), np.nan)
+    after, whole = data.last.mean[:, capped.value], data.last.mean[:, before.value]
+    known = (whole != 0) & (data.last.count > 0)
+    return np.where(known, (whole - after) / np.where(known, np.abs(whole), 1.0), np.nan)
