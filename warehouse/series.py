@@ -10,7 +10,8 @@ import numpy as np
 from experiments.columns import Column, layout
 from experiments.definitions import FactSourceSpec
 from experiments.plan import NorthStarPlan
-from stats.moments import Bools, Floats
+from stats.moments import Floats
+from warehouse.answers import INVALID_ANSWERS
 from warehouse.data_slice import DataSlice
 from warehouse.engine import MICROSECONDS_A_DAY, Parameters, connect, epoch_us, identifier
 from warehouse.sources import FactRelation, open_source, predicate, unreadable
@@ -25,10 +26,11 @@ class WeeklySeries:
     """`totals` (weeks, columns). `weeks` are the Mondays, 00:00 UTC, at which the weeks begin, ascending without gaps.
 
     `columns` are the names of `experiments.columns.layout`, outcomes only. An indicator's total is how many units had
-    a value above 0 in the week, any other column's the sum over units of the week's aggregate. Weeks before the first
-    fact are left out: nobody counted then, which is not zero. `complete` is false for a week that had not ended at
-    `data_as_of`, and for the first week when its first fact came more than a day after it began. `invalid` maps columns
-    with NaN or infinite facts, whose totals are nan, to a reason.
+    a value above 0 in the week, any other column's the sum over units of the week's aggregate; of a survey that is all
+    scores and all answers. Caps do not apply: a company's total is what it is. Quantile metrics have no columns.
+    Weeks before the first fact are left out: nobody counted then, which is not zero. `complete` is false for a week
+    that had not ended at `data_as_of`, and for the first week when its first fact came more than a day after it began.
+    `invalid` maps columns with NaN or infinite facts, or answers off their scale, whose totals are nan, to a reason.
     """
 
     weeks: tuple[datetime, ...]
@@ -55,7 +57,7 @@ def extract_series(
     last = week_of(data.data_as_of - timedelta(microseconds=1))
     weeks = tuple(last - WEEK * i for i in reversed(range(plan.weeks)))
     totals: Floats = np.zeros((len(weeks), len(columns)))
-    invalid: Bools = np.zeros(len(columns), dtype=np.bool_)
+    invalid: dict[int, str] = {}
     sources = {source.key: source for source in plan.fact_sources}
     keys = list(dict.fromkeys(column.measure.fact_source for column in columns if column.measure))
     first_us: list[int] = []
@@ -67,7 +69,7 @@ def extract_series(
             _add_totals(connection, sources[key], chosen, places, data, weeks, totals, invalid)
             first_us += _first_fact(connection, sources[key], data)
     progress("reading facts", 1.0)
-    totals[:, invalid] = np.nan
+    totals[:, list(invalid)] = np.nan
     began = datetime.fromtimestamp(min(first_us) / 1e6, UTC) if first_us else None
     counted = [i for i, week in enumerate(weeks) if began is not None and week + WEEK > began]
     return WeeklySeries(
@@ -77,7 +79,7 @@ def extract_series(
         complete=tuple(
             began is not None and weeks[i] + WEEK <= data.data_as_of and weeks[i] + A_DAY > began for i in counted
         ),
-        invalid={columns[i].name: NON_FINITE for i in np.flatnonzero(invalid)},
+        invalid={columns[i].name: reason for i, reason in sorted(invalid.items())},
     )
 
 
@@ -95,16 +97,19 @@ def _add_totals(
     data: DataSlice,
     weeks: Sequence[datetime],
     totals: Floats,
-    invalid: Bools,
+    invalid: dict[int, str],
 ) -> None:
     parameters = Parameters()
     source = open_source(connection, spec, data, parameters)
     if source is None:
         return
     start = epoch_us(weeks[0])
-    aggregates = ", ".join(f"{_aggregate(source, c, parameters)} AS c{i}" for i, c in enumerate(columns))
+    aggregates = ", ".join(
+        f"{_aggregate(source, c, parameters)} AS c{i}, {_off_scale(source, c, parameters)} AS o{i}"
+        for i, c in enumerate(columns)
+    )
     sums = ", ".join(
-        f"{_total(c, f'c{i}')} AS t{i}, coalesce(bool_or(NOT isfinite(c{i})), FALSE) AS b{i}"
+        f"{_total(c, f'c{i}')} AS t{i}, coalesce(bool_or(NOT isfinite(c{i})), FALSE) AS b{i}, max(o{i}) AS o{i}"
         for i, c in enumerate(columns)
     )
     unit = identifier(source.unit)
@@ -123,13 +128,16 @@ def _add_totals(
     found = np.asarray(table["week"])
     for i, place in enumerate(places):
         total = np.asarray(table[f"t{i}"])
-        invalid[place] = bool(np.asarray(table[f"b{i}"]).any()) or not np.isfinite(total).all()
+        if np.asarray(table[f"b{i}"]).any() or not np.isfinite(total).all():
+            invalid[place] = NON_FINITE
+        elif np.asarray(table[f"o{i}"]).any():
+            invalid[place] = INVALID_ANSWERS
         totals[found, place] = total
 
 
 def _total(column: Column, name: str) -> str:
     """A week's total over units: of the values, or of the units that have any."""
-    if column.content == "indicator":
+    if column.content in ("indicator", "responded"):
         return f"count(CASE WHEN {name} > 0 THEN 1 END)::DOUBLE"
     return f"coalesce(fsum({name}), 0)::DOUBLE"
 
@@ -154,7 +162,11 @@ def _first_fact(connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, dat
 def _aggregate(source: FactRelation, column: Column, parameters: Parameters) -> str:
     measure = column.measure
     assert measure is not None
-    where = " AND ".join(["TRUE", *(predicate(source, item, parameters) for item in measure.filters)])
+    where = _where(source, column, parameters)
+    if column.content in ("answers", "responded"):
+        return f"count(CASE WHEN {where} THEN {source.number(measure.column)} END)::DOUBLE"
+    if column.content == "score":
+        return f"coalesce(fsum(CASE WHEN {where} THEN {_score(source.number(measure.column), column)} END), 0)::DOUBLE"
     match measure.aggregation:
         case "sum":
             return f"coalesce(fsum(CASE WHEN {where} THEN {source.number(measure.column)} END), 0)::DOUBLE"
@@ -169,3 +181,26 @@ def _aggregate(source: FactRelation, column: Column, parameters: Parameters) -> 
             return f"coalesce(max(CASE WHEN {where} THEN 1 END), 0)::DOUBLE"
         case "distinct_days":
             return f"count(DISTINCT CASE WHEN {where} THEN {source.time_us} // {MICROSECONDS_A_DAY} END)::DOUBLE"
+
+
+def _where(source: FactRelation, column: Column, parameters: Parameters) -> str:
+    measure = column.measure
+    assert measure is not None
+    return " AND ".join(["TRUE", *(predicate(source, item, parameters) for item in measure.filters)])
+
+
+def _score(answer: str, column: Column) -> str:
+    """An answer on its scale, as `warehouse.answers` has it; what is not finite stays what it is."""
+    if column.scale != "nps":
+        return answer
+    scored = f"WHEN {answer} >= 9 THEN 1 WHEN {answer} <= 6 THEN -1 ELSE 0"
+    return f"CASE WHEN NOT isfinite({answer}) THEN {answer} {scored} END"
+
+
+def _off_scale(source: FactRelation, column: Column, parameters: Parameters) -> str:
+    """Whether a unit gave an answer that is none of 0, 1, ..., 10."""
+    if column.content != "score" or column.scale != "nps" or column.measure is None:
+        return "FALSE"
+    answer = source.number(column.measure.column)
+    off = f"({answer} NOT BETWEEN 0 AND 10 OR {answer} <> round({answer}))"
+    return f"coalesce(bool_or({_where(source, column, parameters)} AND {off}), FALSE)"
