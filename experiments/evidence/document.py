@@ -16,6 +16,7 @@ from experiments.evidence.impact import coherence_check, north_star_effects
 from experiments.evidence.looks import block_looks
 from experiments.evidence.magnitudes import within_range
 from experiments.evidence.rows import Segment, absent_rows, block_rows, plan_prior, posteriors
+from experiments.evidence.screening import screening
 from experiments.evidence.segments import segment_requests
 from experiments.evidence.shapes import BlockShapes, absent, block_shapes
 from experiments.evidence.trust import checks
@@ -72,7 +73,8 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         crossover=max((block.moments.crossover for block in blocks), default=0),
         absent=missing,
     )
-    found = [*checks(facts), *coherence_check(impact)]
+    beside = screening(facts, rows)
+    found = [*checks(facts), *coherence_check(impact), *beside.checks]
     decided = verdict(plan, rows, found, interval=interval, full_weeks=context.full_weeks)
     document = ExperimentResult(
         analysis_id=context.analysis_id,
@@ -93,7 +95,10 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         densities=[density for part in parts for density in part.densities],
         segment_models=[],
         north_star=impact,
-        methods=_methods(plan, rows, impact=bool(impact)),
+        heterogeneity=beside.heterogeneity,
+        interactions=beside.interactions,
+        age_curves=beside.age_curves,
+        methods=sorted({*_methods(plan, rows, impact=bool(impact)), *beside.methods}),
     )
     return Draft(document, tuple(request for part in parts for request in part.requests))
 

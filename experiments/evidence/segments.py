@@ -13,13 +13,19 @@ from experiments.evidence.contract import Block, SegmentRequest
 from experiments.evidence.effects import Effects
 from experiments.evidence.rows import nulls
 from experiments.evidence.shapes import BlockShapes
-from experiments.plan import AnalysisPlan
+from experiments.plan import AnalysisPlan, PlannedMetric
 from experiments.result import SegmentEffect, SegmentModel
 from stats.bayes.prior import Prior
 from stats.bayes.segments import SegmentPosterior
 from stats.moments import Floats
 
 MODELLED = (Role.PRIMARY, Role.GUARDRAIL)
+
+
+def is_modelled(plan: AnalysisPlan, metric: PlannedMetric) -> bool:
+    """Primary metrics, guardrails and the North Star are looked at by segment as a whole, not only level by level."""
+    star = plan.north_star.spec.metric_key if plan.north_star else None
+    return metric.role in MODELLED or metric.metric_key == star
 
 
 def segment_requests(
@@ -30,11 +36,10 @@ def segment_requests(
     Cells of `effects` are (1 + segments,), everybody first. Dimensions come in the plan's order. A request with fewer
     than two levels is still made, so that the document can say that there was nothing to compare.
     """
-    star = plan.north_star.spec.metric_key if plan.north_star else None
     found: list[SegmentRequest] = []
     units = effects.estimates.count[:, 1:] + effects.estimates.count[:, :1]
     for m, metric in enumerate(shapes.metrics):
-        if metric.role not in MODELLED and metric.metric_key != star:
+        if not is_modelled(plan, metric):
             continue
         for v, variant in enumerate(plan.variants[1:]):
             value, error = effects.lift.log_value[:, v, m], effects.lift.log_standard_error[:, v, m]

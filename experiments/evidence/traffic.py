@@ -1,16 +1,16 @@
-"""Checks of who came: exposures, their split, and the time they had (METHODS A12, H2)."""
+"""Checks of the traffic: whether units come, once, to every variant, and the time they had (METHODS B4, H2)."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from experiments.definitions import MetricSpec, Role
 from experiments.evidence.facts import Facts, Status, check
 from experiments.result import Check
-from stats.sample_ratio import chi_square, sequential
+from stats.formula import parse
 
 CROSSOVER_WARN, CROSSOVER_FAIL = 0.001, 0.01
 STALE_LOOKS = 2
-_SRM_REMEDY = "Do not decide on these numbers: find out why units are missing or doubled in one variant, then restart."
 
 
 def empty_arm(facts: Facts) -> Check:
@@ -25,39 +25,6 @@ def empty_arm(facts: Facts) -> Check:
         f"No unit was exposed to {', '.join(empty)}.",
         "Check that assignment logs every variant under its key.",
     )
-
-
-def sample_ratio(facts: Facts) -> Check | None:
-    """The split at this look against the configured one (A12)."""
-    if not len(facts.exposures) or not facts.exposures[-1].sum():
-        return None
-    threshold = facts.plan.estimation.srm_threshold
-    observed = facts.exposures[-1]
-    weights = [variant.weight for variant in facts.plan.variants]
-    test = chi_square(observed, weights)
-    p = float(test.p_value)
-    split = " : ".join(f"{n:,}" for n in observed.tolist())
-    plan = " : ".join(f"{weight:g}" for weight in weights)
-    detail = f"Exposures are {split}, configured {plan} (chi-square p = {p:.2g}, threshold {threshold:g})."
-    failed = p < threshold or bool(test.unexpected)
-    return check("sample_ratio", "fail" if failed else "pass", detail, _SRM_REMEDY, p)
-
-
-def sequential_sample_ratio(facts: Facts) -> Check | None:
-    """The same, valid at every daily look (A12)."""
-    if not len(facts.exposures) or not facts.exposures[-1].sum():
-        return None
-    weights = [variant.weight for variant in facts.plan.variants]
-    test = sequential(facts.exposures, weights)
-    p = float(test.p_value[-1])
-    if test.first_crossing is None:
-        detail = f"No daily look contradicts the configured split (sequential p = {p:.2g})."
-        return check("sample_ratio_sequential", "pass", detail, p_value=p)
-    detail = (
-        f"The split left its configuration by look {test.first_crossing + 1} of {len(facts.exposures)} "
-        f"(sequential p = {p:.2g}, threshold {test.alpha:g})."
-    )
-    return check("sample_ratio_sequential", "fail", detail, _SRM_REMEDY, p)
 
 
 def crossover(facts: Facts) -> Check:
@@ -118,3 +85,28 @@ def planned_end(facts: Facts) -> Check | None:
         "The experiment was stopped without a planned end, and fixed-horizon intervals decide.",
         "Trust them only if the stop did not depend on the results; plan an end next time.",
     )
+
+
+def open_windows(facts: Facts) -> Check | None:
+    """Metrics that keep changing for units already counted, judged at more than one look (B4)."""
+    if facts.plan.data == "summary" or facts.plan.estimation.sequential.method == "fixed":
+        return None
+    deciding = [metric for metric in facts.plan.metrics if metric.role in (Role.PRIMARY, Role.GUARDRAIL)]
+    still_open = [metric.metric_key for metric in deciding if _stays_open(metric.spec, facts)]
+    if not still_open:
+        return check("open_windows", "pass", "Every deciding metric counts each unit once, over a closed window.")
+    return check(
+        "open_windows",
+        "warn",
+        f"No closed window: {', '.join(still_open)}; values of units already counted change from look to look (B4).",
+        "Give these metrics a `window_days`, or decide only at the planned end (`sequential.method`: fixed).",
+    )
+
+
+def _stays_open(spec: MetricSpec, facts: Facts) -> bool:
+    """Whether any measure behind a metric runs until the look."""
+    if spec.kind != "formula":
+        return spec.window_days is None
+    specs = {metric.metric_key: metric.spec for metric in facts.plan.metrics}
+    names = parse(spec.formula).names if spec.formula else ()
+    return any(_stays_open(specs[name], facts) for name in names if name in specs)

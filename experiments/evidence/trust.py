@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments.definitions import Role
-from experiments.evidence import traffic
+from experiments.evidence import measurement, populations, traffic
 from experiments.evidence.facts import Facts, check
 from experiments.result import Check
 from stats.covariate import covariate_balance
@@ -82,7 +82,8 @@ def _skewness(facts: Facts) -> Check:
 
 def _balance(facts: Facts) -> Check | None:
     for block, shapes in zip(facts.blocks, facts.shapes, strict=True):
-        columns = sorted({c for shape in shapes.shapes for c in shape.covariates if c not in shapes.invalid})
+        used = {c for shape in shapes.shapes if shape.covariates for c in (*shape.covariates, *shape.indicators)}
+        columns = sorted(used - set(shapes.invalid))
         if not columns or not block.moments.last.count.all():
             continue
         test = covariate_balance(block.moments.last, columns)
@@ -149,16 +150,30 @@ def _first(codes: np.ndarray) -> str:
 
 _RULES: tuple[Callable[[Facts], Check | None], ...] = (
     traffic.empty_arm,
-    traffic.sample_ratio,
-    traffic.sequential_sample_ratio,
+    populations.sample_ratio,
+    populations.sequential_sample_ratio,
+    populations.triggered,
+    populations.by_day,
+    populations.by_segment,
+    populations.analysed,
+    populations.with_outcome,
+    populations.without_cluster,
     traffic.crossover,
     _analysed,
     traffic.data_arriving,
     traffic.full_week,
+    traffic.open_windows,
+    measurement.responses,
+    measurement.missing_values,
+    measurement.caps,
+    measurement.tied_quantiles,
+    measurement.small_segments,
     _variance,
     _skewness,
     _balance,
+    measurement.history,
     _covariates,
+    measurement.trigger_timing,
     _monitoring,
     traffic.sample_size,
     traffic.planned_end,

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from experiments.result.effects import SegmentEffect
 from experiments.result.elements import Document
 
 type Action = Literal["investigate", "roll_back", "ship", "iterate", "neutral", "keep_running", "extend", "archive"]
@@ -74,6 +75,12 @@ class Heterogeneity(Document):
     reversed: bool
     """Simpson's warning: every level points against the overall effect."""
     reason: str | None = None
+    """`no_relative_effect`: tested on differences, because too few levels have a relative effect."""
+    trend: float | None = None
+    """Change of the log lift from one level to the next, where the levels are ordered (their names are numbers)."""
+    trend_p_value: float | None = None
+    effects: list[SegmentEffect] = Field(default_factory=list)
+    """Shrunken effects of a two-way dimension; those of one-way dimensions are in `segment_models`."""
 
 
 class Interaction(Document):
