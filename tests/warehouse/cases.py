@@ -198,6 +198,8 @@ def value_of(
             return float(value > 0)
         case "no_history":
             return float(value == 0)
+        case "responded":
+            return float(value > 0)
         case _:
             return value
 
@@ -218,6 +220,12 @@ def _measured(
         if fact.unit == unit and begin <= fact.at < end and all(passes(fact, item) for item in measure.filters)
     ]
     values = [fact.value for fact in chosen if fact.value is not None]
+    if column.content in ("answers", "responded"):
+        return float(len(values))
+    if column.content == "score" and column.scale == "nps":
+        return float(sum(1 if value >= 9 else -1 if value <= 6 else 0 for value in values))
+    if column.content == "score":
+        return float(np.sum(np.array(values, dtype=np.float64)))
     value: float = {
         "sum": lambda: float(np.sum(np.array(values, dtype=np.float64))) if values else 0.0,
         "count": lambda: float(len(chosen)),
