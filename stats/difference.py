@@ -9,7 +9,7 @@ import scipy.special as sc
 
 from stats.estimate import Estimates
 from stats.moments import Bools, Floats, Ints, safe_divide
-from stats.reasons import Reason, Reasons, clear, first_reason
+from stats.reasons import Reason, Reasons, clear, constant_reason, is_code, one_code
 from stats.tails import log10_t_two_sided
 
 
@@ -42,12 +42,12 @@ def pair_reasons(estimates: Estimates) -> Reasons:
     """
     arms = estimates.reason
     control, treatment = arms[..., :1, :], arms[..., 1:, :]
-    flat_control, flat_treatment = control == Reason.ZERO_VARIANCE, treatment == Reason.ZERO_VARIANCE
-    codes = first_reason(treatment.shape, (np.asarray(flat_control & flat_treatment), Reason.ZERO_VARIANCE))
+    if one_code(arms) == "":
+        return constant_reason(treatment.shape, "")
+    flat_control, flat_treatment = is_code(control, Reason.ZERO_VARIANCE), is_code(treatment, Reason.ZERO_VARIANCE)
+    codes = np.where(flat_control & flat_treatment, str(Reason.ZERO_VARIANCE), "").astype(object)
     for source, flat in ((treatment, flat_treatment), (control, flat_control)):
-        blocked = np.broadcast_to(np.asarray((source != "") & ~flat), codes.shape)
-        if blocked.any():
-            codes[blocked] = np.broadcast_to(source, codes.shape)[blocked]
+        codes = np.where(clear(source) | flat, codes, source)
     return codes
 
 
@@ -72,16 +72,24 @@ def welch(
     if not 0 < level < 1:
         raise ValueError("level must be between 0 and 1")
     total = v_t + v_c
-    estimable = clear(reason) & (total > 0) & np.isfinite(value)
-    spread = safe_divide(v_t**2, np.maximum(n_t - 1, 1)) + safe_divide(v_c**2, np.maximum(n_c - 1, 1))
-    df = np.where(estimable, safe_divide(total**2, spread), 1.0)
+    estimable = clear(reason)
+    positive = total > 0
+    if not positive.all():
+        reason = np.where(estimable & ~positive, str(Reason.ZERO_VARIANCE), reason)
+        estimable = estimable & positive
+    everywhere = bool(estimable.all())
+    if not everywhere:
+        total = np.where(estimable, total, 1.0)
+    share = v_t / total  # of the variance, so that squares of tiny variances do not vanish
+    spread = share * share / np.maximum(n_t - 1, 1) + (1 - share) * (1 - share) / np.maximum(n_c - 1, 1)
+    df = 1 / spread if everywhere else safe_divide(1.0, spread)
     standard_error = np.sqrt(total)
-    t = safe_divide(np.where(estimable, value, 0.0), standard_error)
+    t = (value if everywhere else np.where(estimable, value, 0.0)) / standard_error
     p_value, log10_p = log10_t_two_sided(t, df)
     half = sc.stdtrit(df, 0.5 + level / 2) * standard_error
 
     def shown(numbers: Floats) -> Floats:
-        return np.where(estimable, numbers, np.nan)
+        return numbers if everywhere else np.where(estimable, numbers, np.nan)
 
     return Differences(
         value=value,

@@ -9,56 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from stats.covariate import CONSTANT, optimal_slopes, varies
+from stats.adjustment import AdjustedFamily, adjusted_family
+from stats.influence import ArmMeans, Family, arm_means, families
+from stats.metric_shape import Evaluate, MetricShape
 from stats.moments import Bools, Floats, Ints, Moments, safe_divide
-from stats.reasons import CovariateNote, Reason, Reasons, clear, first_reason
+from stats.reasons import CovariateNote, Reason, Reasons, clear, constant_reason, first_reason
 
-type Evaluate = Callable[[Floats], tuple[Floats, Floats]]
-"""Maps input means (..., c) to values (...,) and gradients (..., c)."""
-
-DENOMINATOR_PRECISION = 0.1
-"""A ratio needs a denominator mean known to 10 % (A4); the delta method is not trusted beyond."""
-CANCELLATION = 1e-12
-"""A variance below this share of the terms it was summed from is rounding."""
-
-
-@dataclass(frozen=True, slots=True)
-class MetricShape:
-    """How one metric is computed from the moment columns.
-
-    `value` is the column of a mean or proportion, or the numerator of a ratio whose `denominator` is given. A formula
-    has `inputs` columns and an `evaluate` function instead. `covariates` are pre-exposure columns: the pre-period
-    value, or pre-period numerator and denominator (two covariates are never worse than their ratio, A7). `indicators`
-    mark units whose covariates are missing: covariates as well, but one that says nothing new is no news (A7).
-    """
-
-    key: str
-    kind: Literal["mean", "proportion", "ratio", "formula"]
-    value: int = -1
-    denominator: int | None = None
-    covariates: tuple[int, ...] = ()
-    indicators: tuple[int, ...] = ()
-    inputs: tuple[int, ...] = ()
-    evaluate: Evaluate | None = None
-
-    def __post_init__(self) -> None:
-        if (self.kind == "ratio") != (self.denominator is not None):
-            raise ValueError(f"metric {self.key!r}: a ratio, and only a ratio, has a denominator column")
-        if (self.kind == "formula") != (self.evaluate is not None and bool(self.inputs)):
-            raise ValueError(f"metric {self.key!r}: a formula, and only a formula, has inputs and an evaluate function")
-        if self.kind != "formula" and self.value < 0:
-            raise ValueError(f"metric {self.key!r}: no value column")
-
-    @property
-    def columns(self) -> tuple[int, ...]:
-        """Columns the metric's value depends on (covariates not included)."""
-        if self.kind == "formula":
-            return self.inputs
-        return (self.value,) if self.denominator is None else (self.value, self.denominator)
+__all__ = ["Estimates", "Evaluate", "MetricShape", "covariance_from_gradients", "estimate", "estimate_means"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,131 +112,136 @@ def estimate(
     """Estimate every metric in every cell and arm; the last axis of `moments.cells` is the arms, control first.
 
     `invalid` maps a column index to the reason its data cannot be used: metrics on it are refused with that reason,
-    covariates on it are left out. With `adjust` the estimates are covariate-adjusted where a metric has covariates.
+    covariates on it are left out. With `adjust` the estimates are covariate-adjusted where a metric has covariates and
+    every arm has the units for it.
     """
     if not moments.cells or moments.cells[-1] < 1:
         raise ValueError("the last axis of the cells must hold the arms, control first")
+    return estimate_means(arm_means(moments), shapes, adjust, invalid)
+
+
+def estimate_means(
+    means: ArmMeans, shapes: Sequence[MetricShape], adjust: bool = True, invalid: Mapping[int, str] | None = None
+) -> Estimates:
+    """The same from column means of any origin whose covariance is known, such as stratified ones (METHODS A8)."""
     refused = dict(invalid or {})
-    freedom = moments.count * np.maximum(moments.count - 1.0, 0.0)
-    mean_covariance: Floats = moments.comoment * safe_divide(1.0, freedom)[..., None, None]
-    unadjusted, gradient = _points(moments, shapes)
-    absent = np.array([any(c in refused for c in shape.columns) for shape in shapes])
-    unadjusted = np.where(absent | (moments.count[..., None] == 0), np.nan, unadjusted)
-    raw = gradient @ mean_covariance
-    raw_variance = np.maximum((raw * gradient).sum(axis=-1), 0.0)
-    reason = _arm_reasons(moments, shapes, refused, unadjusted, gradient, raw_variance)
-
-    asked = [
-        [c for c in (*shape.covariates, *shape.indicators) if c not in refused] if adjust and shape.covariates else []
-        for shape in shapes
-    ]
-    slopes = optimal_slopes(mean_covariance, raw, varies(moments), asked)
-    residual, variance, cross = gradient, raw_variance, raw_variance
-    if any(asked):
-        residual = gradient - slopes.value[..., None, :, :]
-        variance = np.maximum(((residual @ mean_covariance) * residual).sum(axis=-1), 0.0)
-    all_raw, all_left = raw_variance.sum(axis=-2), variance.sum(axis=-2)
-    exhausted = (all_left <= 1e-10 * all_raw) & (all_raw > 0) & ~slopes.constant
-    adjusted = ~slopes.constant & ~exhausted
-    slope, value = slopes.value, unadjusted
-    if any(asked):
-        slope = np.where(adjusted[..., None], slopes.value, 0.0)
+    found = families(shapes, adjust, refused)
+    parts = _Parts(len(shapes), means.count.shape, found, [adjusted_family(means, family) for family in found])
+    unadjusted, raw_variance = parts.numbers(lambda p: p.plain.value), parts.numbers(lambda p: p.plain.variance)
+    value, variance, cross = unadjusted, raw_variance, raw_variance
+    gradient = parts.gradient(means.mean.shape[-1])
+    residual, slope = gradient, np.broadcast_to(0.0, (*gradient.shape[:-3], *gradient.shape[-2:]))
+    adjusted = parts.mask(lambda p: p.adjusted)
+    if any(family.covariates for family in found):
+        value, variance = parts.numbers(lambda p: p.value), parts.numbers(lambda p: p.variance)
+        cross, slope = parts.numbers(lambda p: p.cross), parts.slope(slope.shape)
         residual = gradient - slope[..., None, :, :]
-        variance = np.where(adjusted[..., None, :], variance, raw_variance)
-        cross = (raw * residual).sum(axis=-1)
-        share = safe_divide(moments.count, moments.count.sum(axis=-1, keepdims=True))[..., None]
-        gaps = moments.mean - moments.mean[..., :1, :]  # from control first, so that a common offset cancels
-        gaps -= (share * gaps).sum(axis=-2, keepdims=True)
-        value = unadjusted - gaps @ np.swapaxes(slope, -1, -2)
-
-    none = np.array([not shape.covariates or not adjust for shape in shapes])
-    lost = np.array([bool(shape.covariates) and not left for shape, left in zip(shapes, asked, strict=True)])
-    note = first_reason(
-        adjusted.shape,
-        (none, CovariateNote.NONE),
-        (lost, CovariateNote.INVALID),
-        (slopes.constant, CovariateNote.CONSTANT),
-        (exhausted, CovariateNote.EXPLAINS_EVERYTHING),
-        (slopes.collinear, CovariateNote.COLLINEAR),
-    )
+    absent = [any(c in refused for c in shape.columns) for shape in shapes]
+    gone = means.count == 0
+    if any(absent) or gone.any():
+        hidden = np.array(absent) | gone[..., None]
+        value, unadjusted = np.where(hidden, np.nan, value), np.where(hidden, np.nan, unadjusted)
+    reduction = 1 - safe_divide(variance.sum(axis=-2), raw_variance.sum(axis=-2))
     return Estimates(
         keys=tuple(shape.key for shape in shapes),
         value=value,
         unadjusted=unadjusted,
-        count=moments.count,
+        count=means.count,
         variance=variance,
         raw_variance=raw_variance,
         cross=cross,
-        reason=reason,
+        reason=_arm_reasons(means, shapes, refused, unadjusted, parts),
         adjusted=adjusted,
-        note=note,
-        variance_reduction=np.where(adjusted, 1 - safe_divide(variance.sum(axis=-2), all_raw), 0.0),
+        note=_notes(shapes, found, adjust, parts),
+        variance_reduction=np.where(adjusted, reduction, 0.0),
         gradient=gradient,
         residual_gradient=residual,
         slope=slope,
-        mean_covariance=mean_covariance,
+        mean_covariance=means.covariance,
     )
 
 
-def _points(moments: Moments, shapes: Sequence[MetricShape]) -> tuple[Floats, Floats]:
-    """Values (..., V, M) and gradients (..., V, M, k); nan values where there is no value."""
-    mean = moments.mean
-    value = np.empty((*mean.shape[:-1], len(shapes)))
-    gradient = np.zeros((*value.shape, mean.shape[-1]))
-    for m, shape in enumerate(shapes):
-        if shape.evaluate is not None:
-            with np.errstate(all="ignore"):
-                point, slopes = shape.evaluate(mean[..., list(shape.inputs)])
-            defined = np.isfinite(point) & np.isfinite(slopes).all(axis=-1)
-            value[..., m] = np.where(defined, point, np.nan)
-            for position, column in enumerate(shape.inputs):
-                gradient[..., m, column] += np.where(defined, slopes[..., position], 0.0)
-        elif shape.denominator is not None:
-            bottom = mean[..., shape.denominator]
-            ratio = safe_divide(mean[..., shape.value], bottom)
-            value[..., m] = np.where(bottom == 0, np.nan, ratio)
-            gradient[..., m, shape.value] += safe_divide(1.0, bottom)
-            gradient[..., m, shape.denominator] -= safe_divide(ratio, bottom)
-        else:
-            value[..., m] = mean[..., shape.value]
-            gradient[..., m, shape.value] = 1.0
-    return value, gradient
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Families back in the order of the metrics, whose number is `metrics`; cells with arms have the shape `arms`."""
+
+    metrics: int
+    arms: tuple[int, ...]
+    families: list[Family]
+    parts: list[AdjustedFamily]
+
+    def numbers(self, get: Callable[[AdjustedFamily], Floats]) -> Floats:
+        """(..., V, M)."""
+        if len(self.parts) == 1:
+            return get(self.parts[0])
+        full = np.empty((*self.arms, self.metrics))
+        for family, part in zip(self.families, self.parts, strict=True):
+            full[..., family.members] = get(part)
+        return full
+
+    def mask(self, get: Callable[[AdjustedFamily], Bools | None], per_arm: bool = False) -> Bools:
+        """(..., M), or (..., V, M); false where a family has none."""
+        if len(self.parts) == 1 and (only := get(self.parts[0])) is not None:
+            return only
+        full = np.zeros((*(self.arms if per_arm else self.arms[:-1]), self.metrics), dtype=np.bool_)
+        for family, part in zip(self.families, self.parts, strict=True):
+            mask = get(part)
+            if mask is not None:
+                full[..., family.members] = mask
+        return full
+
+    def gradient(self, k: int) -> Floats:
+        """(..., V, M, k)."""
+        if len(self.parts) == 1:
+            return self.parts[0].plain.gradient(self.families[0], k)
+        full = np.zeros((*self.arms, self.metrics, k))
+        for family, part in zip(self.families, self.parts, strict=True):
+            full[..., family.members, :] = part.plain.gradient(family, k)
+        return full
+
+    def slope(self, shape: tuple[int, ...]) -> Floats:
+        """(..., M, k)."""
+        full = np.zeros(shape)
+        for family, part in zip(self.families, self.parts, strict=True):
+            for theta, columns in zip(part.slopes, family.covariates, strict=True):
+                full[..., family.members, columns] += theta
+        return full
 
 
 def _arm_reasons(
-    moments: Moments,
-    shapes: Sequence[MetricShape],
-    refused: Mapping[int, str],
-    value: Floats,
-    gradient: Floats,
-    variance: Floats,
+    means: ArmMeans, shapes: Sequence[MetricShape], refused: Mapping[int, str], value: Floats, parts: _Parts
 ) -> Reasons:
     """(..., V, M) why an arm's estimate cannot be used; the first that applies in the order written here."""
-    count = moments.count[..., None]
-    square = np.maximum(np.diagonal(moments.comoment, axis1=-2, axis2=-1), 0.0)
-    spread = np.sqrt(safe_divide(square, np.maximum(count - 1, 0)))
-    largest = (np.abs(gradient) @ spread[..., None])[..., 0] ** 2
-    rounding = np.maximum(CANCELLATION * largest, (CONSTANT * np.nan_to_num(value)) ** 2)
+    vague = parts.mask(lambda p: p.plain.vague, per_arm=True)
+    flat = parts.mask(lambda p: p.plain.flat, per_arm=True)
     rules: list[tuple[Bools, str]] = []
-    everywhere = np.ones(value.shape[:-1], dtype=np.bool_)
     for m, shape in enumerate(shapes):
         for column in shape.columns:
             if column in refused:
-                rules.append((_only(value.shape, m, everywhere), refused[column]))
-    rules.append((np.broadcast_to(count < 2, value.shape), Reason.TOO_FEW_UNITS))
-    for m, shape in enumerate(shapes):
-        if shape.denominator is not None:
-            mean = moments.mean[..., shape.denominator]
-            error = spread[..., shape.denominator] / np.sqrt(np.maximum(moments.count, 1))
-            vague = (mean == 0) | (error >= DENOMINATOR_PRECISION * np.abs(mean))
-            rules.append((_only(value.shape, m, vague), Reason.DENOMINATOR_NEAR_ZERO))
-    rules.append((np.isnan(value), Reason.FORMULA_UNDEFINED))
-    rules.append((variance * count <= rounding, Reason.ZERO_VARIANCE))
+                rules.append((np.arange(len(shapes)) == m, refused[column]))
+    rules += [
+        (means.count[..., None] < 2, Reason.TOO_FEW_UNITS),
+        (vague, Reason.DENOMINATOR_NEAR_ZERO),
+        (np.isnan(value), Reason.FORMULA_UNDEFINED),
+        (flat, Reason.ZERO_VARIANCE),
+    ]
     return first_reason(value.shape, *rules)
 
 
-def _only(shape: tuple[int, ...], metric: int, mask: Bools) -> Bools:
-    """A mask of `shape` (..., M) that is `mask` (...,) for one metric and false for the others."""
-    full = np.zeros(shape, dtype=np.bool_)
-    full[..., metric] = mask
-    return full
+def _notes(shapes: Sequence[MetricShape], found: Sequence[Family], adjust: bool, parts: _Parts) -> Reasons:
+    """(..., M) why a metric is not adjusted, or not by all that was asked for."""
+    cells = (*parts.arms[:-1], len(shapes))
+    none = np.array([not shape.covariates or not adjust for shape in shapes])
+    if none.all():
+        return constant_reason(cells, CovariateNote.NONE)
+    served = {m for family in found if family.covariates for m in family.members}
+    lost = np.array([m not in served for m in range(len(shapes))]) & ~none
+    return first_reason(
+        cells,
+        (none, CovariateNote.NONE),
+        (lost, CovariateNote.INVALID),
+        (parts.mask(lambda p: p.serving.constant), CovariateNote.CONSTANT),
+        (parts.mask(lambda p: p.exhausted), CovariateNote.EXPLAINS_EVERYTHING),
+        (parts.mask(lambda p: p.serving.few), CovariateNote.TOO_FEW_UNITS),
+        (parts.mask(lambda p: p.collinear), CovariateNote.COLLINEAR),
+    )

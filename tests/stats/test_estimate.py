@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stats.difference import difference
@@ -108,7 +108,7 @@ def test_an_arm_without_units_leaves_the_others_as_they_were():
 
 
 def test_unadjusted_estimates_say_that_there_was_no_covariate():
-    moments = experiment(np.random.default_rng(7), 300)[0]
+    moments = experiment(np.random.default_rng(7), 1200)[0]
     assert estimate(moments, SHAPES).note.tolist() == ["", CovariateNote.NONE, ""]
     plain = estimate(moments, SHAPES, adjust=False)
     assert set(plain.note) == {CovariateNote.NONE}
@@ -125,6 +125,7 @@ def test_shapes_that_make_no_sense_are_refused():
 
 
 @given(st.integers(0, 100_000), st.integers(0, 12), st.sampled_from([0.0, 1.0, 1e-9, 1e9]))
+@example(178, 10, 1.0)
 @settings(deadline=None, max_examples=150)
 def test_tiny_and_degenerate_cells_give_numbers_or_reasons_never_nonsense(seed: int, units: int, scale: float):
     rng = np.random.default_rng(seed)
