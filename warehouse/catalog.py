@@ -76,7 +76,7 @@ async def _concurrent(
     data_as_of: datetime,
     known_at: datetime,
 ) -> tuple[ConcurrentExposures, ...]:
-    """Other experiments on units of this type while this one ran, those with the longest overlap (METHODS A16).
+    """Other experiments with exposures on units of this type while this one ran, the longest overlaps first (A16).
 
     None with clustered randomisation: the arms of another experiment cut through clusters.
     """
@@ -95,14 +95,12 @@ async def _concurrent(
         if spec.data == "events" and spec.unit_type == plan.unit_type and other.started_at is not None:
             period = (other.started_at, min(other.stopped_at or data_as_of, data_as_of))
             overlap = min(end, period[1]) - max(start, period[0])
-            arms = sorted(spec.variants, key=lambda variant: not variant.is_control)
-            found.append((overlap, other.key, tuple(variant.key for variant in arms), period))
+            variants = sorted(spec.variants, key=lambda variant: not variant.is_control)
+            found.append((overlap, other.key, tuple(variant.key for variant in variants), period))
     found.sort(key=lambda one: (-one[0], one[1]))
-    chosen = found[:MAX_CONCURRENT]
-    files = await _files(session, settings.data_dir, "exposures", {key for _, key, _, _ in chosen}, data_as_of)
-    return tuple(
-        ConcurrentExposures(key, variants, files[key], *period) for _, key, variants, period in chosen if files[key]
-    )
+    files = await _files(session, settings.data_dir, "exposures", {key for _, key, _, _ in found}, data_as_of)
+    others = [ConcurrentExposures(key, arms, files[key], *period) for _, key, arms, period in found if files[key]]
+    return tuple(others[:MAX_CONCURRENT])
 
 
 async def _files(
