@@ -46,7 +46,7 @@ class Lifts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
-    """c, d and their second moments; (..., V-1, M)."""
+    """c, d and their second moments; (..., V-1, M), or broadcast to it."""
 
     control: Floats
     change: Floats
@@ -57,72 +57,113 @@ class _Parts:
 
 def _parts(estimates: Estimates) -> _Parts:
     """The pooled covariate mean cancels in the difference, so only the arms' own parts matter."""
-    change = estimates.value[..., 1:, :] - estimates.value[..., :1, :]
     return _Parts(
-        control=np.broadcast_to(estimates.unadjusted[..., :1, :], change.shape),
-        change=change,
-        v_control=np.broadcast_to(estimates.raw_variance[..., :1, :], change.shape),
+        control=estimates.unadjusted[..., :1, :],
+        change=estimates.value[..., 1:, :] - estimates.value[..., :1, :],
+        v_control=estimates.raw_variance[..., :1, :],
         v_change=estimates.variance[..., 1:, :] + estimates.variance[..., :1, :],
-        covariance=np.broadcast_to(-estimates.cross[..., :1, :], change.shape),
+        covariance=-estimates.cross[..., :1, :],
     )
 
 
 def lift(estimates: Estimates, level: float = 0.95) -> Lifts:
     """Relative lift of every treatment in every cell, with the interval that its baseline allows."""
+    return _lift(_parts(estimates), pair_reasons(estimates), level)
+
+
+def lift_from(
+    control: Floats,
+    change: Floats,
+    v_control: Floats,
+    v_change: Floats,
+    covariance: Floats,
+    reason: Reasons,
+    level: float = 0.95,
+) -> Lifts:
+    """The same from any control mean, difference, their variances and `covariance` between the two.
+
+    All broadcast to the shape (..., V-1, M) of `change`. Elements with a non-empty `reason` have no lift; their numbers
+    may be nan.
+    """
+    return _lift(_Parts(control, change, v_control, v_change, covariance), reason, level)
+
+
+def _lift(given: _Parts, blocked: Reasons, level: float) -> Lifts:
     if not 0 < level < 1:
         raise ValueError("level must be between 0 and 1")
     z = float(sc.ndtri(0.5 + level / 2))
-    parts = _parts(estimates)
-    blocked = pair_reasons(estimates)
-    c, d = np.nan_to_num(parts.control), np.nan_to_num(parts.change)
+    free = clear(blocked)
+    parts = given if free.all() else _without_blocked(given, free)
+    c, d = parts.control, parts.change
     se_c = np.sqrt(parts.v_control)
-    baseline_z = np.where(c == 0, 0.0, np.where(se_c > 0, safe_divide(np.abs(c), se_c), np.inf))
+    if (se_c > 0).all():
+        baseline_z = np.abs(c) / se_c
+    else:
+        baseline_z = np.where(c == 0, 0.0, np.where(se_c > 0, safe_divide(np.abs(c), se_c), np.inf))
     # The second condition only bites at levels beyond 99.7 %, where 3 standard errors leave the set unbounded.
     weak = (baseline_z < FIELLER_FROM) | (baseline_z <= z)
-    safe_c = np.where(clear(blocked) & ~weak, c, 1.0)
+    safe_c = np.where(weak, 1.0, c) if weak.any() else c
     relative = d / safe_c
-    variance = parts.v_change + relative**2 * parts.v_control - 2 * relative * parts.covariance
+    variance = parts.v_change + relative * (relative * parts.v_control - 2 * parts.covariance)
     # A treatment arm in which everybody has 0 divides to exactly -100 %, whatever the control: no interval can be had.
     certain = variance <= 0
-    reason = first_reason(
-        blocked.shape,
-        (clear(blocked) & weak, str(Reason.BASELINE_NOT_DISTINGUISHABLE_FROM_ZERO)),
-        (clear(blocked) & certain, str(Reason.ZERO_VARIANCE)),
-    )
-    reason = np.where(clear(blocked), reason, blocked)
-    estimable = clear(reason)
+    estimable = free & ~(weak | certain)
+    everywhere = bool(estimable.all())
+    reason = blocked
+    if not everywhere:
+        reason = first_reason(
+            free.shape,
+            (free & weak, Reason.BASELINE_NOT_DISTINGUISHABLE_FROM_ZERO),
+            (free & certain, Reason.ZERO_VARIANCE),
+        )
+        reason = np.where(free, reason, blocked)
+    size = np.abs(safe_c)
+    se = np.sqrt(variance if everywhere else np.maximum(variance, 0.0))
 
     top = c + d
-    v_top = np.maximum(parts.v_change + parts.v_control + 2 * parts.covariance, 0.0)
+    v_top = parts.v_change + parts.v_control + 2 * parts.covariance
     positive = estimable & (c > 0) & (top > 0)
-    clearly = top >= FIELLER_FROM * np.sqrt(v_top)
-    by_log = positive & clearly & (baseline_z >= LOG_DELTA_FROM)
-    value = d / np.abs(safe_c)
+    by_log = positive & (baseline_z >= LOG_DELTA_FROM) & (top * np.abs(top) >= FIELLER_FROM**2 * v_top)
+    always_log = bool(by_log.all())
+    always_positive = always_log or bool(positive.all())
+    log_value = np.log1p(relative if always_positive else np.where(positive, relative, 0.0))
+    log_se = se / (top if always_positive else np.where(positive, top, 1.0))
+    half = z * log_se
+    if always_log:
+        ci_lower, ci_upper = np.expm1(log_value - half), np.expm1(log_value + half)
+    else:
+        low, high = _fieller(parts, d, safe_c, z)
+        flip = safe_c < 0
+        half = np.where(by_log, half, 0.0)
+        ci_lower = np.where(by_log, np.expm1(log_value - half), np.where(flip, -high, low))
+        ci_upper = np.where(by_log, np.expm1(log_value + half), np.where(flip, -low, high))
 
-    log_value = np.log1p(np.where(positive, relative, 0.0))
-    log_se = np.sqrt(np.maximum(variance, 0.0)) / np.where(positive, top, 1.0)
-    low, high = _fieller(parts, d, safe_c, z)
-    flip = safe_c < 0
-    low, high = np.where(flip, -high, low), np.where(flip, -low, high)
-    half = np.where(by_log, z * log_se, 0.0)
-    ci_lower = np.where(by_log, np.expm1(log_value - half), low)
-    ci_upper = np.where(by_log, np.expm1(log_value + half), high)
-
-    def shown(numbers: Floats, where: Bools = estimable) -> Floats:
-        return np.where(where, numbers, np.nan)
+    def shown(numbers: Floats, everything: bool = everywhere, where: Bools = estimable) -> Floats:
+        return numbers if everything else np.where(where, numbers, np.nan)
 
     return Lifts(
-        value=shown(value),
-        standard_error=shown(np.sqrt(np.maximum(variance, 0.0)) / np.abs(safe_c)),
+        value=shown(d / size),
+        standard_error=shown(se / size),
         ci_lower=shown(ci_lower),
         ci_upper=shown(ci_upper),
         ci_level=level,
-        interval_kind=first_reason(value.shape, (by_log, "log_delta"), (estimable, "fieller"), (~estimable, "none")),
-        log_value=shown(log_value, positive),
-        log_standard_error=shown(log_se, positive),
+        interval_kind=first_reason(d.shape, (by_log, "log_delta"), (estimable, "fieller"), (~estimable, "none")),
+        log_value=shown(log_value, always_positive, positive),
+        log_standard_error=shown(log_se, always_positive, positive),
         estimable=estimable,
         reason=reason,
-        baseline_z=baseline_z,
+        baseline_z=np.broadcast_to(baseline_z, d.shape),
+    )
+
+
+def _without_blocked(parts: _Parts, free: Bools) -> _Parts:
+    """Blocked elements may hold anything; none of it is computed with, except a known control mean (`baseline_z`)."""
+    return _Parts(
+        np.broadcast_to(np.nan_to_num(parts.control), free.shape),
+        np.where(free, parts.change, 0.0),
+        np.broadcast_to(np.nan_to_num(parts.v_control), free.shape),
+        np.where(free, parts.v_change, 1.0),
+        np.where(free, parts.covariance, 0.0),
     )
 
 
@@ -158,7 +199,8 @@ def log_lift_gradients(estimates: Estimates) -> tuple[Floats, Floats]:
     log lift = ln((c + d) / c) with c unadjusted and d adjusted; rows are zero where c or c + d is not positive.
     """
     parts = _parts(estimates)
-    c, top = np.nan_to_num(parts.control), np.nan_to_num(parts.control + parts.change)
+    top = np.nan_to_num(parts.control + parts.change)
+    c = np.broadcast_to(np.nan_to_num(parts.control), top.shape)
     defined = ((c > 0) & (top > 0))[..., None]
     per_top = np.where(defined, safe_divide(1.0, top)[..., None], 0.0)
     per_control = np.where(defined, safe_divide(1.0, c)[..., None], 0.0)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stats.difference import difference
 from stats.estimate import MetricShape, estimate
-from stats.lift import Lifts, lift, log_lift_covariance
+from stats.lift import Lifts, lift, lift_from, log_lift_covariance
 from stats.moments import Moments
 from stats.reasons import Reason
 from tests.shared_data import golden
@@ -207,3 +207,23 @@ def test_lift_intervals_cover_over_the_grid(z: float, truth: float):
         assert share >= 0.95 or within(share, 0.95, 20_000)
         assert share < 0.97
     assert estimable > 0.97
+
+
+def test_a_lift_from_given_parts_is_the_lift_of_the_estimates_they_came_from():
+    rng = np.random.default_rng(12)
+    blocks = [[rng.normal(mean, 1, 80), rng.normal(0.15 * mean, 1, 80), rng.normal(0, 1, 80)] for mean in (5, 6, -4)]
+    e = estimate(arms(*blocks), tuple(MetricShape(f"m{i}", "mean", i) for i in range(3)))
+    expected = lift(e)
+    got = lift_from(
+        e.unadjusted[:1],
+        e.value[1:] - e.value[:1],
+        e.raw_variance[:1],
+        e.variance[1:] + e.variance[:1],
+        -e.cross[:1],
+        np.full(expected.value.shape, "", dtype=object),
+    )
+    assert set(expected.interval_kind.ravel()) == {"log_delta", "fieller", "none"}
+    for name in ("value", "standard_error", "ci_lower", "ci_upper", "log_value", "log_standard_error", "baseline_z"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+    np.testing.assert_array_equal(got.interval_kind, expected.interval_kind)
+    np.testing.assert_array_equal(got.reason, expected.reason)
