@@ -96,7 +96,9 @@ def interactions(
 def _reasons(found: Estimates, fewest: Floats, total: Floats) -> Reasons:
     """The first cell that cannot be used; constant cells are fine as long as one of the four varies."""
     arms = np.where(found.reason == Reason.ZERO_VARIANCE, "", found.reason)
-    codes = first_reason(total.shape, (fewest < FEWEST_UNITS, Reason.TOO_FEW_UNITS), (total <= 0, Reason.ZERO_VARIANCE))
+    codes = np.array(
+        first_reason(total.shape, (fewest < FEWEST_UNITS, Reason.TOO_FEW_UNITS), (total <= 0, Reason.ZERO_VARIANCE))
+    )
     for part in (arms[:1, :1], arms[:1, 1:], arms[1:, :1], arms[1:, 1:]):
         source = np.broadcast_to(part, codes.shape)
         take = (codes == "") & (source != "")
