@@ -82,14 +82,16 @@ def small_counts(moments: Moments, shapes: Sequence[MetricShape]) -> Bools:
     Columns of a "proportion" that hold anything but 0 and 1 (their squares do not add up) are never marked.
     """
     small = np.zeros((*moments.cells, len(shapes)), dtype=np.bool_)
-    for m, shape in enumerate(shapes):
-        if shape.kind != "proportion":
-            continue
-        share, square = moments.mean[..., shape.value], moments.comoment[..., shape.value, shape.value]
-        n, successes = moments.count, np.rint(moments.count * share)
-        binary = np.abs(successes - n * share) <= 1e-6
-        binary &= np.abs(square - safe_divide(successes * (n - successes), n)) <= 1e-6
-        small[..., m] = binary & (n > 0) & (np.minimum(successes, n - successes) < SMALL_COUNT)
+    metrics = [m for m, shape in enumerate(shapes) if shape.kind == "proportion"]
+    if not metrics:
+        return small
+    columns = [shapes[m].value for m in metrics]
+    n = moments.count[..., None]
+    total, square = n * moments.mean[..., columns], moments.comoment[..., columns, columns]
+    successes = np.rint(total)
+    binary = np.abs(successes - total) <= 1e-6
+    binary &= np.abs(square - safe_divide(successes * (n - successes), n)) <= 1e-6
+    small[..., metrics] = binary & (n > 0) & (np.minimum(successes, n - successes) < SMALL_COUNT)
     return small
 
 
@@ -130,6 +132,8 @@ def refine_small_counts(
     small = small_counts(moments, shapes)
     candidates = small[..., 1:, :] | small[..., :1, :]
     candidates &= clear(differences.reason) | (differences.reason == Reason.ZERO_VARIANCE)
+    if not candidates.any():
+        return differences, candidates
     cells = np.nonzero(candidates)
     columns = np.array([shape.value for shape in shapes], dtype=np.int64)[cells[-1]]
     lead, arm = cells[:-2], cells[-2] + 1
