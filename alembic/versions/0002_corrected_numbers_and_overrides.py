@@ -21,6 +21,7 @@ NUMBERS = (
     "always_valid_upper",
     "always_valid_p_value",
     "log_e_value",
+    "non_inferiority_p_value",
     "harm_p_value",
     "decision_lower",
     "decision_upper",

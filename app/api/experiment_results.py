@@ -73,6 +73,7 @@ class ResultRowOut(BaseModel):
     always_valid_upper: float | None
     always_valid_p_value: float | None
     log_e_value: float | None
+    non_inferiority_p_value: float | None
     harm_p_value: float | None
     decision_lower: float | None
     decision_upper: float | None

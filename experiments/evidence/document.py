@@ -8,29 +8,33 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from experiments.evidence.contract import Block, Draft, EvidenceContext, SegmentRequest
+from experiments.evidence.corrections import arm_variances, corrected
 from experiments.evidence.densities import block_densities
 from experiments.evidence.details import details
 from experiments.evidence.effects import Effects, current_effects, effects_over_time, planned_pairs
 from experiments.evidence.facts import Facts
 from experiments.evidence.impact import coherence_check, north_star_effects
+from experiments.evidence.levels import Levels
 from experiments.evidence.looks import block_looks
 from experiments.evidence.magnitudes import within_range
+from experiments.evidence.monitors import monitors
+from experiments.evidence.recommendation import errors_of, forecast, north_star_check, standing_of
 from experiments.evidence.rows import Segment, absent_rows, block_rows, plan_prior, posteriors
+from experiments.evidence.safety import with_safety
 from experiments.evidence.screening import screening
 from experiments.evidence.segments import segment_requests
 from experiments.evidence.shapes import BlockShapes, absent, block_shapes
 from experiments.evidence.trust import checks
 from experiments.plan import AnalysisPlan
-from experiments.result import DecisionInterval, Density, ExperimentResult, Exposures, Look, Row, VariantExposures
-from experiments.verdict import decision_interval, verdict
+from experiments.result import Density, ExperimentResult, Exposures, Look, Row, VariantExposures
+from experiments.verdict import Situation, judge
 from stats.moments import Ints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _BlockEvidence:
-    """What one block contributes. `head` has cells (1 + segments,), everybody first."""
+    """What one block contributes."""
 
-    head: Effects
     rows: list[Row]
     looks: list[Look]
     densities: list[Density]
@@ -47,20 +51,30 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
     _require_variants(plan, blocks)
     blocks = [replace(block, moments=within_range(block.moments)) for block in blocks]
     shapes = [block_shapes(plan, block) for block in blocks]
-    interval = decision_interval(plan, running=context.running, exposed_until=context.exposed_until)
     main = max(blocks, key=lambda block: int(block.moments.exposures[-1].sum()), default=None)
     exposures: Ints = main.moments.exposures if main else np.zeros((0, len(plan.variants)), dtype=np.int64)
     observed = int(exposures[-1].sum()) if len(exposures) else 0
+    planned = planned_pairs(plan, observed)
+    heads = [current_effects(plan, s, b.moments, planned) for b, s in zip(blocks, shapes, strict=True)]
+    courses = [effects_over_time(plan, s, b.moments, planned) for b, s in zip(blocks, shapes, strict=True)]
+    times = [block.moments.looks for block in blocks]
+    errors = errors_of(plan)
+    followed = monitors(plan, context, list(zip(shapes, courses, times, strict=True)), errors)
+    standing = standing_of(plan, context, followed)
     parts = [
-        _block_evidence(plan, block, known, observed, interval) for block, known in zip(blocks, shapes, strict=True)
+        _block_evidence(plan, block, known, head, course, standing)
+        for block, known, head, course in zip(blocks, shapes, heads, courses, strict=True)
     ]
     missing = absent(plan, shapes)
-    by_metric: dict[str, list[Row]] = {metric.metric_key: [] for metric in plan.metrics}
-    for row in (row for part in parts for row in part.rows):
-        by_metric[row.metric_key].append(row)
+    flat = [row for part in parts for row in part.rows]
     for metric in plan.metrics:
         if metric.metric_key in missing:
-            by_metric[metric.metric_key] = absent_rows(plan, metric, missing[metric.metric_key])
+            flat += absent_rows(plan, metric, missing[metric.metric_key])
+    by_metric: dict[str, list[Row]] = {metric.metric_key: [] for metric in plan.metrics}
+    levels = Levels(heads, errors.alpha)
+    variances = arm_variances(shapes, heads)
+    for row in corrected(plan, flat, levels, standing, scheduled=followed, arm_variance=variances):
+        by_metric[row.metric_key].append(row)
     rows = [row for metric in plan.metrics for row in by_metric[metric.metric_key]]
     impact = north_star_effects(plan, rows, blocks, shapes, context)
     facts = Facts(
@@ -68,14 +82,15 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         context=context,
         blocks=blocks,
         shapes=shapes,
-        heads=[part.head for part in parts],
+        heads=heads,
         exposures=exposures,
         crossover=max((block.moments.crossover for block in blocks), default=0),
         absent=missing,
     )
     beside = screening(facts, rows)
-    found = [*checks(facts), *coherence_check(impact), *beside.checks]
-    decided = verdict(plan, rows, found, interval=interval, full_weeks=context.full_weeks)
+    found = [*checks(facts), *coherence_check(impact), *north_star_check(plan), *beside.checks]
+    looks = main.moments.looks if main else ()
+    judged = judge(plan, rows, found, standing, forecast(plan, context, rows, looks, exposures, errors, followed))
     document = ExperimentResult(
         analysis_id=context.analysis_id,
         experiment_key=plan.experiment_key,
@@ -84,10 +99,12 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         seed=context.seed,
         code_version=context.code_version,
         amendments=list(context.amendments),
-        verdict=decided.outcome,
-        verdict_variant=decided.variant,
-        verdict_reasons=list(decided.reasons),
-        decision_interval=interval,
+        verdict=judged.verdict.outcome,
+        verdict_variant=judged.verdict.variant,
+        verdict_reasons=list(judged.verdict.reasons),
+        decision_interval=standing.interval,
+        recommendation=judged.recommendation,
+        decision_errors=errors,
         checks=found,
         exposures=_exposures(plan, main, facts.crossover),
         rows=rows,
@@ -95,6 +112,7 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         densities=[density for part in parts for density in part.densities],
         segment_models=[],
         north_star=impact,
+        sequential=[course.document for course in followed.values()],
         heterogeneity=beside.heterogeneity,
         interactions=beside.interactions,
         age_curves=beside.age_curves,
@@ -113,25 +131,23 @@ def _require_variants(plan: AnalysisPlan, blocks: Sequence[Block]) -> None:
 
 
 def _block_evidence(
-    plan: AnalysisPlan, block: Block, shapes: BlockShapes, observed: int, interval: DecisionInterval
+    plan: AnalysisPlan, block: Block, shapes: BlockShapes, now: Effects, over_time: Effects, standing: Situation
 ) -> _BlockEvidence:
+    """`now` has cells (1 + segments,), everybody first, `over_time` has cells (looks,)."""
     moments = block.moments
-    planned = planned_pairs(plan, observed)
-    now = current_effects(plan, shapes, moments, planned)
-    over_time = effects_over_time(plan, shapes, moments, planned)
     segments: list[Segment] = [None, *moments.segments]
     everything, head = slice(None), slice(0, 1)
+    rows = block_rows(
+        plan,
+        shapes,
+        now,
+        posteriors(plan, shapes, now.lift, everything),
+        segments,
+        standing.margins,
+        details(plan, shapes, moments),
+    )
     return _BlockEvidence(
-        head=now,
-        rows=block_rows(
-            plan,
-            shapes,
-            now,
-            posteriors(plan, shapes, now.lift, everything),
-            segments,
-            interval,
-            details(plan, shapes, moments),
-        ),
+        rows=with_safety(plan, shapes, now, rows, standing),
         looks=block_looks(plan, shapes, over_time, moments.looks),
         densities=block_densities(plan, shapes, posteriors(plan, shapes, now.lift, head)),
         requests=segment_requests(plan, block, shapes, now, plan_prior(plan)),
@@ -162,10 +178,14 @@ def _methods(plan: AnalysisPlan, rows: Sequence[Row], *, impact: bool) -> list[s
     used = {part for row in rows for part in row.method.split("+")} | {"A11", "A12", "H2"}
     if any(row.always_valid_p_value is not None for row in rows):
         used.add("B1")
-    if any(row.non_inferior is not None for row in rows):
+    if any(row.non_inferior is not None or row.equivalent is not None for row in rows):
         used.add("A10")
     if any(row.chance_to_win is not None for row in rows):
         used.add("C1")
+    if any(row.sequential_p_value is not None for row in rows):
+        used.add("B2")
+    if plan.estimation.exploratory_correction == "e_bh":
+        used.add("B5")
     if impact:
         used |= {"E1", "E2"}
     return sorted(used)

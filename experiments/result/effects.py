@@ -117,6 +117,8 @@ class Row(Document):
     """Repeated interval of the lift at the last scheduled look of a group-sequential plan (METHODS B2)."""
     harm_p_value: float | None = None
     """One-sided always-valid p-value of a move in the bad direction, before correction (METHODS A11, B1)."""
+    non_inferiority_p_value: float | None = None
+    """One-sided p-value of "the harm is the margin or more", at the interval that safety is shown by (METHODS A10)."""
     decision_lower: float | None = None
     decision_upper: float | None = None
     decision_p_value: float | None = None

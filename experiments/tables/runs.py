@@ -136,6 +136,7 @@ class ResultRow(SQLModel, table=True):
     always_valid_upper: float | None = Field(default=None, sa_type=sa.Double)
     always_valid_p_value: float | None = Field(default=None, sa_type=sa.Double)
     log_e_value: float | None = Field(default=None, sa_type=sa.Double)
+    non_inferiority_p_value: float | None = Field(default=None, sa_type=sa.Double)
     harm_p_value: float | None = Field(default=None, sa_type=sa.Double)
     decision_lower: float | None = Field(default=None, sa_type=sa.Double)
     decision_upper: float | None = Field(default=None, sa_type=sa.Double)

@@ -1,5 +1,6 @@
 """The verdict's truth table, and its error rates on null data."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +10,12 @@ from statsmodels.stats.multitest import multipletests
 
 from experiments.definitions import Estimation
 from experiments.evidence import Block, build
+from experiments.evidence.corrections import corrected
+from experiments.evidence.levels import Bounds, Levels
+from experiments.evidence.safety import within
 from experiments.plan import AnalysisPlan
 from experiments.result import Check, Row
-from experiments.verdict import Verdict, decision_interval, holm, verdict
+from experiments.verdict import Situation, Verdict, decision_interval, holm, verdict
 from stats.moment_set import MomentSet
 from stats.moments import Moments
 from tests.experiments.evidence_cases import END, context, plan_of, planned, spec, variants
@@ -47,6 +51,8 @@ def row(numbers: dict[str, Any], role: str = "primary", **extra: Any) -> Row:
         "always_valid_upper": numbers.get("ci_upper"),
         "always_valid_p_value": numbers.get("p_value"),
     }
+    if extra.get("mde") is not None:
+        named["equivalent"] = within(extra["mde"], numbers["ci_lower"], numbers["ci_upper"])
     return Row(**(fields | named | numbers | extra))
 
 
@@ -54,9 +60,30 @@ def guard(numbers: dict[str, Any], safe: bool | None) -> Row:
     return row(numbers, "guardrail", non_inferiority_margin=0.02, non_inferior=safe)
 
 
+class OwnIntervals(Levels):
+    """Rows written by hand have one interval, whatever the level."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        super().__init__([], 0.05)
+        self.rows = rows
+
+    def fixed(self, level: float) -> Bounds:
+        lift = [row.ci_lower for row in self.rows], [row.ci_upper for row in self.rows]
+        return Bounds(*lift, *([None] * len(self.rows) for _ in range(2)))
+
+    def always_valid(self, share: float) -> tuple[list[float | None], list[float | None]]:
+        return [row.always_valid_lower for row in self.rows], [row.always_valid_upper for row in self.rows]
+
+
+def situation_of(interval: str = "fixed", full_weeks: int = 2) -> Situation:
+    fixed = interval == "fixed"
+    return Situation(interval, complete=fixed, running=not fixed, early=False, full_weeks=full_weeks)
+
+
 def decide(*rows: Row, plan: AnalysisPlan = PLAN, checks: list[Check] | None = None, **extra: Any) -> Verdict:
-    options: dict[str, Any] = {"interval": "fixed", "full_weeks": 2} | extra
-    return verdict(plan, rows, [PASS] if checks is None else checks, **options)
+    situation = situation_of(**extra)
+    decided = corrected(plan, rows, OwnIntervals(rows), situation)
+    return verdict(plan, decided, [PASS] if checks is None else checks, situation)
 
 
 @pytest.mark.parametrize(
