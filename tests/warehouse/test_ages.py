@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import warehouse.experiment_moments as experiment_moments
-from experiments.definitions import Cap, MetricSpec, Role
+from experiments.definitions import Cap, Filter, MetricSpec, Role, Trigger
 from stats.moment_set import MomentSet
 from stats.moments import Floats
 from tests.warehouse.cases import DAY, START, Exposure, Fact, assert_same, direct_moments
@@ -77,6 +77,25 @@ def test_a_metric_that_is_withdrawn_has_no_curve_and_others_keep_theirs(tmp_path
     found = primary(World(shown, [Fact("u", START + DAY, math.inf)]), tmp_path, metrics)
     assert set(found.by_age) == {"orders"}
     assert found.by_age["orders"].mean[0].tolist() == [0, 1, 0]
+
+
+def test_days_begin_at_the_trigger_and_history_ends_at_the_assignment(tmp_path: Path) -> None:
+    facts = [
+        Fact("u", START - 2 * DAY, 1.0),
+        Fact("u", START + DAY, 2.0),
+        Fact("u", START + 2 * DAY, 4.0, {"plan": "shown"}),
+        Fact("u", START + 3.5 * DAY, 8.0),
+        Fact("new", START + DAY, 2.0),
+        Fact("new", START + 2 * DAY, 4.0, {"plan": "shown"}),
+    ]
+    small = World([Exposure("u", "control", START), Exposure("new", "control", START)], facts)
+    trigger = Trigger(fact_source="orders", filters=[Filter(column="plan", value="shown")])
+    quantile = metric("p50", "quantile", quantile=0.5, quantile_of="event")
+    found = primary(small, tmp_path, [metric(), quantile], trigger=trigger)
+    assert (found.by_age["revenue"].mean[0] * 2).tolist() == [4 + 4, 8, 0]
+    total = dict(zip(found.columns, found.last.mean[0] * 2, strict=True))
+    assert total == {"revenue": 16, "revenue.pre": 1, "no_history.5d": 1}
+    assert found.quantiles["p50"].overall.events[-1].tolist() == [3, 0]
 
 
 def test_an_event_that_was_never_sent_has_a_curve_of_zeros(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from experiments.columns import layout
-from experiments.definitions import EventSource, InputMetric, Measure, MetricSpec, NorthStarSpec
+from experiments.definitions import Cap, EventSource, InputMetric, Measure, MetricSpec, NorthStarSpec
 from experiments.plan import BaselinePlan, NorthStarPlan, PlannedNorthStar
 from tests.warehouse.cases import DAY, Fact, assert_same, direct_moments, planned, slice_of, value_of, write_facts
-from warehouse.extract import EVERYONE, extract_baseline, extract_series
+from warehouse.answers import INVALID_ANSWERS
+from warehouse.extract import EVERYONE, NON_FINITE, extract_baseline, extract_series
 from warehouse.series import week_of
 
 AS_OF = datetime(2026, 3, 5, 12, tzinfo=UTC)  # a Thursday
@@ -111,6 +112,40 @@ def test_a_column_with_infinite_facts_has_no_totals_and_says_why(tmp_path: Path)
     assert set(found.invalid) == {"revenue", "largest.numerator"}
     assert np.isnan(found.totals[:, 0]).all()
     assert found.totals[-1, 1] == 1
+
+
+def test_a_survey_in_a_series_is_all_scores_and_all_answers_and_quantiles_are_left_out(tmp_path: Path) -> None:
+    answers = Measure(fact_source="visits")
+    metrics = [
+        MetricSpec(key="nps", name="n", kind="survey", scale="nps", measure=answers),
+        MetricSpec(key="csat", name="c", kind="survey", measure=answers),
+        MetricSpec(key="p90", name="p", kind="quantile", quantile=0.9, measure=answers),
+    ]
+    plan = north_star(2).model_copy(update={"metrics": [planned(metric) for metric in metrics]})
+    given = [("a", 10.0), ("a", 9.0), ("b", 8.0), ("b", None), ("c", 0.0), ("d", None)]
+    files = {"visit": [write_facts(tmp_path, [Fact(unit, AS_OF - DAY, value) for unit, value in given], "visit")]}
+    found = extract_series(plan, slice_of([], files, data_as_of=AS_OF, started_at=None))
+    assert found.columns == ("nps.score", "nps.answers", "nps.responded", "csat.score")
+    assert found.totals[-1].tolist() == [1 + 1 + 0 - 1, 4, 3, 27]
+    assert not found.invalid
+
+
+@pytest.mark.parametrize(("bad", "reason"), [(11.0, INVALID_ANSWERS), (7.5, INVALID_ANSWERS), (math.nan, NON_FINITE)])
+def test_answers_off_the_scale_withdraw_the_score_of_a_series(tmp_path: Path, bad: float, reason: str) -> None:
+    nps = MetricSpec(key="nps", name="n", kind="survey", scale="nps", measure=Measure(fact_source="visits"))
+    plan = north_star(2).model_copy(update={"metrics": [planned(nps)]})
+    files = {"visit": [write_facts(tmp_path, [Fact("u", AS_OF - DAY, v) for v in (bad, 9.0)], "visit")]}
+    found = extract_series(plan, slice_of([], files, data_as_of=AS_OF, started_at=None))
+    assert found.invalid == {"nps.score": reason}
+    assert found.totals[-1, 1:].tolist() == [2, 1]
+
+
+def test_company_totals_are_not_capped(tmp_path: Path) -> None:
+    capped = METRICS[0].model_copy(update={"cap": Cap(value=1)})
+    plan = north_star(2).model_copy(update={"metrics": [planned(capped)]})
+    files = {"order": [write_facts(tmp_path, [Fact("u", AS_OF - DAY, 100.0)])]}
+    found = extract_series(plan, slice_of([], files, data_as_of=AS_OF, started_at=None))
+    assert found.totals[-1].tolist() == [100, 100]
 
 
 @pytest.mark.parametrize("hours", [0, 1, 167])
