@@ -58,14 +58,22 @@ def difference(estimates: Estimates, level: float = 0.95) -> Differences:
     """
     value = estimates.value[..., 1:, :] - estimates.value[..., :1, :]
     v_t, v_c = estimates.variance[..., 1:, :], estimates.variance[..., :1, :]
-    n_t, n_c = estimates.count[..., 1:, None], estimates.count[..., :1, None]
-    return welch(value, v_t, v_c, n_t, n_c, pair_reasons(estimates), level)
+    units = estimates.count[..., None] if estimates.freedom is None else estimates.freedom + 1
+    return welch(value, v_t, v_c, units[..., 1:, :], units[..., :1, :], pair_reasons(estimates), level)
 
 
 def welch(
-    value: Floats, v_t: Floats, v_c: Floats, n_t: Ints, n_c: Ints, reason: Reasons, level: float = 0.95
+    value: Floats,
+    v_t: Floats,
+    v_c: Floats,
+    n_t: Ints | Floats,
+    n_c: Ints | Floats,
+    reason: Reasons,
+    level: float = 0.95,
 ) -> Differences:
     """Welch-Satterthwaite from a difference and the two squared standard errors; all arguments broadcast.
+
+    `n_t` and `n_c` are units, or one more than the degrees of freedom of each variance.
 
     Elements with a non-empty `reason` get no inference.
     """

@@ -34,6 +34,8 @@ class Estimates:
     adjusted, note     (..., M)     whether covariates were used, and why not
     variance_reduction (..., M)     1 - adjusted / raw variance, summed over arms
     gradient, residual_gradient (..., V, M, k); slope (..., M, k); mean_covariance (..., V, k, k)
+    freedom            (..., V, M)  degrees of freedom of `variance`, None: count - 1
+    baseline_covariance (..., V-1, M) of control's `unadjusted` with each difference, None: -cross, arms independent
     """
 
     keys: tuple[str, ...]
@@ -51,11 +53,27 @@ class Estimates:
     residual_gradient: Floats
     slope: Floats
     mean_covariance: Floats
+    freedom: Floats | None = None
+    baseline_covariance: Floats | None = None
 
     @property
     def estimable(self) -> Bools:
         """(..., V, M) whether the arm has an estimate with a positive variance."""
         return clear(self.reason)
+
+    @property
+    def arm_freedom(self) -> Floats:
+        """(..., V, M) degrees of freedom of `variance`, at least 1."""
+        if self.freedom is not None:
+            return self.freedom
+        return np.broadcast_to(np.maximum(self.count - 1.0, 1.0)[..., None], self.value.shape)
+
+    @property
+    def control_covariance(self) -> Floats:
+        """(..., V-1, M) covariance of control's `unadjusted` with each difference (relative lifts need it, A3)."""
+        if self.baseline_covariance is not None:
+            return self.baseline_covariance
+        return np.broadcast_to(-self.cross[..., :1, :], self.cross[..., 1:, :].shape)
 
     @property
     def covariance(self) -> Floats:

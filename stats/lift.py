@@ -62,7 +62,7 @@ def _parts(estimates: Estimates) -> _Parts:
         change=estimates.value[..., 1:, :] - estimates.value[..., :1, :],
         v_control=estimates.raw_variance[..., :1, :],
         v_change=estimates.variance[..., 1:, :] + estimates.variance[..., :1, :],
-        covariance=-estimates.cross[..., :1, :],
+        covariance=estimates.control_covariance,
     )
 
 
