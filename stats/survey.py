@@ -112,11 +112,20 @@ def _rate_p(answered_t: Ints, asked_t: Ints, answered_c: Ints, asked_c: int) -> 
 
 
 def _pair(score: Floats, table: Ints, rate: Floats, asked: Ints, level: float) -> tuple[float, ...]:
-    """(trimmed, difference, lower, upper, ci_lower, ci_upper) of a treatment (row 1) against control (row 0)."""
-    answered = table.sum(axis=1)
+    """(trimmed, difference, lower, upper, ci_lower, ci_upper) of a treatment (row 1) against control (row 0).
+
+    At equal rates nothing is trimmed, but either arm could have had to be: the wider interval is that of not knowing.
+    """
+    if rate[0] != rate[1]:
+        return _trimming(score, table, rate, asked, level, int(rate[1] > rate[0]))
+    first, second = (_trimming(score, table, rate, asked, level, larger) for larger in (0, 1))
+    return *first[:4], min(first[4], second[4]), max(first[5], second[5])
+
+
+def _trimming(score: Floats, table: Ints, rate: Floats, asked: Ints, level: float, larger: int) -> tuple[float, ...]:
+    """The same with the arm given that is trimmed."""
+    answered, other = table.sum(axis=1), 1 - larger
     mean = table @ score / answered
-    larger = int(rate[1] > rate[0])
-    other = 1 - larger
     q = float((rate[larger] - rate[other]) / rate[larger])
     # The share that is kept is a ratio of two rates, itself uncertain: its variance over its square.
     kept_noise = float(((1 - rate) / (asked * rate)).sum())
