@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import scipy.special as sc
@@ -18,16 +18,15 @@ import scipy.special as sc
 from experiments.evidence.effects import Effects
 from experiments.evidence.levels import Bound, Levels
 from experiments.evidence.monitors import Course, Key
+from experiments.evidence.rows import RowDraft
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan
-from experiments.result import Row
 from experiments.types import finite
 from experiments.verdict import Situation
 from stats.moments import Bools, Floats
 from stats.multiplicity import adjusted, dunnett, e_bh, fcr_level, simultaneous_level
 
 type Family = Literal["success", "guardrail", "exploratory", "segments"]
-type Updates = dict[str, Any]
 
 _SPELLED = {
     # Holm rejects more than any set of simple simultaneous intervals can show.
@@ -40,37 +39,36 @@ _SPELLED = {
 }
 
 
-def family_of(row: Row) -> Family:
+def family_of(row: RowDraft) -> Family:
     """The comparisons among which a row is corrected."""
-    if row.segment is not None:
+    if row["segment"] is not None:
         return "segments"
-    return "success" if row.role == "primary" else "guardrail" if row.role == "guardrail" else "exploratory"
+    return {"primary": "success", "guardrail": "guardrail"}.get(row["role"], "exploratory")
 
 
-def corrected(
+def correct(
     plan: AnalysisPlan,
-    rows: Sequence[Row],
+    drafts: Sequence[RowDraft],
     levels: Levels,
     situation: Situation,
     *,
     scheduled: Mapping[Key, Course] | None = None,
     arm_variance: Mapping[str, Sequence[float]] | None = None,
-) -> list[Row]:
-    """The same rows with family, corrected and deciding numbers. Rows beyond those of `levels` have no data.
+) -> None:
+    """Add family, corrected and deciding numbers to the drafts. Those beyond the rows of `levels` have no data.
 
     `scheduled` are the monitors of a group-sequential plan by metric and variant; `arm_variance` (V,) by metric are
     squared standard errors of the arms, from which Dunnett's correlations follow (without: from the units).
     """
     places: dict[Family, list[int]] = {"success": [], "guardrail": [], "exploratory": [], "segments": []}
-    for i, row in enumerate(rows):
-        places[family_of(row)].append(i)
-    updates: dict[int, Updates] = {i: {"family": name} for name, where in places.items() for i in where}
-    work = _Work(plan, rows, levels, situation, updates)
+    for i, draft in enumerate(drafts):
+        draft["family"] = family_of(draft)
+        places[draft["family"]].append(i)
+    work = _Work(plan, list(drafts), levels, situation)
     work.success(places["success"], scheduled or {}, arm_variance or {})
     work.guardrail(places["guardrail"])
     work.findings(places["exploratory"], deciding=True)
     work.findings(places["segments"], deciding=False)
-    return [row.model_copy(update=updates[i]) for i, row in enumerate(rows)]
 
 
 def arm_variances(shapes: Sequence[BlockShapes], heads: Sequence[Effects]) -> dict[str, list[float]]:
@@ -85,10 +83,9 @@ def arm_variances(shapes: Sequence[BlockShapes], heads: Sequence[Effects]) -> di
 @dataclass(slots=True, eq=False)
 class _Work:
     plan: AnalysisPlan
-    rows: Sequence[Row]
+    rows: list[RowDraft]
     levels: Levels
     situation: Situation
-    updates: dict[int, Updates]
 
     @property
     def alpha(self) -> float:
@@ -96,7 +93,7 @@ class _Work:
 
     def _numbers(self, where: Sequence[int], name: str) -> Floats:
         """(m,) of a field, nan where it is null."""
-        found = (getattr(self.rows[i], name) for i in where)
+        found = (self.rows[i].get(name) for i in where)
         return np.array([np.nan if number is None else number for number in found], dtype=np.float64)
 
     def success(
@@ -114,18 +111,18 @@ class _Work:
             level = float(simultaneous_level(max(int((~np.isnan(p)).sum()), 1), 1 - self.alpha))
             self._adjust(where, adjusted(p, method), method, level)
         for i in where:
-            row, found = self.rows[i], self.updates[i]
+            row = self.rows[i]
             if self.situation.interval == "group_sequential":
-                seen = scheduled.get((row.metric_key, row.variant_key))
+                seen = scheduled.get((row["metric_key"], row["variant_key"]))
                 if seen is not None:
-                    found |= _decision(seen.decision_lower, seen.decision_upper, seen.decision_p_value, seen.crossed)
-                    found |= {"sequential_lower": seen.lower, "sequential_upper": seen.upper}
-                    found["sequential_p_value"] = seen.p_value
+                    row |= _decision(seen.decision_lower, seen.decision_upper, seen.decision_p_value, seen.crossed)
+                    row |= {"sequential_lower": seen.lower, "sequential_upper": seen.upper}
+                    row["sequential_p_value"] = seen.p_value
             elif self.situation.interval == "fixed" and self.situation.complete:
-                bounds = row.ci_lower, row.ci_upper
-                if found.get("correction"):
-                    bounds = found["ci_lower_adjusted"], found["ci_upper_adjusted"]
-                found |= self._judged(*bounds, found.get("p_value_adjusted", row.p_value))
+                bounds = row["ci_lower"], row["ci_upper"]
+                if row.get("correction"):
+                    bounds = row["ci_lower_adjusted"], row["ci_upper_adjusted"]
+                row |= self._judged(*bounds, row.get("p_value_adjusted", row["p_value"]))
         if self.situation.interval == "always_valid":
             share = 1.0 if method == "none" else 1 / max(len(where), 1)
             # Dunnett's correlations are those of one look; over many looks Bonferroni holds whatever they are.
@@ -138,7 +135,7 @@ class _Work:
         """Within each primary over its variants; Bonferroni over primaries."""
         by_metric: dict[str, list[int]] = {}
         for i in where:
-            by_metric.setdefault(self.rows[i].metric_key, []).append(i)
+            by_metric.setdefault(self.rows[i]["metric_key"], []).append(i)
         tested = [m for m, at in by_metric.items() if np.isfinite(self._numbers(at, "p_value")).any()]
         share = max(len(tested), 1)
         for metric, at in by_metric.items():
@@ -148,7 +145,9 @@ class _Work:
             with np.errstate(invalid="ignore", divide="ignore"):
                 t = self._numbers(at, "difference") / self._numbers(at, "difference_standard_error")
             df = np.where(np.isnan(self._numbers(at, "df")), np.inf, self._numbers(at, "df"))
-            units = np.array([max(self.rows[at[0]].n_control, 1), *(max(self.rows[i].n_treatment, 1) for i in at)])
+            units = np.array(
+                [max(self.rows[at[0]]["n_control"], 1), *(max(self.rows[i]["n_treatment"], 1) for i in at)]
+            )
             spread = arm_variance.get(metric)
             variance = None if spread is None else np.asarray(spread, dtype=np.float64)
             p, critical = dunnett(t, df, units, level=1 - self.alpha / share, variance=variance)
@@ -187,7 +186,7 @@ class _Work:
             bounds = self.levels.fixed(level)
             for i, number in zip(where, q.tolist(), strict=True):
                 ends = _at(bounds.lift_lower, i), _at(bounds.lift_upper, i)
-                self.updates[i] |= self._judged(*ends, finite(number))
+                self.rows[i] |= self._judged(*ends, finite(number))
             return
         made = self._numbers(where, "always_valid_p_value")
         late = np.where(np.isnan(made), np.nan, adjusted(np.where(np.isnan(made), 1.0, made), method))
@@ -204,7 +203,7 @@ class _Work:
         bounds = self.levels.fixed(level)
         for k, (i, number) in enumerate(zip(where, p.tolist(), strict=True)):
             shown = only is None or bool(only[k])
-            self.updates[i] |= {
+            self.rows[i] |= {
                 "correction": _SPELLED[method],
                 "p_value_adjusted": finite(number),
                 "ci_lower_adjusted": _at(bounds.lift_lower, i) if shown else None,
@@ -216,7 +215,7 @@ class _Work:
     def _adjust_by_evidence(self, where: Sequence[int], q: Floats, chosen: Bools, share: float) -> None:
         lower, upper = self.levels.always_valid(share)
         for i, number, selected in zip(where, q.tolist(), chosen.tolist(), strict=True):
-            self.updates[i] |= {
+            self.rows[i] |= {
                 "correction": _SPELLED["e_bh"],
                 "p_value_adjusted": finite(number),
                 "ci_lower_adjusted": _at(lower, i) if selected else None,
@@ -226,7 +225,7 @@ class _Work:
     def _decide_always_valid(self, where: Sequence[int], p: Floats, share: float) -> None:
         lower, upper = self.levels.always_valid(share)
         for i, number in zip(where, p.tolist(), strict=True):
-            self.updates[i] |= self._judged(_at(lower, i), _at(upper, i), finite(number))
+            self.rows[i] |= self._judged(_at(lower, i), _at(upper, i), finite(number))
 
     def _decide_uncorrected(self, where: Sequence[int]) -> None:
         if not self.situation.deciding:
@@ -234,16 +233,16 @@ class _Work:
         for i in where:
             row = self.rows[i]
             if self.situation.margins == "fixed":
-                self.updates[i] |= self._judged(row.ci_lower, row.ci_upper, row.p_value)
+                self.rows[i] |= self._judged(row["ci_lower"], row["ci_upper"], row["p_value"])
             else:
-                bounds = row.always_valid_lower, row.always_valid_upper
-                self.updates[i] |= self._judged(*bounds, row.always_valid_p_value)
+                bounds = row["always_valid_lower"], row["always_valid_upper"]
+                self.rows[i] |= self._judged(*bounds, row["always_valid_p_value"])
 
-    def _judged(self, lower: float | None, upper: float | None, p: float | None) -> Updates:
+    def _judged(self, lower: float | None, upper: float | None, p: float | None) -> RowDraft:
         return _decision(lower, upper, p, None if p is None else p <= self.alpha)
 
 
-def _decision(lower: float | None, upper: float | None, p: float | None, significant: bool | None) -> Updates:
+def _decision(lower: float | None, upper: float | None, p: float | None, significant: bool | None) -> RowDraft:
     return {"decision_lower": lower, "decision_upper": upper, "decision_p_value": p, "significant": significant}
 
 

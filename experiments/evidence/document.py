@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from experiments.evidence.contract import Block, Draft, EvidenceContext, SegmentRequest
-from experiments.evidence.corrections import arm_variances, corrected
+from experiments.evidence.corrections import arm_variances, correct
 from experiments.evidence.densities import block_densities
 from experiments.evidence.details import details
 from experiments.evidence.effects import Effects, current_effects, effects_over_time, planned_pairs
@@ -19,8 +19,8 @@ from experiments.evidence.looks import block_looks
 from experiments.evidence.magnitudes import within_range
 from experiments.evidence.monitors import monitors
 from experiments.evidence.recommendation import errors_of, forecast, north_star_check, standing_of
-from experiments.evidence.rows import Segment, absent_rows, block_rows, plan_prior, posteriors
-from experiments.evidence.safety import with_safety
+from experiments.evidence.rows import RowDraft, Segment, absent_drafts, block_drafts, plan_prior, posteriors, validated
+from experiments.evidence.safety import add_safety
 from experiments.evidence.screening import screening
 from experiments.evidence.segments import segment_requests
 from experiments.evidence.shapes import BlockShapes, absent, block_shapes
@@ -35,7 +35,7 @@ from stats.moments import Ints
 class _BlockEvidence:
     """What one block contributes."""
 
-    rows: list[Row]
+    drafts: list[RowDraft]
     looks: list[Look]
     densities: list[Density]
     requests: list[SegmentRequest]
@@ -66,16 +66,20 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         for block, known, head, course in zip(blocks, shapes, heads, courses, strict=True)
     ]
     missing = absent(plan, shapes)
-    flat = [row for part in parts for row in part.rows]
+    drafts = [draft for part in parts for draft in part.drafts]
     for metric in plan.metrics:
         if metric.metric_key in missing:
-            flat += absent_rows(plan, metric, missing[metric.metric_key])
-    by_metric: dict[str, list[Row]] = {metric.metric_key: [] for metric in plan.metrics}
-    levels = Levels(heads, errors.alpha)
-    variances = arm_variances(shapes, heads)
-    for row in corrected(plan, flat, levels, standing, scheduled=followed, arm_variance=variances):
-        by_metric[row.metric_key].append(row)
-    rows = [row for metric in plan.metrics for row in by_metric[metric.metric_key]]
+            drafts += absent_drafts(plan, metric, missing[metric.metric_key])
+    correct(
+        plan,
+        drafts,
+        Levels(heads, errors.alpha),
+        standing,
+        scheduled=followed,
+        arm_variance=arm_variances(shapes, heads),
+    )
+    place = {metric.metric_key: i for i, metric in enumerate(plan.metrics)}
+    rows = validated(sorted(drafts, key=lambda draft: place[draft["metric_key"]]))
     impact = north_star_effects(plan, rows, blocks, shapes, context)
     facts = Facts(
         plan=plan,
@@ -137,7 +141,7 @@ def _block_evidence(
     moments = block.moments
     segments: list[Segment] = [None, *moments.segments]
     everything, head = slice(None), slice(0, 1)
-    rows = block_rows(
+    drafts = block_drafts(
         plan,
         shapes,
         now,
@@ -146,8 +150,9 @@ def _block_evidence(
         standing.margins,
         details(plan, shapes, moments),
     )
+    add_safety(plan, shapes, now, drafts, standing)
     return _BlockEvidence(
-        rows=with_safety(plan, shapes, now, rows, standing),
+        drafts=drafts,
         looks=block_looks(plan, shapes, over_time, moments.looks),
         densities=block_densities(plan, shapes, posteriors(plan, shapes, now.lift, head)),
         requests=segment_requests(plan, block, shapes, now, plan_prior(plan)),

@@ -23,22 +23,18 @@ _FARTHEST = 37.0
 
 
 def errors_of(plan: AnalysisPlan) -> DecisionErrors:
-    """How the plan's errors are divided over its tests (A11).
+    """How the plan's errors are divided over its tests (A11), as sample sizes are planned.
 
-    Harm is monitored with alpha / 2 in total and the sample ratio with its threshold; where those alone would stop more
-    good changes than the power allows, the power is divided without them.
+    A rule of doing no harm needs no win, so its guardrails share the power alone.
     """
     alpha, power = 1 - plan.estimation.ci_level, plan.estimation.power
-    treatments = len(plan.variants) - 1
-    tests = treatments * sum(metric.role is Role.PRIMARY for metric in plan.metrics)
+    tests = (len(plan.variants) - 1) * sum(metric.role is Role.PRIMARY for metric in plan.metrics)
     guardrails = sum(metric.role is Role.GUARDRAIL for metric in plan.metrics)
-    deterioration, quality = alpha / 2, plan.estimation.srm_threshold
-    if deterioration + quality >= 1 - power:
-        deterioration = quality = 0.0
-    found = decision_errors(alpha, power, tests, guardrails, deterioration_alpha=deterioration, quality_alpha=quality)
+    wins = plan.estimation.decision_rule == "superiority"
+    found = decision_errors(alpha, power, tests if wins else 0, guardrails)
     return DecisionErrors(
         alpha=alpha,
-        alpha_per_success_test=alpha if plan.estimation.correction == "none" else found.alpha_per_success_test,
+        alpha_per_success_test=alpha / (1 if plan.estimation.correction == "none" else max(tests, 1)),
         power=power,
         power_per_test=found.power_per_test,
         success_tests=tests,

@@ -29,6 +29,8 @@ from stats.moments import Bools, Floats
 
 ESTIMATOR = {"mean": "A1", "proportion": "A1", "ratio": "A4", "formula": "E1", "quantile": "A6", "survey": "A4"}
 type Segment = tuple[str, str] | None
+type RowDraft = dict[str, Any]
+"""The fields of a row that are known so far."""
 
 
 def plan_prior(plan: AnalysisPlan) -> Prior:
@@ -67,7 +69,7 @@ def nulls(values: ArrayLike) -> Any:
     return mixed.tolist()
 
 
-def block_rows(
+def block_drafts(
     plan: AnalysisPlan,
     block: BlockShapes,
     effects: Effects,
@@ -75,11 +77,11 @@ def block_rows(
     segments: Sequence[Segment],
     interval: DecisionInterval,
     details: Mapping[tuple[int, int], Details] | None = None,
-) -> list[Row]:
-    """Rows of one block: by metric, then segment, then variant.
+) -> list[RowDraft]:
+    """Drafts of the rows of one block: by metric, then segment, then variant.
 
     The cells of `effects` are (1 + segments,): everybody first, then `segments[1:]`. `details` (by metric, variant) go
-    to the rows of everybody. Numbers are taken from the arrays column by column, and validated in one go.
+    to the rows of everybody. Numbers are taken from the arrays column by column.
     """
     e, d, up = effects.estimates, effects.difference, effects.lift
     valueless = _valueless(block, e)
@@ -126,6 +128,11 @@ def block_rows(
     ]
     for (m, v), found in (details or {}).items():
         drafts[m * len(places) + v] |= {"ratio": found.ratio, "cap": found.cap, "survey": found.survey}
+    return drafts
+
+
+def validated(drafts: Sequence[RowDraft]) -> list[Row]:
+    """The rows of finished drafts, validated in one go."""
     return _ROWS.validate_python(drafts)
 
 
@@ -173,24 +180,22 @@ def _everybody(array: Floats) -> Floats:
     return found
 
 
-def absent_rows(plan: AnalysisPlan, metric: PlannedMetric, reason: str) -> list[Row]:
-    """Rows of a metric without data: the comparison was planned, so the document says why it is empty."""
+def absent_drafts(plan: AnalysisPlan, metric: PlannedMetric, reason: str) -> list[RowDraft]:
+    """Drafts of the rows of a metric without data: the comparison was planned, so the document says why it is empty."""
     blank = {name: None for name, field in Row.model_fields.items() if type(None) in get_args(field.annotation)}
     return [
-        Row(
-            **{
-                **blank,
-                **_identity(metric),
-                "variant_key": variant.key,
-                "method": ESTIMATOR[metric.spec.kind],
-                "interval_kind": "none",
-                "n_control": 0,
-                "n_treatment": 0,
-                "ci_level": plan.estimation.ci_level,
-                "estimable": False,
-                "reason": reason,
-            }
-        )
+        {
+            **blank,
+            **_identity(metric),
+            "variant_key": variant.key,
+            "method": ESTIMATOR[metric.spec.kind],
+            "interval_kind": "none",
+            "n_control": 0,
+            "n_treatment": 0,
+            "ci_level": plan.estimation.ci_level,
+            "estimable": False,
+            "reason": reason,
+        }
         for variant in plan.variants[1:]
     ]
 

@@ -14,23 +14,22 @@ import numpy as np
 
 from experiments.definitions import Direction
 from experiments.evidence.effects import Effects
-from experiments.evidence.rows import nulls
+from experiments.evidence.rows import RowDraft, nulls
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan, PlannedMetric
-from experiments.result import Row
 from experiments.verdict import Situation
 from stats import always_valid
 from stats.equivalence import log_margin, non_inferiority
 
 
-def with_safety(
+def add_safety(
     plan: AnalysisPlan,
     block: BlockShapes,
     effects: Effects,
-    rows: Sequence[Row],
+    drafts: Sequence[RowDraft],
     situation: Situation,
-) -> list[Row]:
-    """The block's rows (by metric, cell, variant) with these numbers for everybody; segments decide nothing."""
+) -> None:
+    """Add these numbers to the drafts of a block's rows (by metric, cell, variant) about everybody."""
     av, cells = effects.always, len(effects.lift.value)
     harm = [nulls(array[0]) for array in (av.p_decrease, av.p_increase)]
     low, high = (effects.safe.ci_lower, effects.safe.ci_upper)
@@ -38,7 +37,6 @@ def with_safety(
         low, high = av.safe_lower, av.safe_upper
     treatments = len(plan.variants) - 1
     safe_p = [_non_inferiority(metric, effects, m, situation) for m, metric in enumerate(block.metrics)]
-    found = list(rows)
     for m, metric in enumerate(block.metrics):
         for v in range(treatments):
             place = m * cells * treatments + v
@@ -48,8 +46,7 @@ def with_safety(
                 update["non_inferiority_p_value"] = safe[v]
             if metric.mde is not None and situation.deciding:
                 update["equivalent"] = within(metric.mde, float(low[0, v, m]), float(high[0, v, m]))
-            found[place] = rows[place].model_copy(update=update)
-    return found
+            drafts[place].update(update)
 
 
 def _non_inferiority(metric: PlannedMetric, effects: Effects, m: int, situation: Situation) -> list[Any] | None:

@@ -10,8 +10,9 @@ from statsmodels.stats.multitest import multipletests
 
 from experiments.definitions import Estimation
 from experiments.evidence import Block, build
-from experiments.evidence.corrections import corrected
+from experiments.evidence.corrections import correct
 from experiments.evidence.levels import Bounds, Levels
+from experiments.evidence.rows import validated
 from experiments.evidence.safety import within
 from experiments.plan import AnalysisPlan
 from experiments.result import Check, Row
@@ -82,8 +83,9 @@ def situation_of(interval: str = "fixed", full_weeks: int = 2) -> Situation:
 
 def decide(*rows: Row, plan: AnalysisPlan = PLAN, checks: list[Check] | None = None, **extra: Any) -> Verdict:
     situation = situation_of(**extra)
-    decided = corrected(plan, rows, OwnIntervals(rows), situation)
-    return verdict(plan, decided, [PASS] if checks is None else checks, situation)
+    drafts = [dict(row) for row in rows]
+    correct(plan, drafts, OwnIntervals(rows), situation)
+    return verdict(plan, validated(drafts), [PASS] if checks is None else checks, situation)
 
 
 @pytest.mark.parametrize(
