@@ -28,6 +28,7 @@ from stats.multiplicity import adjusted, dunnett, e_bh, fcr_level, simultaneous_
 
 type Family = Literal["success", "guardrail", "exploratory", "segments"]
 
+_OF_ROLE: dict[str, Family] = {"primary": "success", "guardrail": "guardrail"}
 _SPELLED = {
     # Holm rejects more than any set of simple simultaneous intervals can show.
     "holm": "holm (intervals: bonferroni)",
@@ -43,7 +44,7 @@ def family_of(row: RowDraft) -> Family:
     """The comparisons among which a row is corrected."""
     if row["segment"] is not None:
         return "segments"
-    return {"primary": "success", "guardrail": "guardrail"}.get(row["role"], "exploratory")
+    return _OF_ROLE.get(row["role"], "exploratory")
 
 
 def correct(
@@ -145,9 +146,8 @@ class _Work:
             with np.errstate(invalid="ignore", divide="ignore"):
                 t = self._numbers(at, "difference") / self._numbers(at, "difference_standard_error")
             df = np.where(np.isnan(self._numbers(at, "df")), np.inf, self._numbers(at, "df"))
-            units = np.array(
-                [max(self.rows[at[0]]["n_control"], 1), *(max(self.rows[i]["n_treatment"], 1) for i in at)]
-            )
+            counts = [self.rows[at[0]]["n_control"], *(self.rows[i]["n_treatment"] for i in at)]
+            units = np.maximum(np.array(counts, dtype=np.float64), 1)
             spread = arm_variance.get(metric)
             variance = None if spread is None else np.asarray(spread, dtype=np.float64)
             p, critical = dunnett(t, df, units, level=1 - self.alpha / share, variance=variance)
