@@ -17,6 +17,7 @@ class Reason(StrEnum):
     TOO_FEW_UNITS = "too_few_units"
     ZERO_VARIANCE = "zero_variance"
     DENOMINATOR_NEAR_ZERO = "denominator_near_zero"
+    TOO_FEW_BUCKETS = "too_few_buckets"
     FORMULA_UNDEFINED = "formula_undefined"
     BASELINE_NOT_DISTINGUISHABLE_FROM_ZERO = "baseline_not_distinguishable_from_zero"
     TIED_QUANTILE = "tied_quantile"
