@@ -33,7 +33,7 @@ def age_curves(plan: AnalysisPlan, blocks: Sequence[Block]) -> list[AgeCurve]:
                 AgeCurve(
                     metric_key=metric.metric_key,
                     variant_key=variant.key,
-                    points=_points(found, v),
+                    points=_points(found, v, int(metric.spec.delay_days)),
                     slope=nulls(found.slope)[v],
                     slope_standard_error=nulls(found.slope_error)[v],
                     p_value=nulls(found.p_value)[v],
@@ -80,7 +80,8 @@ def _course(curve: AgeCurve) -> str:
     )
 
 
-def _points(found: AgeEffects, treatment: int) -> list[AgePoint]:
+def _points(found: AgeEffects, treatment: int, first_day: int) -> list[AgePoint]:
+    """The days of one treatment's curve; a metric with a delay begins on a later day."""
     names = ("difference", "ci_lower", "ci_upper", "lift", "lift_ci_lower", "lift_ci_upper")
     change, lift = found.difference, found.lift
     arrays = (
@@ -93,6 +94,6 @@ def _points(found: AgeEffects, treatment: int) -> list[AgePoint]:
     )
     columns = [nulls(array[treatment]) for array in arrays]
     return [
-        AgePoint(age_days=day, **dict(zip(names, numbers, strict=True)))
+        AgePoint(age_days=first_day + day, **dict(zip(names, numbers, strict=True)))
         for day, numbers in enumerate(zip(*columns, strict=True))
     ]

@@ -12,6 +12,7 @@ from experiments.evidence.populations import arrivals
 from experiments.result import Check
 from stats.moments import Ints
 from stats.sample_ratio import drift, same_rate
+from stats.survey import lee_bounds
 
 DIFFERS = 0.001
 """Shares that differ between variants at this p are said to differ."""
@@ -39,15 +40,26 @@ def responses(facts: Facts) -> Check | None:
         return None
     name, detail = "survey_response", f"Response rates: {', '.join(rates)}."
     if differ:
-        detail += (
-            f" Those who answered differ between variants in {', '.join(differ)}: their rows carry Lee bounds (A13)."
-        )
+        detail += f" Variants answer at different rates in {', '.join(differ)}{_bounds(facts, differ)}."
         remedy = "Read the bounds instead of the difference, and ask everybody in the same way and at the same moment."
         return check(name, "warn", detail, remedy, least)
     if low:
         detail += f" Less than {LOW_RESPONSE:.0%} answered in {', '.join(low)}."
         return check(name, "warn", detail, "Do not read the score as that of all units; ask fewer people, better.")
     return check(name, "pass", detail, p_value=least)
+
+
+def _bounds(facts: Facts, keys: list[str]) -> str:
+    """What selection could make of the differences (Lee 2009), in words."""
+    tables = {key: table for block in facts.blocks for key, table in block.moments.responses.items()}
+    found = []
+    for key, _, asked in _respondents(facts):
+        if key in keys and key in tables:
+            bounds = lee_bounds(tables[key].scores, tables[key].respondents, asked)
+            for variant, low, high in zip(facts.plan.variants[1:], bounds.lower, bounds.upper, strict=True):
+                if np.isfinite(low) and np.isfinite(high):
+                    found.append(f"{variant.key} {low:+.3g} to {high:+.3g}")
+    return f"; Lee bounds of the difference: {', '.join(found)} (A13)" if found else " (A13)"
 
 
 def _respondents(facts: Facts) -> Iterator[tuple[str, Ints, Ints]]:

@@ -282,8 +282,14 @@ def _share_of(facts: Facts, came: Arrivals) -> Floats:
 def _configured(facts: Facts) -> Floats:
     """(V,) the shares of an allocation that never changed."""
     if facts.context.allocation:
-        return np.array(facts.context.allocation[-1][1], dtype=np.float64)
-    return np.array([variant.weight for variant in facts.plan.variants])
+        return _normal(facts.context.allocation[-1][1])
+    return _normal([variant.weight for variant in facts.plan.variants])
+
+
+def _normal(weights: Sequence[float]) -> Floats:
+    """Shares that sum to one, also for a stage with a variant that the plan no longer has."""
+    given = np.array(weights, dtype=np.float64)
+    return np.asarray(given / given.sum())
 
 
 def _shares(facts: Facts, ends: Sequence[datetime]) -> Floats:
@@ -297,7 +303,7 @@ def _shares(facts: Facts, ends: Sequence[datetime]) -> Floats:
         first = sum(begin <= ends[i - 1] for begin in begins) if i else 0
         last = sum(begin < end for begin in begins)
         if first >= last:
-            found[i] = allocation[last][1]
+            found[i] = _normal(allocation[last][1])
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.definitions import Cap, Estimation, Sequential
 from experiments.result import Check, ExperimentResult
-from stats.moment_set import CappedColumn, QuantileCells
+from stats.moment_set import CappedColumn, QuantileCells, ResponseTable
 from stats.quantile import summarise
 from tests.experiments.evidence_cases import columns_of, document, moment_set, plan_of, planned, spec
 
@@ -24,15 +24,22 @@ def test_response_rates_that_differ_are_a_warning_and_so_are_low_ones():
     rng = np.random.default_rng(1)
     for rates, status, word in (
         ((0.3, 0.3), "pass", "30"),
-        ((0.3, 0.4), "warn", "Lee bounds"),
+        ((0.3, 0.4), "warn", "Lee bounds of the difference: v1 -"),
         ((0.05, 0.05), "warn", "Less than 10%"),
     ):
         answered = (rng.random(N) < np.array(rates)[ARM]).astype(float)
         score = answered * rng.integers(-1, 2, N)
         rows = {"nps.score": score, "nps.answers": answered, "nps.responded": answered}
         names = columns_of(plan)
-        result = document(plan, moment_set(plan, np.column_stack([rows[name] for name in names]), ARM))
-        check = found(result, "survey_response")
+        scores = np.array([-1.0, 0.0, 1.0])
+        answers = np.array([[((v == ARM) & (answered > 0) & (score == s)).sum() for s in scores] for v in (0, 1)])
+        moments = moment_set(
+            plan,
+            np.column_stack([rows[name] for name in names]),
+            ARM,
+            responses={"nps": ResponseTable(scores, answers)},
+        )
+        check = found(document(plan, moments), "survey_response")
         assert check.status == status and word in check.detail
 
 
