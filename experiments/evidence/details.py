@@ -13,6 +13,7 @@ from experiments.evidence.arms import arm_estimates
 from experiments.evidence.cells import everybody_cells
 from experiments.evidence.comparisons import compare
 from experiments.evidence.shapes import BlockShapes
+from experiments.evidence.survey_effects import survey_effects
 from experiments.plan import AnalysisPlan
 from experiments.result import CapEffect, PartEffect, RatioParts, SurveyEffect
 from experiments.types import finite
@@ -36,8 +37,10 @@ def details(plan: AnalysisPlan, block: BlockShapes, data: MomentSet) -> dict[tup
     treatments = range(len(plan.variants) - 1)
     found: dict[tuple[int, int], Details] = {}
     shapes = [*block.uncapped.values(), *(part for parts in block.parts.values() for part in parts)]
-    if shapes:
-        twins = _twins(plan, block, data, tuple(shapes))
+    answering = block.responded if block.cluster_size is not None else {}
+    response_p: dict[int, Floats] = {}
+    if shapes or answering:
+        twins = _twins(plan, block, data, (*shapes, *answering.values()))
         for i, (m, before) in enumerate(block.uncapped.items()):
             cap = _cap(block, data, m)
             if cap is None:
@@ -59,15 +62,19 @@ def details(plan: AnalysisPlan, block: BlockShapes, data: MomentSet) -> dict[tup
             for v in treatments:
                 parts = RatioParts(numerator=twins.part(at, v), denominator=twins.part(at + 1, v))
                 found[m, v] = replace(found.get((m, v), Details()), ratio=parts)
+        response_p = {m: twins.p_value[:, len(shapes) + i] for i, m in enumerate(answering)}
+    for (m, v), survey in survey_effects(plan, block, data, response_p).items():
+        found[m, v] = replace(found.get((m, v), Details()), survey=survey)
     return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Twins:
-    """Estimates of further shapes, of everybody: `mean` (V, T) as measured, `lift` (V-1, T)."""
+    """Estimates of further shapes, of everybody: `mean` (V, T) as measured, `lift` and `p_value` (V-1, T)."""
 
     mean: Floats
     lift: Lifts
+    p_value: Floats
 
     def part(self, at: int, v: int) -> PartEffect:
         return PartEffect(
@@ -83,9 +90,10 @@ def _twins(plan: AnalysisPlan, block: BlockShapes, data: MomentSet, shapes: tupl
     cells = everybody_cells(data)
     twins = replace(block, shapes=shapes, quantiles=(), uncapped={}, parts={})
     arms = arm_estimates(plan, twins, cells)
-    lifts = compare(plan, twins, cells, arms).lift
+    compared = compare(plan, twins, cells, arms)
+    lifts = compared.lift
     here = {name: getattr(lifts, name)[0] for name in lifts.__dataclass_fields__ if np.ndim(getattr(lifts, name))}
-    return _Twins(arms.estimates.unadjusted[0], replace(lifts, **here))
+    return _Twins(arms.estimates.unadjusted[0], replace(lifts, **here), compared.difference.p_value[0])
 
 
 def _cap(block: BlockShapes, data: MomentSet, m: int) -> float | None:

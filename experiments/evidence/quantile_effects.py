@@ -17,8 +17,6 @@ from stats.estimate import Estimates
 from stats.moments import Bools, Ints
 from stats.quantile import QuantileSummary, quantile_estimates
 
-_ENDS = ("value", "lower", "upper")
-
 
 def with_quantiles(
     estimates: Estimates,
@@ -45,8 +43,8 @@ def with_quantiles(
             behind[..., m] = 0
             continue
         beyond = _beyond(summary)
-        ends = (np.where(beyond, 0.0, end) for end in (summary.value, summary.lower, summary.upper))
-        point, spread, why = quantile_estimates(replace(summary, **dict(zip(_ENDS, ends, strict=True))))
+        centre, lower, upper = (np.where(beyond, 0.0, end) for end in (summary.value, summary.lower, summary.upper))
+        point, spread, why = quantile_estimates(replace(summary, value=centre, lower=lower, upper=upper))
         value[..., m] = adjusted[..., m] = np.where(beyond, np.nan, point)
         variance[..., m] = residual[..., m] = cross[..., m] = np.where(beyond, 0.0, spread)
         reason[..., m] = np.where(beyond, OUT_OF_RANGE, why)
@@ -65,6 +63,6 @@ def with_quantiles(
 
 def _beyond(summary: QuantileSummary) -> Bools:
     """(..., V) numbers that cannot be squared and divided, as for columns of moments."""
-    sizes = np.abs(np.stack([getattr(summary, end) for end in _ENDS]))
+    sizes = np.abs(np.stack([summary.value, summary.lower, summary.upper]))
     known = np.isfinite(sizes)
     return np.asarray((~known | (sizes > LARGEST) | ((sizes > 0) & (sizes < 1 / LARGEST))).any(axis=0))

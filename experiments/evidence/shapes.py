@@ -36,7 +36,7 @@ class BlockShapes:
     Summaries carry no third moments, so their skewness is unknown rather than zero. A quantile metric has no moments:
     its shape is a placeholder without a value, and its position is in `quantiles`. By position of the metric:
     `uncapped` is a winsorised metric before its cap, `parts` are numerator and denominator per unit of a ratio.
-    `cluster_size` is the column of that name where the units are clusters.
+    `responded` are response rates of surveys. `cluster_size` is the column of that name where units are clusters.
     """
 
     metrics: tuple[PlannedMetric, ...]
@@ -46,6 +46,7 @@ class BlockShapes:
     quantiles: tuple[int, ...] = ()
     uncapped: Mapping[int, MetricShape] = field(default_factory=dict)
     parts: Mapping[int, tuple[MetricShape, MetricShape]] = field(default_factory=dict)
+    responded: Mapping[int, MetricShape] = field(default_factory=dict)
     cluster_size: int | None = None
 
     def position(self, metric_key: str) -> int | None:
@@ -74,7 +75,7 @@ def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetri
     places = layout([metric.spec for metric in metrics])
     index = [moments.column(name) for name in places.names]
     size = moments.column(CLUSTER_SIZE) if CLUSTER_SIZE in moments.columns else None
-    fewest = int(moments.last.count.min(initial=0)) if size is not None else None
+    fewest = int(moments.last.count.min()) if size is not None else None
 
     direct = {key: _direct(where, index, size, fewest) for key, where in places.metrics.items()}
     direct |= {quantile.metric_key: _valueless(quantile.metric_key) for quantile in places.quantiles}
@@ -82,6 +83,7 @@ def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetri
     positions = {metric.metric_key: position for position, metric in enumerate(wanted)}
     uncapped: dict[int, MetricShape] = {}
     parts: dict[int, tuple[MetricShape, MetricShape]] = {}
+    responded: dict[int, MetricShape] = {}
     for key, where in places.metrics.items():
         if key not in positions:
             continue
@@ -92,6 +94,8 @@ def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetri
             uncapped[position] = replace(shape, value=before[0], denominator=bottom)
         if specs[key].kind == "ratio" and shape.denominator is not None:
             parts[position] = _part(shape, shape.value, size), _part(shape, shape.denominator, size)
+        if where.responded is not None:
+            responded[position] = _part(shape, index[where.responded], size)
     return BlockShapes(
         tuple(wanted),
         tuple(placed),
@@ -99,6 +103,7 @@ def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetri
         quantiles=tuple(i for i, metric in enumerate(wanted) if metric.spec.kind == "quantile"),
         uncapped=uncapped,
         parts=parts,
+        responded=responded,
         cluster_size=size,
     )
 

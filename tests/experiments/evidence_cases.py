@@ -13,7 +13,7 @@ from experiments.evidence import Block, Draft, EvidenceContext, build
 from experiments.plan import AnalysisPlan, PlannedMetric, PlannedNorthStar
 from experiments.result import ExperimentResult, Row
 from experiments.types import canonical_json
-from stats.moment_set import MomentSet, QuantileCells
+from stats.moment_set import ClusterTable, MomentSet, QuantileCells
 from stats.moments import Moments
 from stats.quantile import summarise
 
@@ -126,6 +126,57 @@ def moment_set(
         "segments": tuple((dimension, f"s{i}") for i in range(levels)),
         "by_segment": by_segment,
         "exposures": overall.count,
+    }
+    return MomentSet(**(fields | extra))
+
+
+def cluster_set(
+    plan: AnalysisPlan,
+    values: ArrayLike,
+    cluster: ArrayLike,
+    arm: ArrayLike,
+    *,
+    look: ArrayLike | None = None,
+    segment: ArrayLike | None = None,
+    **extra: Any,
+) -> MomentSet:
+    """Moments of clusters from unit rows: `values` (n, k), each with the `cluster` it belongs to, `arm` (G,) of those.
+
+    A unit enters at its `look` (n,); in a segment, a cluster is its units of that level.
+    """
+    names, arms, of = columns_of(plan), len(plan.variants), np.asarray(arm, dtype=np.int64)
+    rows = with_history(names[:-1], np.asarray(values, dtype=np.float64))
+    where, groups = np.asarray(cluster, dtype=np.int64), len(of)
+    entered = np.zeros(len(rows), np.int64) if look is None else np.asarray(look)
+    level = np.zeros(len(rows), np.int64) if segment is None else np.asarray(segment)
+
+    def totals(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        columns = [np.bincount(where[chosen], weights=column[chosen], minlength=groups) for column in rows.T]
+        return np.column_stack([*columns, np.bincount(where[chosen], minlength=groups)])
+
+    def moments(chosen: NDArray[np.bool_]) -> Moments:
+        found = totals(chosen)
+        there = found[:, -1] > 0
+        return Moments.from_rows(found[there], of[there], (arms,))
+
+    def stacked(parts: Sequence[Moments]) -> Moments:
+        if not parts:
+            return Moments.empty((0, arms), len(names))
+        return Moments(*(np.stack([getattr(m, f) for m in parts]) for f in ("count", "mean", "comoment", "third")))
+
+    looks, levels = int(entered.max(initial=0)) + 1, 0 if segment is None else int(level.max()) + 1
+    overall = stacked([moments(entered <= i) for i in range(looks)])
+    final = totals(entered >= 0)
+    there = final[:, -1] > 0
+    fields: dict[str, Any] = {
+        "columns": names,
+        "variants": tuple(variant.key for variant in plan.variants),
+        "looks": tuple(END - timedelta(days=looks - 1 - i) for i in range(looks)),
+        "overall": overall,
+        "segments": tuple(("country", f"s{i}") for i in range(levels)),
+        "by_segment": stacked([moments(level == i) for i in range(levels)]),
+        "exposures": overall.count,
+        "clusters": ClusterTable(final[there], of[there]),
     }
     return MomentSet(**(fields | extra))
 
