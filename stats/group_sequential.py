@@ -163,9 +163,9 @@ def detectable_drift(design: SpendingDesign) -> float:
         def missed(drift: float) -> float:
             return float(_course(design, design.planned, drift, False)[3][-1]) - (1 - design.power)
 
-        return float(so.brentq(missed, 0.8 * fixed, 2 * fixed, xtol=1e-9))
+        return float(so.brentq(missed, fixed * (1 - 1e-9), 2 * fixed, xtol=1e-8))
     paths = crossing(design.planned, boundaries(design, design.planned).upper, drifts=(0.0, 2 * fixed))
-    return float(so.brentq(lambda d: paths.above(d).sum() - design.power, 0.8 * fixed, 2 * fixed, xtol=1e-10))
+    return float(so.brentq(lambda d: paths.above(d).sum() - design.power, fixed * (1 - 1e-9), 2 * fixed, xtol=1e-10))
 
 
 def inflation(design: SpendingDesign, fractions: Iterable[float] | None = None) -> float:

@@ -2,17 +2,22 @@
 
 import numpy as np
 import pytest
+import scipy.stats as sps
 
 from stats.accumulation import Accumulation, Unreachable
 from stats.always_valid import multiplier
 from stats.difference import difference
+from stats.equivalence import equivalence
 from stats.estimate import MetricShape, estimate
+from stats.group_sequential import SpendingDesign, boundaries
 from stats.moments import Moments
 from stats.power import (
     Design,
     PlanReason,
     achieved_power,
     baseline,
+    equivalence_power,
+    equivalence_units,
     minimum_detectable_effect,
     non_inferiority_units,
     plan,
@@ -88,6 +93,75 @@ def test_sizes_for_proportions_are_those_of_r_and_statsmodels_up_to_their_pooled
     assert achieved_power(Design(), 0.02, error) == pytest.approx(n_3000, abs=1e-3)
     t_test = golden("libraries", "r_power")["expected"]["power.t.test_n_d02"][0]
     assert int(required_units(Design(), 1.0, 0.2).treatment) == pytest.approx(t_test, abs=1.0)
+
+
+def test_the_pooled_null_and_t_quantiles_of_the_calculators_are_all_that_differs():
+    """R's proportions use the pooled variance under the null (0.03 % of n), its means t quantiles (1 unit of 393), and
+    its strict power the second tail, which is ours."""
+    expected = golden("libraries", "r_power")["expected"]
+    z_alpha, z_beta = sps.norm.ppf(0.975), sps.norm.ppf(0.8)
+    pooled = (z_alpha * np.sqrt(2 * 0.11 * 0.89) + z_beta * np.sqrt(0.1 * 0.9 + 0.12 * 0.88)) ** 2 / 0.02**2
+    assert pooled == pytest.approx(expected["power.prop.test_n_10_12"][0], rel=1e-7)
+    ours = int(required_units(Design(), np.sqrt(0.1 * 0.9), 0.02, sd_treatment=np.sqrt(0.12 * 0.88)).treatment)
+    assert abs(ours - pooled) < 3
+    error = np.sqrt((0.09 + 0.12 * 0.88) / 3000)
+    assert achieved_power(Design(), 0.02, error) == pytest.approx(expected["power.prop.test_power_n3000"][0], abs=1e-3)
+    # n = 100 per arm, d = 0.2: theirs 0.2906 by the noncentral t, ours 0.2930.
+    strict = expected["power.t.test_strict_power_n100"][0]
+    assert achieved_power(Design(), 0.2, np.sqrt(2 / 100)) == pytest.approx(strict, abs=0.003)
+    noncentral = sps.nct(198, 0.2 / np.sqrt(0.02))
+    critical = sps.t.ppf(0.975, 198)
+    assert noncentral.sf(critical) + noncentral.cdf(-critical) == pytest.approx(strict, rel=1e-8)
+
+
+def test_a_group_sequential_test_needs_the_units_that_rpact_says():
+    """Theirs uses t quantiles: 2 units in 802."""
+    case = golden("libraries", "rpact_design")["expected"]
+    design = Design(alpha=0.025, sides=1, monitoring="group_sequential")
+    assert design.inflation == pytest.approx(case["asOF_k4_inflation_shift_avgH1"][0], rel=1e-8)
+    assert int(required_units(design, 1.0, 0.2).units) == pytest.approx(case["sample_size_means_d02_max_n"][0], abs=2.0)
+    assert achieved_power(design, design.signal, 1.0) == pytest.approx(0.8, rel=1e-9)
+
+
+@pytest.mark.parametrize("futility", ["none", "non_binding", "binding"])
+def test_the_power_of_several_looks_is_that_of_experiments_with_several_looks(futility):
+    looks = np.array([0.3, 0.6, 1.0])
+    spending = SpendingDesign(spending="pocock", futility=futility, planned=tuple(looks.tolist()))
+    design = Design(power=0.9, monitoring="group_sequential", spending=spending)
+    bounds = boundaries(design.sequential, looks)
+    rng = np.random.default_rng(12)
+    for drift in (2.0, design.signal):
+        steps = np.diff(looks, prepend=0.0)
+        z = (rng.normal(size=(40_000, 3)) * np.sqrt(steps) + drift * steps).cumsum(axis=1) / np.sqrt(looks)
+        won = z >= bounds.upper
+        ends = won | (z < np.nan_to_num(bounds.futility, nan=-np.inf))
+        first = np.where(ends.any(axis=1), ends.argmax(axis=1), 2)
+        power = float(achieved_power(design, drift, 1.0))
+        assert within(float(won[np.arange(len(z)), first].mean()), power, 40_000, 0.0)
+    np.testing.assert_allclose(achieved_power(design, [design.signal, -design.signal], 1.0), 0.9, rtol=1e-6)
+
+
+def test_equivalence_has_the_planned_power_for_both_of_its_tests():
+    design = Design(sides=1, power=0.9)
+    plain = equivalence_units(design, 1.0, np.array([0.2, 0.2]), np.array([0.0, -0.05]))
+    z = sps.norm.ppf(0.95) + sps.norm.ppf(0.95)
+    assert int(plain.units[0]) == pytest.approx(4 * (z / 0.2) ** 2, abs=2)
+    assert plain.units[1] > plain.units[0]
+    rng = np.random.default_rng(3)
+    for units, shift in zip(plain.units.tolist(), (0.0, -0.05), strict=True):
+        error = 2 / np.sqrt(units)
+        same = equivalence(rng.normal(shift, error, 20_000), error, np.inf, 0.2) < 0.05
+        assert within(float(same.mean()), 0.9, 20_000, 0.0)
+        assert float(equivalence_power(design, 0.2, error, shift)) == pytest.approx(0.9, abs=1e-3)
+    refused = equivalence_units(design, 1.0, 0.1, np.array([0.1, -0.2]))
+    assert (refused.reason == PlanReason.MARGIN_NOT_BEYOND_EFFECT).all()
+    assert equivalence_power(design, 0.01, 1.0) == 0.0
+
+
+def test_numbers_of_units_beyond_everybody_are_refused():
+    for effect in (1e-12, 1e-300):
+        got = required_units(Design(), 1.0, effect)
+        assert got.reason[()] == PlanReason.TOO_MANY_UNITS and int(got.units) == 0
 
 
 def test_covariates_save_what_tea_tasting_says():
