@@ -98,24 +98,14 @@ def shrink(estimates: ArrayLike, errors: ArrayLike, scale: ArrayLike, level: flo
     only tau is integrated numerically, on a grid. Assumes exchangeable levels: put ordered ones through `linear_trend`
     first. Memory is levels x 145 doubles per family.
     """
-    known, value, _ = _weights(estimates, errors)
-    sizes = np.broadcast_to(np.asarray(scale, dtype=np.float64), known.shape[:-1])
-    if not (sizes > 0).all() or not 0 < level < 1:
-        raise ValueError("scale must be positive and level between 0 and 1")
-    variance = np.where(known, np.asarray(errors, dtype=np.float64), 1.0)[..., None] ** 2
-    shown, enough = known & (known.sum(axis=-1) >= 2)[..., None], known.sum(axis=-1) >= 2
-    here, seen = known[..., None].astype(np.float64), value[..., None]
-
-    tau = TAU_SHARE * sizes[..., None] * np.exp(_LOG_TAU)
-    total = variance + tau[..., None, :] ** 2
-    precision = np.where(enough[..., None], (here / total).sum(axis=-2), 1.0)
-    centre = (here * seen / total).sum(axis=-2) / precision
-    residual = (here * (seen - centre[..., None, :]) ** 2 / total).sum(axis=-2)
-    log_weight = -0.5 * ((here * np.log(total)).sum(axis=-2) + np.log(precision) + residual)
-    log_weight = log_weight + _LOG_TAU - 0.5 * np.exp(2 * _LOG_TAU)  # Jacobian of ln tau, half-normal prior
-    log_weight[..., 0] += _FIRST
-    weight = np.exp(log_weight - log_weight.max(axis=-1, keepdims=True))
-    weight /= weight.sum(axis=-1, keepdims=True)
+    if not 0 < level < 1:
+        raise ValueError("level must be between 0 and 1")
+    known, value, variance = _known(estimates, errors)
+    enough = known.sum(axis=-1) >= 2
+    shown, seen = known & enough[..., None], value[..., None]
+    grid = _over_tau(known, value, variance, scale)
+    tau, total, precision, centre, weight = grid.tau, grid.total, grid.precision, grid.centre, grid.weight
+    variance = variance[..., None]
 
     keep = tau[..., None, :] ** 2 / total  # how much of a level's own estimate survives
     mean = keep * seen + (1 - keep) * centre[..., None, :]
@@ -136,6 +126,48 @@ def shrink(estimates: ArrayLike, errors: ArrayLike, scale: ArrayLike, level: flo
         overall_sd=np.where(enough, mu_sd, np.nan),
         tau=np.where(enough, (weight * tau).sum(axis=-1), np.nan),
     )
+
+
+def between_levels(estimates: ArrayLike, errors: ArrayLike, scale: ArrayLike) -> Floats:
+    """(...,) only the posterior mean of the sd between levels, as `shrink` has it, without each level's posterior."""
+    known, value, variance = _known(estimates, errors)
+    grid = _over_tau(known, value, variance, scale)
+    return np.where(known.sum(axis=-1) >= 2, (grid.weight * grid.tau).sum(axis=-1), np.nan)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Grid:
+    """What is known at each node of tau: `tau`, `precision` and `centre` of mu, posterior `weight`, all (..., K);
+    `total` variance (..., S, K) of each level's estimate."""
+
+    tau: Floats
+    total: Floats
+    precision: Floats
+    centre: Floats
+    weight: Floats
+
+
+def _over_tau(known: Bools, value: Floats, variance: Floats, scale: ArrayLike) -> _Grid:
+    sizes = np.broadcast_to(np.asarray(scale, dtype=np.float64), known.shape[:-1])
+    if not (sizes > 0).all():
+        raise ValueError("scale must be positive")
+    here, seen = known[..., None].astype(np.float64), value[..., None]
+    tau = TAU_SHARE * sizes[..., None] * np.exp(_LOG_TAU)
+    total = variance[..., None] + tau[..., None, :] ** 2
+    precision = np.where(known.any(axis=-1)[..., None], (here / total).sum(axis=-2), 1.0)
+    centre = (here * seen / total).sum(axis=-2) / precision
+    residual = (here * (seen - centre[..., None, :]) ** 2 / total).sum(axis=-2)
+    log_weight = -0.5 * ((here * np.log(total)).sum(axis=-2) + np.log(precision) + residual)
+    log_weight = log_weight + _LOG_TAU - 0.5 * np.exp(2 * _LOG_TAU)  # Jacobian of ln tau, half-normal prior
+    log_weight[..., 0] += _FIRST
+    weight = np.exp(log_weight - log_weight.max(axis=-1, keepdims=True))
+    return _Grid(tau, total, precision, centre, weight / weight.sum(axis=-1, keepdims=True))
+
+
+def _known(estimates: ArrayLike, errors: ArrayLike) -> tuple[Bools, Floats, Floats]:
+    """Which levels are known, their values (0 elsewhere) and variances (1 elsewhere)."""
+    known, value, weight = _weights(estimates, errors)
+    return known, value, np.where(known, 1 / np.where(known, weight, 1.0), 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

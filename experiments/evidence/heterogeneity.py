@@ -23,7 +23,7 @@ from experiments.evidence.segments import is_modelled
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan
 from experiments.result import Check, Heterogeneity, SegmentEffect
-from stats.heterogeneity import linear_trend, q_test, shrink, usable
+from stats.heterogeneity import between_levels, linear_trend, q_test, shrink, usable
 from stats.moments import Bools, Floats, Ints
 from stats.multiplicity import adjusted
 
@@ -71,21 +71,18 @@ def heterogeneity(
     scale = np.maximum(np.abs(np.nan_to_num(test.centre)), plan.estimation.prior_scale)
     level = plan.estimation.ci_level
     lifts = np.where(relative[:, None], value, np.nan)
-    pooled = shrink(lifts, error, scale, level)
     p_adjusted = adjusted(test.p_value, "benjamini_hochberg")
-    half = float(sc.ndtri(0.5 + level / 2)) * error
-    numbers = [nulls(a) for a in (test.q, test.p_value, p_adjusted, test.i_squared, pooled.tau)]
+    numbers = [
+        nulls(a) for a in (test.q, test.p_value, p_adjusted, test.i_squared, between_levels(lifts, error, scale))
+    ]
     slope, slope_p = nulls(np.where(relative, trend.slope.value, np.nan)), nulls(trend.slope.p_value)
-    pictures = {
-        "raw_lift": _as_lift(lifts),
-        "raw_ci_lower": _as_lift(lifts - half),
-        "raw_ci_upper": _as_lift(lifts + half),
-        "lift": _as_lift(pooled.mean),
-        "hdi_lower": _as_lift(pooled.lower),
-        "hdi_upper": _as_lift(pooled.upper),
-        "probability_sign_differs": nulls(pooled.sign_differs),
-    }
     two_way = {two_way_name(*pair) for pair in plan.two_way_segments}
+    shown = [i for i, family in enumerate(families) if family.dimension in two_way and family.relative]
+    drawn = dict(
+        zip(
+            shown, _shrunken([families[i] for i in shown], lifts[shown], error[shown], scale[shown], level), strict=True
+        )
+    )
     return [
         Heterogeneity(
             metric_key=family.metric_key,
@@ -100,16 +97,33 @@ def heterogeneity(
             reversed=family.reversed,
             trend=slope[i],
             trend_p_value=slope_p[i],
-            effects=[
-                SegmentEffect(
-                    segment=label, n=int(family.units[j]), **{name: rows[i][j] for name, rows in pictures.items()}
-                )
-                for j, label in enumerate(family.labels)
-            ]
-            if family.dimension in two_way and family.relative
-            else [],
+            effects=drawn.get(i, []),
             reason=TOO_FEW_SEGMENTS if test.levels[i] < 2 else None if family.relative else NO_RELATIVE_EFFECT,
         )
+        for i, family in enumerate(families)
+    ]
+
+
+def _shrunken(
+    families: Sequence[_Family], lifts: Floats, error: Floats, scale: Floats, level: float
+) -> list[list[SegmentEffect]]:
+    """Every level's own and shrunken effect; arrays (families, levels)."""
+    pooled = shrink(lifts, error, scale, level)
+    half = float(sc.ndtri(0.5 + level / 2)) * error
+    columns = {
+        "raw_lift": _as_lift(lifts),
+        "raw_ci_lower": _as_lift(lifts - half),
+        "raw_ci_upper": _as_lift(lifts + half),
+        "lift": _as_lift(pooled.mean),
+        "hdi_lower": _as_lift(pooled.lower),
+        "hdi_upper": _as_lift(pooled.upper),
+        "probability_sign_differs": nulls(pooled.sign_differs),
+    }
+    return [
+        [
+            SegmentEffect(segment=label, n=int(family.units[j]), **{name: rows[i][j] for name, rows in columns.items()})
+            for j, label in enumerate(family.labels)
+        ]
         for i, family in enumerate(families)
     ]
 

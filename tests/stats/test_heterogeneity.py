@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stats.difference import difference
 from stats.estimate import MetricShape, estimate
-from stats.heterogeneity import TAU_SHARE, linear_trend, q_test, segment_contrast, shrink
+from stats.heterogeneity import TAU_SHARE, between_levels, linear_trend, q_test, segment_contrast, shrink
 from tests.shared_data import golden
 from tests.stats.moment_cases import arms, within
 
@@ -138,6 +138,7 @@ def test_families_are_answered_together_as_each_would_be_alone():
     alone = shrink(value[1, 2], error[1, 2], 0.05)
     assert together.mean[1, 2] == pytest.approx(alone.mean) and together.lower[1, 2] == pytest.approx(alone.lower)
     assert q_test(value, error).q.shape == (3, 4)
+    assert between_levels(value, error, 0.05) == pytest.approx(shrink(value, error, 0.05).tau)
 
 
 def test_a_trend_is_weighted_least_squares_and_splits_q():
