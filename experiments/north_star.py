@@ -104,7 +104,7 @@ def _refuse_unusable_metrics(spec: NorthStarSpec, known: dict[str, Known]) -> No
     if errors:
         raise InvalidDefinition(
             f"The tree uses a metric that it cannot use: {errors[0].detail}",
-            remedy="Use registered metrics of the kinds mean, proportion and ratio that have measures.",
+            remedy="Use registered metrics of the kinds mean, proportion, ratio and survey that have measures.",
             errors=errors,
         )
 
@@ -114,6 +114,8 @@ def _fault(key: str, known: dict[str, Known]) -> str | None:
         return f"there is no metric `{key}`"
     if known[key].spec.kind == "formula":
         return f"`{key}` is a formula metric"
+    if known[key].spec.kind == "quantile":
+        return f"`{key}` is a quantile: it does not add up over units and weeks"
     if metric.only_summaries(known[key].spec, known):
         return f"`{key}` has no measure: only summaries can feed it"
     return None

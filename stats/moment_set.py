@@ -88,7 +88,7 @@ class MomentSet:
     `by_age` per metric: moments with cells (variants,) whose columns are the metric's value on day 0, 1, ... after
     exposure. `capped` per column name. `quantiles` and `responses` per metric key. `concurrent` per experiment key.
     `missing` (V,) per column name: facts that hold a null where the column takes a number, which count for nothing.
-    `refused` maps a quantile metric with non-finite values to a reason code; its cells are empty.
+    `refused` maps a quantile metric with non-finite values, which is not in `quantiles`, to a reason code.
     With clustered randomisation the units of every moment are clusters, `clusters` holds their totals.
     """
 

@@ -13,7 +13,6 @@ from warehouse.caps import above, apply_caps, capped_columns, caps_of_bucket
 from warehouse.measured import Placed
 from warehouse.one_pass import Pass
 from warehouse.quantiles import (
-    NO_ROWS,
     Groups,
     Rows,
     groups_of,
@@ -66,9 +65,10 @@ class Products:
             "capped": capped_columns(work.columns, self.caps, self.units_above, invalid),
             "quantiles": {
                 metric.metric_key: quantile_cells(
-                    work, metric, self.quantiles.get(metric.metric_key, NO_ROWS), self.groups, self.sizes, segments
+                    work, metric, self.quantiles[metric.metric_key], self.groups, self.sizes, segments
                 )
                 for metric in work.wanted.quantiles
+                if metric.metric_key in self.quantiles
             },
             "refused": dict(self.refused),
             "responses": {key: found.table() for key, found in self.responses.items()},

@@ -69,3 +69,9 @@ def test_a_formula_may_not_name_a_formula_metric_and_is_told_what_to_write() -> 
     with pytest.raises(InvalidFormula) as refused:
         read("2 * f", known=KNOWN)
     assert refused.value.remedy == "Write out its formula: (x + y)."
+
+
+def test_a_formula_may_not_name_a_quantile_which_has_no_covariance_with_anything() -> None:
+    quantile = mean("slow", kind="quantile", quantile=0.9)
+    with pytest.raises(InvalidFormula, match="`slow` is a quantile metric"):
+        read("2 * slow", known=KNOWN | {"slow": quantile})

@@ -155,6 +155,13 @@ async def test_a_tree_that_does_not_hold_together_is_refused(
     assert await shop.counts() == before
 
 
+async def test_a_quantile_is_no_metric_of_a_tree(shop: Service) -> None:
+    await created(shop.write, "/v1/metrics", metric("slow", kind="quantile", quantile=0.9))
+    changed = {**examples.NORTH_STAR, "key": "other", "metric_key": "slow"}
+    problem = assert_problem(await shop.write.post("/v1/north-stars", json=changed), "invalid-definition", 422)
+    assert "does not add up" in problem["errors"][0]["detail"]
+
+
 async def test_metrics_of_different_units_do_not_mix(service: Service) -> None:
     await service.fill(experiment=False)
     await created(service.write, "/v1/fact-sources", {**examples.FACT_SOURCE, "key": "visits", "unit_type": "visitor"})
