@@ -14,6 +14,10 @@ type Dimensions = Sequence[tuple[str, Sequence[str]]]
 """(name, levels), in the order of `Units.segment`."""
 
 
+LONGEST_NAME, LONGEST_GROUP = 64, 200
+"""Results hold no longer names."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Crossing:
     """Disjoint groups that every unit falls into: `place` has one axis per dimension and gives the group's position."""
@@ -32,7 +36,8 @@ class Crossing:
 def single(dimensions: Dimensions, position: int) -> Crossing:
     """The levels of one dimension as they are."""
     name, levels = dimensions[position]
-    return Crossing(name, (position,), tuple(levels), np.arange(len(levels), dtype=np.int64))
+    groups = tuple(shortened(level, LONGEST_GROUP) for level in levels)
+    return Crossing(shortened(name, LONGEST_NAME), (position,), groups, np.arange(len(levels), dtype=np.int64))
 
 
 def crossed(
@@ -56,7 +61,16 @@ def crossed(
     for group, combination in enumerate(kept):
         place[combination] = group
     names = [label([levels[i] for (_, levels), i in zip(parts, combination, strict=True)]) for combination in kept]
-    return Crossing(name, tuple(chosen), (*names, OTHER_LEVELS), place)
+    groups = (*(shortened(group, LONGEST_GROUP) for group in names), OTHER_LEVELS)
+    return Crossing(shortened(name, LONGEST_NAME), tuple(chosen), groups, place)
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text without its middle if it is too long: paths and the like differ at their ends."""
+    if len(text) <= longest:
+        return text
+    tail = longest // 2
+    return f"{text[: longest - tail - 1]}…{text[-tail:]}"
 
 
 def segments(

@@ -88,9 +88,14 @@ def extract_experiment(
     """The joint moments of all columns that the plan's metrics need (`experiments.columns.layout`).
 
     A unit enters at the first look at which its longest closed window is complete; only then do its values count, in
-    all columns. Looks are daily (`warehouse.looks`). `by_segment` has a level `(none)` for units without one. Columns
-    with NaN, infinities or values above `LARGEST_VALUE` in any unit's window come back as zeros and in `invalid`.
-    Raises `SourceUnreadable`.
+    all columns. Looks are daily, or the planned ones (`warehouse.looks`). `by_segment` has a level `(none)` for units
+    without one; pairs of dimensions are dimensions named `a × b`. Columns with NaN, infinities or values above
+    `LARGEST_VALUE` in any unit's window come back as zeros and in `invalid`.
+
+    With a trigger the exposures are assignments and windows begin at the first trigger (`warehouse.triggers`). With a
+    cluster the units of all moments are clusters, whose values are the totals of their units (`warehouse.clusters`);
+    `exposures` and populations still count units. Strata are there where the plan or a ramp has several
+    (`warehouse.strata`). The same slice gives the same bytes for any number of threads. Raises `SourceUnreadable`.
     """
     columns = layout([metric.spec for metric in plan.metrics])
     if data.started_at is None:
@@ -140,9 +145,7 @@ def extract_experiment(
 
         def units_of(index: int) -> Units:
             bucket = Bucket(index, of)
-            return exposed_units(
-                connection, data, work.variants, levels, bucket, cluster=plan.cluster, trigger=trigger
-            )
+            return exposed_units(connection, data, work.variants, levels, bucket, cluster=plan.cluster, trigger=trigger)
 
         if of > 1:
             work = replace(work, wanted=extra.with_caps(caps_of_buckets(work, map(units_of, range(of)), most)))
@@ -180,7 +183,7 @@ def measure(work: Pass, units: Units, progress: Callable[[float], None]) -> Part
     progress(0.7)
 
     measured = Measured(work, placed, table.values)
-    counts = count(measured, looks_us)
+    counts = count(measured, facts, looks_us)
 
     def values_at(look: int) -> Floats:
         table.fill(work.columns, facts, int(looks_us[look]), only_open=True)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stats.moments import Bools, Ints
+from warehouse.facts import measure_of
 from warehouse.measured import Measured
+from warehouse.values import AllFacts
 
 ASSIGNED = "assigned"
 EXPOSED = "exposed"
@@ -35,11 +37,11 @@ class Counts:
         )
 
 
-def count(measured: Measured, looks_us: Ints) -> Counts:
+def count(measured: Measured, facts: AllFacts, looks_us: Ints) -> Counts:
     """The populations among the units of a bucket. Units in two variants are in none.
 
     `assigned` is there where a trigger exposes, `without_cluster` with clustered randomisation; with an outcome are the
-    analysed units with a value other than 0 in any column of the outcome period.
+    analysed units with a value other than 0 in any column of the outcome period, or with a fact of a quantile metric.
     """
     work, placed, arms = measured.work, measured.placed, measured.arms
     units = placed.units
@@ -55,6 +57,10 @@ def count(measured: Measured, looks_us: Ints) -> Counts:
     for i, column in enumerate(work.columns):
         if column.period == "outcome":
             active |= measured.values[i] != 0
+    for metric in work.wanted.quantiles:
+        source = facts[measure_of(metric.column).fact_source]
+        if source is not None:
+            source.mark(metric.column, int(looks_us[-1]), active)
     named = {EXPOSED: by_arm(exposed), ANALYSED: by_arm(placed.entered), WITH_OUTCOME: by_arm(placed.entered & active)}
     if units.assigned is not None:
         named = {ASSIGNED: units.assigned, **named}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import warehouse.experiment_moments as experiment_moments
-from experiments.definitions import MetricSpec, Sequential
+from experiments.definitions import Measure, MetricSpec, Sequential
 from stats.moment_set import MomentSet
 from tests.warehouse.cases import DAY, START, Exposure, assert_same, slice_of, write_exposures
 from tests.warehouse.plain import AS_OF, CLOSED, OPEN, by_arm, moments_of, plan_with, random_world, unit_rows
@@ -127,3 +127,26 @@ def test_planned_looks_stay_where_they_were_as_time_goes_on(tmp_path: Path) -> N
         assert looks[: len(earlier)] == earlier
         assert len(looks) <= MAX_PLANNED_LOOKS and looks[-1] == START + days * DAY
         earlier = looks[:-1]
+
+
+def test_names_are_no_longer_than_results_can_hold_and_keep_both_ends(tmp_path: Path) -> None:
+    pages = [f"/{'long/' * 80}page {i}" for i in range(2)]
+    names = ["p" * 60, "q" * 60]
+    exposures = [Exposure(f"u{i}", "control", START, {names[0]: pages[i % 2], names[1]: "x"}) for i in range(6)]
+    data = slice_of([write_exposures(tmp_path, exposures)], {}, data_as_of=AS_OF)
+    found = extract_experiment(plan_with(segments=names, two_way_segments=[(names[0], names[1])]), data)
+    assert len(set(found.segments)) == len(found.segments) == 5
+    assert all(len(dimension) <= 64 and len(level) <= 200 for dimension, level in found.segments)
+    assert found.segments[-1][0] == f"{'p' * 31}…{'q' * 32}"
+    assert {level[-10:] for _, level in found.segments[-2:]} == {"page 0 × x", "page 1 × x"}
+
+
+def test_units_with_answers_to_a_quantile_metric_have_an_outcome(tmp_path: Path) -> None:
+    latency = MetricSpec(
+        key="p90", name="p", kind="quantile", quantile=0.9, window_days=3,
+        measure=Measure(fact_source="orders", aggregation="sum"),
+    )  # fmt: skip
+    world = random_world(tmp_path, 6)
+    found = extract_experiment(plan_with([latency]), world.data)
+    rows = unit_rows(CLOSED[:1], world.exposures, world.facts, look=AS_OF, data_as_of=AS_OF)
+    assert found.populations["with_outcome"].tolist() == by_arm(row for row in rows if row.entered and row.with_outcome)
