@@ -13,6 +13,7 @@ from experiments.definitions import ExperimentSpec, FactSourceSpec, NorthStarSpe
 from experiments.errors import FieldError, InvalidDefinition, NotFound, PlanIncomplete
 from experiments.metric import Known
 from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, PlannedMetric, PlannedNorthStar
+from experiments.plan_rules import plan_faults
 from experiments.tables import Experiment
 from stats.formula import parse
 
@@ -74,6 +75,8 @@ async def check(session: AsyncSession, *, spec: ExperimentSpec) -> None:
             )
     if spec.north_star_key is not None:
         errors += await _faults_of_north_star(session, spec)
+    errors += plan_faults(spec, {key: item.spec for key, item in known.items()})
+    errors += await _faults_of_trigger(session, spec)
     if errors:
         raise InvalidDefinition(
             f"The experiment refers to what it cannot use: {errors[0].detail}",
@@ -123,6 +126,18 @@ async def _faults_of_north_star(session: AsyncSession, spec: ExperimentSpec) -> 
     if unit == spec.unit_type:
         return []
     return [FieldError("/north_star_key", f"`{row.key}` is per {unit}, the experiment per {spec.unit_type}")]
+
+
+async def _faults_of_trigger(session: AsyncSession, spec: ExperimentSpec) -> list[FieldError]:
+    if spec.trigger is None:
+        return []
+    pointer = "/trigger/fact_source"
+    source = (await fact_source.by_keys(session, keys={spec.trigger.fact_source})).get(spec.trigger.fact_source)
+    if source is None:
+        return [FieldError(pointer, f"there is no fact source `{spec.trigger.fact_source}`")]
+    if source.unit_type != spec.unit_type:
+        return [FieldError(pointer, f"`{source.key}` is per {source.unit_type}, the experiment per {spec.unit_type}")]
+    return []
 
 
 async def _north_star(

@@ -33,7 +33,9 @@ class Words:
     def _numbers(self, row: Row) -> str:
         if row.lift is None:
             return f"difference {row.difference:+.4g}" if row.difference is not None else "no estimate"
-        name = f"{row.ci_level * 100:g} % {_NAMES[self.situation.interval]}"
+        # Scheduled looks are about primaries; everything else is read by what may be read at any time.
+        kind = self.situation.interval if row.role == "primary" else self.situation.margins
+        name = f"{row.ci_level * 100:g} % {_NAMES[kind]}"
         low, high = row.decision_lower, row.decision_upper
         span = f"no {name}" if low is None or high is None else f"{name} {low * 100:+.2f} % to {high * 100:+.2f} %"
         return f"lift {row.lift * 100:+.2f} %, {span}"

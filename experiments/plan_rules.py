@@ -1,0 +1,68 @@
+"""Which options of a plan go together, decided when they are written down (METHODS A6, A11, B2, B4).
+
+What one definition can check alone it does itself; these rules need the metrics that an experiment names.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from experiments.definitions import ExperimentSpec, MetricSpec, PlanMetric, Role
+from experiments.errors import FieldError
+from stats.formula import parse
+
+_FEWEST_FOR_DUNNETT = 2
+
+
+def plan_faults(spec: ExperimentSpec, known: Mapping[str, MetricSpec]) -> list[FieldError]:
+    """Faults with the place of each; metrics that do not exist are somebody else's fault and are passed over."""
+    return [*_corrections(spec), *_sequential(spec, known), *_summaries(spec, known)]
+
+
+def _corrections(spec: ExperimentSpec) -> Iterator[FieldError]:
+    treatments = len(spec.variants) - 1
+    if spec.estimation.correction == "dunnett" and treatments < _FEWEST_FOR_DUNNETT:
+        yield FieldError(
+            "/estimation/correction", "`dunnett` compares several treatments with one control: use `holm` with one"
+        )
+
+
+def _sequential(spec: ExperimentSpec, known: Mapping[str, MetricSpec]) -> Iterator[FieldError]:
+    """Error spending needs an amount of information to spend it over, and units are one only in closed windows (B4)."""
+    if spec.estimation.sequential.method != "group_sequential":
+        return
+    primaries = [(i, item) for i, item in enumerate(spec.metrics) if item.role is Role.PRIMARY]
+    if not primaries:
+        return
+    unsized = [(i, item) for i, item in primaries if item.mde is None]
+    if len(unsized) == len(primaries) and spec.planned_units is None:
+        yield FieldError(
+            "/estimation/sequential",
+            "`group_sequential` spends its error over planned information: give a primary metric an `mde`, "
+            "or the experiment `planned_units`",
+        )
+    for i, item in unsized:
+        if open_ended(item, known):
+            yield FieldError(
+                f"/metrics/{i}/mde",
+                f"`{item.metric_key}` has no closed window, so units are no measure of its information: "
+                "`group_sequential` needs its `mde`",
+            )
+
+
+def open_ended(item: PlanMetric, known: Mapping[str, MetricSpec]) -> bool:
+    """Whether units that are already counted can still change the metric."""
+    spec = known.get(item.metric_key)
+    if spec is None:
+        return False
+    if spec.formula is not None:
+        parts = (known.get(name) for name in parse(spec.formula).names)
+        return any(part is not None and part.window_days is None for part in parts)
+    return spec.window_days is None
+
+
+def _summaries(spec: ExperimentSpec, known: Mapping[str, MetricSpec]) -> Iterator[FieldError]:
+    """A mean and a variance say nothing about quantiles."""
+    if spec.data != "summary":
+        return
+    for i, item in enumerate(spec.metrics):
+        if item.metric_key in known and known[item.metric_key].kind == "quantile":
+            yield FieldError(f"/metrics/{i}/metric_key", "a quantile metric needs single units: use data = events")
