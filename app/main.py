@@ -28,6 +28,7 @@ from app.api import (
     problem_types,
     problems,
     results,
+    sample_size,
 )
 from app.api.background import Background
 from app.api.housekeeping import keep_house
@@ -57,7 +58,7 @@ ROUTERS = (
     launches.router,
     portfolio.router,
     baselines.router,
-    baselines.planning,
+    sample_size.router,
     api_keys.router,
     api_keys.issuing,
     audit_events.router,

@@ -100,8 +100,12 @@ async def north_star_plan(session: AsyncSession, *, key: str, weeks: int = 52) -
 
 
 async def baseline_plan(session: AsyncSession, *, unit_type: str, weeks: int = 8) -> BaselinePlan:
-    """The plan of the history of all metrics per this unit. Raises `NotFound` when there is none."""
+    """The plan of the history of all metrics per this unit. Raises `NotFound` when there is none.
+
+    Formulas are among them, except those that name a metric of another unit or an archived one.
+    """
     known = await metric.all_known(session)
+    ever = (await metric.all_known(session, archived=True)).keys()
     of_unit = [
         key
         for key, item in sorted(known.items())
@@ -109,6 +113,8 @@ async def baseline_plan(session: AsyncSession, *, unit_type: str, weeks: int = 8
     ]
     if not of_unit:
         raise NotFound(f"There is no metric per {unit_type}", remedy="Register a metric on facts of this unit first.")
+    formulas = ((key, item.spec.formula) for key, item in sorted(known.items()) if item.spec.formula is not None)
+    of_unit += [key for key, formula in formulas if set(parse(formula, ever).names) <= set(of_unit)]
     planned = [_pin(PlanMetric(metric_key=key, role=Role.MONITOR), known) for key in of_unit]
     return BaselinePlan(
         unit_type=unit_type, metrics=planned, fact_sources=await _sources(session, planned, {}), weeks=weeks

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import numpy as np
+
 from experiments.evidence.rows import nulls
-from experiments.evidence.shapes import joint_shapes
+from experiments.evidence.shapes import NO_DATA, joint_shapes
 from experiments.plan import BaselinePlan
 from experiments.result import BaselineResult, MetricBaseline
+from experiments.types import finite
 from stats.estimate import estimate
 from stats.moment_set import MomentSet
 from stats.power import baseline
+from stats.quantile import quantile_estimates
 from stats.reasons import Reason
 
 
@@ -26,8 +30,9 @@ def baseline_result(
 ) -> BaselineResult:
     """The document of the baselines. `moments` have one variant (everybody) and the plan's columns.
 
-    `sd` is that of a unit's influence on the metric, so ratios and formulas plan like means. `cuped_r_squared` is what
-    the pre-period explains of it. A metric without any variance keeps its mean and carries a reason.
+    `sd` is that of a unit's influence on the metric, so ratios, formulas, surveys and quantiles plan like means: the
+    standard error is sd / sqrt(units), whether or not every unit has a value. `cuped_r_squared` is what the pre-period
+    explains of it. A metric without any variance keeps its mean and carries a reason.
     """
     shapes = joint_shapes(plan.metrics, plan.metrics, moments)
     estimates = estimate(moments.last, shapes.shapes, True, shapes.invalid)
@@ -36,6 +41,9 @@ def baseline_result(
     mean, sd, explained = nulls(found.value), nulls(found.sd), nulls(found.reduction)
     metrics: list[MetricBaseline] = []
     for m, metric in enumerate(shapes.metrics):
+        if metric.spec.kind == "quantile":
+            metrics.append(_quantile(metric.metric_key, moments, units))
+            continue
         reason = str(found.reason[m])
         readable = units > 0 and reason in ("", Reason.ZERO_VARIANCE, Reason.TOO_FEW_UNITS)
         metrics.append(
@@ -55,4 +63,22 @@ def baseline_result(
         metrics=metrics,
         cumulative_units=[int(n) for n in cumulative_units],
         code_version=code_version,
+    )
+
+
+def _quantile(key: str, moments: MomentSet, units: int) -> MetricBaseline:
+    """A quantile has no covariates; its sd counts the units without events too, because those are recruited as well."""
+    cells = moments.quantiles.get(key)
+    if cells is None:
+        reason = moments.refused.get(key, NO_DATA)
+        return MetricBaseline(metric_key=key, n=units, mean=None, sd=None, cuped_r_squared=None, reason=reason)
+    values, variances, reasons = (array[-1, 0] for array in quantile_estimates(cells.overall))
+    reason = str(reasons)
+    return MetricBaseline(
+        metric_key=key,
+        n=units,
+        mean=finite(float(values)),
+        sd=None if reason else float(np.sqrt(variances * units)),
+        cuped_r_squared=None if reason else 0.0,
+        reason=reason or None,
     )
