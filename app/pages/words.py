@@ -74,8 +74,7 @@ REASONS: Final = {
     "baseline_not_distinguishable_from_zero": "The control's mean cannot be told from zero, so a relative lift has no "
     "meaning; read the absolute difference.",
     "non_finite_values": "The data holds values that are not numbers.",
-    "cap_is_zero": "Fewer units have a value than the cap's quantile leaves above it, so the cap would be zero: choose a "
-    "higher quantile or a fixed cap.",
+    "cap_is_zero": "So few units have a value that the quantile to cap at is zero: choose a higher one, or a fixed cap.",
     "invalid_answers": "Some answers are not on the scale from 0 to 10.",
     "no_data": "No data has arrived for this metric.",
     "no_joint_moments": "The data came as summaries, which say nothing about how the inputs move together.",
