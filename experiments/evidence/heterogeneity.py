@@ -36,79 +36,87 @@ _NUMBER = re.compile(r"^\s*[<>≥≤=~]*\s*(-?\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Family:
-    """One metric, treatment and dimension; arrays (S,) over its levels."""
+class _Families:
+    """Every metric x treatment x dimension of a block, in that order.
 
-    metric_key: str
-    variant_key: str
-    dimension: str
-    labels: tuple[str, ...]
+    `keys` (F,) name them, `labels` (F,) their levels; arrays (F, S) are padded with nan (units with 0).
+    """
+
+    keys: list[tuple[str, str, str]]
+    labels: list[tuple[str, ...]]
     value: Floats
     error: Floats
     units: Ints
-    relative: bool
-    reversed: bool
+    scores: Floats
+    relative: Bools
+    reversed: Bools
 
 
 def heterogeneity(
     plan: AnalysisPlan, blocks: Sequence[Block], shapes: Sequence[BlockShapes], heads: Sequence[Effects]
 ) -> list[Heterogeneity]:
     """Tests of all primary, guardrail and North Star metrics. Cells of `heads` are (1 + segments,), everybody first."""
-    families = [
-        family
-        for block, known, head in zip(blocks, shapes, heads, strict=True)
-        for family in _families(plan, block, known, head)
-    ]
-    if not families:
+    found = [_families(plan, *part) for part in zip(blocks, shapes, heads, strict=True)]
+    tested = [(families, _tests(plan, families)) for families in found if families is not None]
+    if not tested:
         return []
-    width = max(len(family.labels) for family in families)
-    value = np.array([np.pad(f.value, (0, width - len(f.value)), constant_values=np.nan) for f in families])
-    error = np.array([np.pad(f.error, (0, width - len(f.error)), constant_values=np.nan) for f in families])
-    scores = np.array([_scores(family, width) for family in families])
-    test, trend = q_test(value, error), linear_trend(np.where(np.isnan(scores), np.nan, value), error, scores)
-    relative = np.array([family.relative for family in families])
-    # Segments may differ although the overall effect is nil: effects are at least as large as the prior expects.
-    scale = np.maximum(np.abs(np.nan_to_num(test.centre)), plan.estimation.prior_scale)
-    level = plan.estimation.ci_level
-    lifts = np.where(relative[:, None], value, np.nan)
-    p_adjusted = adjusted(test.p_value, "benjamini_hochberg")
-    numbers = [
-        nulls(a) for a in (test.q, test.p_value, p_adjusted, test.i_squared, between_levels(lifts, error, scale))
+    # One correction over all tests of the result.
+    corrected = adjusted(np.concatenate([numbers["p_value"] for _, numbers in tested]), "benjamini_hochberg")
+    ends = np.cumsum([len(families.keys) for families, _ in tested])[:-1]
+    return [
+        item
+        for (families, numbers), p in zip(tested, np.split(corrected, ends), strict=True)
+        for item in _documents(plan, families, {**numbers, "p_value_adjusted": p})
     ]
-    slope, slope_p = nulls(np.where(relative, trend.slope.value, np.nan)), nulls(trend.slope.p_value)
+
+
+def _tests(plan: AnalysisPlan, families: _Families) -> dict[str, Floats]:
+    value, error, relative = families.value, families.error, families.relative
+    test = q_test(value, error)
+    trend = linear_trend(np.where(np.isnan(families.scores), np.nan, value), error, families.scores)
+    return {
+        "q": test.q,
+        "p_value": test.p_value,
+        "i_squared": test.i_squared,
+        "tau": between_levels(np.where(relative[:, None], value, np.nan), error, _scale(plan, test.centre)),
+        "trend": np.where(relative, trend.slope.value, np.nan),
+        "trend_p_value": trend.slope.p_value,
+    }
+
+
+def _scale(plan: AnalysisPlan, centre: Floats) -> Floats:
+    """Segments may differ although the overall effect is nil: effects are at least as large as the prior expects."""
+    return np.maximum(np.abs(np.nan_to_num(centre)), plan.estimation.prior_scale)
+
+
+def _documents(plan: AnalysisPlan, families: _Families, numbers: dict[str, Floats]) -> list[Heterogeneity]:
     two_way = {two_way_name(*pair) for pair in plan.two_way_segments}
-    shown = [i for i, family in enumerate(families) if family.dimension in two_way and family.relative]
-    drawn = dict(
-        zip(
-            shown, _shrunken([families[i] for i in shown], lifts[shown], error[shown], scale[shown], level), strict=True
-        )
-    )
+    shown = [
+        i for i, (_, _, dimension) in enumerate(families.keys) if dimension in two_way and bool(families.relative[i])
+    ]
+    drawn = dict(zip(shown, _shrunken(plan, families, shown), strict=True)) if shown else {}
+    levels = usable(families.value, families.error).sum(axis=-1).tolist()
+    relative, turned = families.relative.tolist(), families.reversed.tolist()
+    columns = {name: nulls(array) for name, array in numbers.items()}
     return [
         Heterogeneity(
-            metric_key=family.metric_key,
-            variant_key=family.variant_key,
-            dimension=family.dimension,
-            levels=int(test.levels[i]),
-            q=numbers[0][i],
-            p_value=numbers[1][i],
-            p_value_adjusted=numbers[2][i],
-            i_squared=numbers[3][i],
-            tau=numbers[4][i],
-            reversed=family.reversed,
-            trend=slope[i],
-            trend_p_value=slope_p[i],
+            metric_key=metric,
+            variant_key=variant,
+            dimension=dimension,
+            levels=levels[i],
+            reversed=turned[i],
             effects=drawn.get(i, []),
-            reason=TOO_FEW_SEGMENTS if test.levels[i] < 2 else None if family.relative else NO_RELATIVE_EFFECT,
+            reason=TOO_FEW_SEGMENTS if levels[i] < 2 else None if relative[i] else NO_RELATIVE_EFFECT,
+            **{name: values[i] for name, values in columns.items()},
         )
-        for i, family in enumerate(families)
+        for i, (metric, variant, dimension) in enumerate(families.keys)
     ]
 
 
-def _shrunken(
-    families: Sequence[_Family], lifts: Floats, error: Floats, scale: Floats, level: float
-) -> list[list[SegmentEffect]]:
-    """Every level's own and shrunken effect; arrays (families, levels)."""
-    pooled = shrink(lifts, error, scale, level)
+def _shrunken(plan: AnalysisPlan, families: _Families, shown: list[int]) -> list[list[SegmentEffect]]:
+    """Every level's own and shrunken effect, of some families."""
+    lifts, error, level = families.value[shown], families.error[shown], plan.estimation.ci_level
+    pooled = shrink(lifts, error, _scale(plan, q_test(lifts, error).centre), level)
     half = float(sc.ndtri(0.5 + level / 2)) * error
     columns = {
         "raw_lift": _as_lift(lifts),
@@ -121,10 +129,12 @@ def _shrunken(
     }
     return [
         [
-            SegmentEffect(segment=label, n=int(family.units[j]), **{name: rows[i][j] for name, rows in columns.items()})
-            for j, label in enumerate(family.labels)
+            SegmentEffect(
+                segment=label, n=int(families.units[family, j]), **{name: rows[i][j] for name, rows in columns.items()}
+            )
+            for j, label in enumerate(families.labels[family])
         ]
-        for i, family in enumerate(families)
+        for i, family in enumerate(shown)
     ]
 
 
@@ -150,50 +160,62 @@ def reversal_check(found: Sequence[Heterogeneity]) -> list[Check]:
     ]
 
 
-def _families(plan: AnalysisPlan, block: Block, shapes: BlockShapes, head: Effects) -> list[_Family]:
+def _families(plan: AnalysisPlan, block: Block, shapes: BlockShapes, head: Effects) -> _Families | None:
     cells: dict[str, list[int]] = {}
     for cell, (dimension, _) in enumerate(block.moments.segments, start=1):
         cells.setdefault(dimension, []).append(cell)
+    watched = [m for m, metric in enumerate(shapes.metrics) if is_modelled(plan, metric)]
+    if not cells or not watched:
+        return None
     order = [*plan.segments, *(two_way_name(*pair) for pair in plan.two_way_segments)]
     dimensions = sorted(cells, key=lambda name: order.index(name) if name in order else len(order))
-    found: list[_Family] = []
+    labels = [tuple(block.moments.segments[cell - 1][1] for cell in cells[name]) for name in dimensions]
+    width = max(len(names) for names in labels)
+    # (dimensions, levels) into cells; padding points at everybody and is blanked.
+    index = np.array([cells[name] + [0] * (width - len(cells[name])) for name in dimensions])
+    here = index > 0
+
+    def spread(array: Floats) -> Floats:
+        """(metrics, treatments, dimensions, levels)"""
+        return np.where(here, np.moveaxis(array[index][..., watched], (3, 2), (0, 1)), np.nan)
+
     lifts, differences = head.lift, head.difference
-    for m, metric in enumerate(shapes.metrics):
-        if not is_modelled(plan, metric):
-            continue
-        for v, variant in enumerate(plan.variants[1:]):
-            for dimension in dimensions:
-                pick = np.array(cells[dimension])
-                value, error = lifts.log_value[pick, v, m], lifts.log_standard_error[pick, v, m]
-                change, change_error = differences.value[pick, v, m], differences.standard_error[pick, v, m]
-                relative = bool(usable(value, error).sum() >= 2 or usable(change, change_error).sum() < 2)
-                whole = float(differences.value[0, v, m]), float(differences.standard_error[0, v, m])
-                found.append(
-                    _Family(
-                        metric_key=metric.metric_key,
-                        variant_key=variant.key,
-                        dimension=dimension,
-                        labels=tuple(block.moments.segments[cell - 1][1] for cell in cells[dimension]),
-                        value=value if relative else change,
-                        error=error if relative else change_error,
-                        units=head.units[pick, v + 1, m] + head.units[pick, 0, m],
-                        relative=relative,
-                        reversed=_reversed(*whole, change, change_error),
-                    )
-                )
-    return found
+    value, error = spread(lifts.log_value), spread(lifts.log_standard_error)
+    change, change_error = spread(differences.value), spread(differences.standard_error)
+    relative = (usable(value, error).sum(axis=-1) >= 2) | (usable(change, change_error).sum(axis=-1) < 2)
+    whole, whole_error = (a[0][:, watched].T[:, :, None] for a in (differences.value, differences.standard_error))
+    units = (head.units[:, 1:] + head.units[:, :1]).astype(np.float64)
+    scores = np.array([_scores(names, width) for names in labels])
+
+    def flat(array: Floats) -> Floats:
+        return np.ascontiguousarray(array).reshape(-1, width)
+
+    keys = [
+        (shapes.metrics[m].metric_key, variant.key, name)
+        for m in watched
+        for variant in plan.variants[1:]
+        for name in dimensions
+    ]
+    return _Families(
+        keys=keys,
+        labels=labels * (len(keys) // len(labels)),
+        value=flat(np.where(relative[..., None], value, change)),
+        error=flat(np.where(relative[..., None], error, change_error)),
+        units=np.nan_to_num(flat(spread(units))).astype(np.int64),
+        scores=flat(np.broadcast_to(scores, value.shape)),
+        relative=relative.ravel(),
+        reversed=_reversed(whole, whole_error, change, change_error).ravel(),
+    )
 
 
-def _reversed(whole: float, whole_error: float, parts: Floats, errors: Floats) -> bool:
-    """Every level against the whole, and the whole or the levels together clear of zero."""
-    known: Bools = usable(parts, errors)
-    if known.sum() < 2 or not usable(np.array(whole), np.array(whole_error)):
-        return False
-    if (np.sign(parts[known]) != -np.sign(whole)).any():
-        return False
+def _reversed(whole: Floats, whole_error: Floats, parts: Floats, errors: Floats) -> Bools:
+    """Every level (last axis of `parts`) against the whole, and the whole or the levels together clear of zero."""
+    known = usable(parts, errors)
+    against = (np.sign(parts) == -np.sign(whole)[..., None]) | ~known
     within = q_test(parts, errors)
-    clear = abs(whole) > CLEARLY * whole_error or abs(float(within.centre)) > CLEARLY * float(within.centre_error)
-    return bool(clear)
+    clear = np.abs(whole) > CLEARLY * whole_error
+    clear |= np.abs(np.nan_to_num(within.centre)) > CLEARLY * np.nan_to_num(within.centre_error, nan=np.inf)
+    return np.asarray((known.sum(axis=-1) >= 2) & usable(whole, whole_error) & against.all(axis=-1) & clear)
 
 
 def _as_lift(log_lift: Floats) -> Any:
@@ -201,12 +223,12 @@ def _as_lift(log_lift: Floats) -> Any:
     return nulls(np.expm1(np.where(np.abs(log_lift) < LARGEST_LOG, log_lift, np.nan)))
 
 
-def _scores(family: _Family, width: int) -> Floats:
+def _scores(labels: Sequence[str], width: int) -> Floats:
     """(width,) ranks of levels whose names begin with different numbers (bins of tenure, age, spend); else nan.
 
     Levels without a number ("none", "other") stay out of the trend; fewer than three numbers are no order.
     """
-    matches = [_NUMBER.match(label) for label in family.labels]
+    matches = [_NUMBER.match(label) for label in labels]
     numbers = np.array([float(match.group(1)) if match else np.nan for match in matches])
     scores = np.full(width, np.nan)
     named = np.flatnonzero(np.isfinite(numbers))

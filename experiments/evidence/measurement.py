@@ -64,7 +64,7 @@ def _bounds(facts: Facts, keys: list[str]) -> str:
 
 def _respondents(facts: Facts) -> Iterator[tuple[str, Ints, Ints]]:
     """Metric, respondents (V,) and units asked (V,) of every survey."""
-    if facts.plan.data == "summary":
+    if facts.plan.data == "summary" or not any(metric.spec.kind == "survey" for metric in facts.plan.metrics):
         return
     places = layout([metric.spec for metric in facts.plan.metrics])
     for block, shapes in zip(facts.blocks, facts.shapes, strict=True):
