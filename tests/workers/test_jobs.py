@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from experiments import analysis_request
 from experiments.database import Database
+from experiments.result import Row
 from experiments.settings import Settings
 from experiments.tables import Analysis, Result, ResultRow
 from experiments.types import canonical_json, utc_now
@@ -73,11 +74,17 @@ async def stored(database: Database, row: Analysis) -> dict[str, Any]:
         assert done is not None and done.state == "succeeded", done and done.error
         result = await session.get(Result, done.result_id)
         assert result is not None
-        rows = (await session.execute(sa.select(sa.func.count()).select_from(ResultRow))).scalar_one()
+        rows = (await session.scalars(sa.select(ResultRow).order_by(ResultRow.id))).all()
     document: dict[str, Any] = json.loads(result.body)
     assert result.body == canonical_json(document)
     assert result.etag == hashlib.sha256(result.body).hexdigest()
     assert document["analysis_id"] == str(row.id) and document["kind"] == row.kind
     if row.kind == "experiment":
-        assert rows == len(document["rows"]) and result.verdict == document["verdict"]
+        shared = [name for name in ResultRow.model_fields if name in Row.model_fields]
+        assert [{name: getattr(row, name) for name in shared} for row in rows] == [
+            {name: row[name] for name in shared} for row in document["rows"]
+        ]
+        assert {"p_value_adjusted", "decision_lower", "significant", "family", "harm_p_value"} < set(shared)
+        assert any(row.significant is not None for row in rows)
+        assert result.verdict == document["verdict"] and document["recommendation"]["reasons"]
     return document
