@@ -55,6 +55,27 @@ CONCLUSIONS: Final = {
     "stopped_early": "Stopped early",
     "invalid": "Invalid",
 }
+ACTIONS: Final = {
+    "ship": Label("Ship", "good", "rocket"),
+    "roll_back": Label("Roll back", "bad", "back"),
+    "iterate": Label("Iterate", "accent", "loop"),
+    "extend": Label("Extend", "accent", "clock"),
+    "keep_running": Label("Keep running", "", "play"),
+    "neutral": Label("Either is fine", "", "equal"),
+    "archive": Label("Archive the idea", "", "archive"),
+    "investigate": Label("Investigate", "warn", "alert"),
+}
+"""What is recommended (METHODS H2)."""
+ADVICE_TAGS: Final = {
+    "unproven_link": "Its link to the North Star is not proven",
+    "north_star_without_margin": "The North Star has no margin here",
+}
+INTERVALS: Final = {
+    "fixed": "fixed-horizon",
+    "always_valid": "always-valid",
+    "group_sequential": "repeated",
+}
+"""How the interval that decides is called before the word `interval`."""
 ROLES: Final = {"primary": "Primary", "guardrail": "Guardrail", "secondary": "Secondary", "monitor": "Monitor"}
 MOVES: Final = {
     "start": "Start",
@@ -74,9 +95,24 @@ REASONS: Final = {
     "baseline_not_distinguishable_from_zero": "The control's mean cannot be told from zero, so a relative lift has no "
     "meaning; read the absolute difference.",
     "non_finite_values": "The data holds values that are not numbers.",
-    "cap_is_zero": "So few units have a value that the quantile to cap at is zero: choose a higher one, or a fixed cap.",
+    "cap_is_zero": "So few units have a value that the quantile to cap at is zero: choose a higher or a fixed one.",
     "invalid_answers": "Some answers are not on the scale from 0 to 10.",
     "no_data": "No data has arrived for this metric.",
+    "values_out_of_range": "The data holds values too large to calculate with.",
+    "too_few_buckets": "There are too few groups of units to judge an uncertain denominator by.",
+    "tied_quantile": "So many values are equal at this quantile that it cannot move.",
+    "tail_too_thin": "Too few values lie beyond this quantile.",
+    "too_few_clusters": "There are too few clusters in an arm for a variance.",
+    "too_few_segments": "Fewer than two segments have an estimate.",
+    "no_relative_effect": "Compared on absolute differences, because too few segments have a relative effect.",
+    "no_quantile_of_summaries": "The data came as summaries, which say nothing about quantiles.",
+    "no_covariate": "The metric has no history to adjust by.",
+    "covariate_invalid": "The history holds values that cannot be used.",
+    "constant_covariate": "Every unit has the same history, so there is nothing to adjust by.",
+    "collinear_covariates": "The covariates say the same thing twice.",
+    "covariate_explains_everything": "The history explains everything, which no experiment can use.",
+    "small_counts": "There are too few successes or failures to adjust.",
+    "too_few_units_for_covariates": "There are too few units to learn from their history.",
     "no_joint_moments": "The data came as summaries, which say nothing about how the inputs move together.",
     "not_in_formula": "The formula does not use this input.",
     "north_star_not_positive": "The North Star is not clearly above zero, so a relative lift has no meaning.",
@@ -94,27 +130,39 @@ REASONS: Final = {
     "longer_than_a_year": "It would take more than a year.",
     "effect_is_zero": "An effect of zero cannot be found.",
     "anticipated_effect_exceeds_margin": "The effect that is expected lies beyond the margin.",
+    "more_units_than_there_can_be": "An effect this small would need more units than there can be.",
+    "too_few_experiments": "Too few experiments have measured it to say what is usual.",
     "unreachable": "No feasible sample detects an effect this small.",
 }
 
 METHODS: Final = {
     "A1": "Difference of means with unequal variances (Welch)",
-    "A2": "Difference of proportions",
+    "A2": "Difference of proportions; exact and score methods where counts are small",
     "A3": "Relative lift on the log scale by the delta method; Fieller's interval where that is not safe",
     "A4": "Ratio metrics with unit-level variance (delta method)",
+    "A5": "Clustered randomisation: clusters are what varies; few of them get their own inference",
+    "A6": "Quantiles, of units or of single events clustered by unit",
     "A7": "CUPED: pre-period covariates take out variance that was there before",
+    "A8": "Post-stratification: compared within strata, then put together",
+    "A9": "Winsorisation: larger values count as the cap, the same one in every arm",
     "A10": "Non-inferiority of guardrails and equivalence by two one-sided tests",
-    "A11": "Holm's correction over primary metrics and variants",
+    "A11": "Corrections for the number of comparisons, by what each of them is for",
     "A12": "Sample-ratio check, by chi-square and sequentially",
+    "A13": "Survey answers: who answers is checked, and what selection could do is bounded",
     "A14": "Sample size and smallest detectable effect",
     "A15": "Effects by segment",
+    "A16": "Interactions with experiments that run on the same units",
     "B1": "Always-valid intervals: they hold however often one looks",
+    "B2": "Group-sequential looks by error spending; repeated intervals and stage-wise estimates",
+    "B4": "Closed windows: every unit is measured for the same time",
+    "B5": "E-values, which stay valid under any dependence and any stopping",
     "C1": "Bayesian reading: normal likelihood and prior on the log lift",
     "C3": "Prior of the log lift",
     "C4": "Hierarchical model over segments, which shrinks small segments towards the rest",
     "C5": "Decisions by expected loss and a region of practical equivalence",
     "E1": "North Star through the metric tree",
     "E2": "Input effects propagated with their covariance",
+    "E6": "Effects by days since exposure",
     "H2": "Verdict rules, first match wins",
 }
 
