@@ -1,13 +1,14 @@
 """Arm estimates of all metrics of a block, each from the estimator its kind and its plan call for.
 
-Means, proportions, ratios and formulas come from moments (A1, A4, E1), adjusted by covariates (A7). Proportions with
-small counts are left unadjusted, so that exact methods speak about the same numbers (A2). Clusters get the precision of
-clusters (A5), and quantiles their places (A6).
+Means, proportions, ratios and formulas come from moments (A1, A4, E1), adjusted by covariates (A7) and within strata
+(A8). Proportions with small counts are left unadjusted, so that exact methods speak about the same numbers (A2). Ratios
+that the delta method refuses may have a jackknife (A4). Clusters get the precision of clusters (A5), quantiles their
+places (A6).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -15,23 +16,25 @@ from experiments.evidence.cells import Cells
 from experiments.evidence.cluster_effects import FewClusters, few_cluster_inference, with_cluster_precision
 from experiments.evidence.quantile_effects import with_quantiles
 from experiments.evidence.shapes import BlockShapes
+from experiments.evidence.strata import with_strata
 from experiments.plan import AnalysisPlan
 from stats.estimate import Estimates, estimate
-from stats.moments import Bools, Floats, Ints
+from stats.jackknife import with_jackknife
+from stats.moments import Bools, Ints
 from stats.proportion import small_counts, unadjusted_where
+from stats.reasons import Reason, is_code
+from stats.stratification import COMPLETE, with_cells
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arms:
-    """Estimates and how they were made.
+    """Estimates, the `units` (..., V, M) behind each, and how they were made: `stratified` (A8) and `jackknifed` (A4)
 
-    Behind each are `units` and `freedom` (..., V, M), the degrees of freedom of its variance. `stratified` (A8) and
-    `jackknifed` (A4) are (..., M).
+    are (..., M).
     """
 
     estimates: Estimates
     units: Ints
-    freedom: Floats
     stratified: Bools
     jackknifed: Bools
     few_clusters: FewClusters | None
@@ -42,20 +45,38 @@ def arm_estimates(plan: AnalysisPlan, block: BlockShapes, cells: Cells) -> Arms:
     estimates = estimate(cells.moments, block.shapes, plan.estimation.cuped, block.invalid)
     if estimates.adjusted.any():
         estimates = unadjusted_where(estimates, small_counts(cells.moments, block.shapes).any(axis=-2))
-    shape = (*cells.moments.cells[:-1], len(block.shapes))
+    estimates, stratified = with_strata(plan, block, cells, estimates)
     units: Ints = np.broadcast_to(cells.moments.count[..., None], estimates.value.shape)
-    freedom: Floats = np.maximum(units - 1.0, 1.0)
+    jackknifed = np.zeros(stratified.shape, dtype=np.bool_)
     few = None
     if block.cluster_size is not None:
-        few = few_cluster_inference(plan, block, cells, estimates)
-        estimates, freedom = with_cluster_precision(estimates, block, cells.moments)
+        few = few_cluster_inference(plan, block, cells, estimates, stratified)
+        estimates = with_cluster_precision(estimates, block, cells.moments)
+    elif cells.buckets is not None:
+        estimates, jackknifed = _with_jackknife(estimates, block, cells, stratified)
     estimates, units = with_quantiles(estimates, units, block, cells.quantiles, cells.refused)
-    freedom[..., list(block.quantiles)] = np.maximum(units[..., list(block.quantiles)] - 1.0, 1.0)
-    return Arms(
-        estimates=estimates,
-        units=units,
-        freedom=freedom,
-        stratified=np.zeros(shape, dtype=np.bool_),
-        jackknifed=np.zeros(shape, dtype=np.bool_),
-        few_clusters=few,
-    )
+    stratified[..., list(block.quantiles)] = False
+    return Arms(estimates, units, stratified, jackknifed, few)
+
+
+def _with_jackknife(
+    estimates: Estimates, block: BlockShapes, cells: Cells, stratified: Bools
+) -> tuple[Estimates, Bools]:
+    """Everybody at the last look by the jackknife where the delta method refuses a ratio, and (..., M) where.
+
+    Buckets know nothing of strata, so where these are used ratios stay refused.
+    """
+    used, last = np.zeros(stratified.shape, dtype=np.bool_), cells.last
+    refused = is_code(estimates.reason[last], Reason.DENOMINATOR_NEAR_ZERO).any(axis=0)
+    ratios = np.array([shape.denominator is not None for shape in block.shapes], dtype=np.bool_)
+    if cells.buckets is None or stratified[last].any() or not (refused & ratios).any():
+        return estimates, used
+    arrays = {name: getattr(estimates, COMPLETE.get(name, name)) for name in _ARRAYS}
+    one = replace(estimates, **{name: array[last] for name, array in arrays.items()})
+    found = with_jackknife(one, cells.buckets, block.shapes)
+    used[last] = refused & ratios & is_code(found.reason, "").all(axis=0)
+    again = replace(found, **{name: getattr(found, name)[None] for name in _ARRAYS})
+    return with_cells(estimates, slice(last, last + 1), again), used
+
+
+_ARRAYS = tuple(field.name for field in fields(Estimates) if field.name != "keys")

@@ -39,8 +39,8 @@ class FewClusters:
     used: Bools
 
 
-def with_cluster_precision(estimates: Estimates, block: BlockShapes, moments: Moments) -> tuple[Estimates, Floats]:
-    """Estimates with variances as CR2 would have them, and degrees of freedom (..., V, M) of each arm.
+def with_cluster_precision(estimates: Estimates, block: BlockShapes, moments: Moments) -> Estimates:
+    """Estimates with variances as CR2 would have them, and the degrees of freedom that leaves.
 
     A cluster's size is never zero, so its ratio needs no precise denominator like that of A4; other denominators must
     be three standard errors away from zero.
@@ -66,20 +66,21 @@ def with_cluster_precision(estimates: Estimates, block: BlockShapes, moments: Mo
         codes[vague & precise & flat] = str(Reason.ZERO_VARIANCE)
         codes[vague & precise & ~flat] = ""
         codes[(codes == "") & alone] = str(Reason.TOO_FEW_CLUSTERS)
-    scaled = replace(
+    return replace(
         estimates,
         variance=estimates.variance * inflation,
         raw_variance=estimates.raw_variance * inflation,
         cross=estimates.cross * inflation,
+        baseline_covariance=estimates.control_covariance * inflation[..., :1, :],
+        freedom=np.minimum(freedom, estimates.arm_freedom),
         reason=reason,
     )
-    return scaled, freedom
 
 
 def few_cluster_inference(
-    plan: AnalysisPlan, block: BlockShapes, cells: Cells, estimates: Estimates
+    plan: AnalysisPlan, block: BlockShapes, cells: Cells, estimates: Estimates, stratified: Bools
 ) -> FewClusters | None:
-    """Everybody at the last look from cluster totals, where an arm has few of them and nothing was adjusted."""
+    """Everybody at the last look from cluster totals, where an arm has few and estimates are those of totals."""
     if cells.clusters is None:
         return None
     count = cells.moments.count[cells.last]
@@ -88,11 +89,9 @@ def few_cluster_inference(
         return None
     found = few_clusters(cells.clusters, block.shapes, len(count), plan.estimation.ci_level, plan.estimation.seed)
     refused = np.array([any(column in block.invalid for column in shape.columns) for shape in block.shapes])
-    same = np.abs(found.difference - (estimates.value[cells.last, 1:] - estimates.value[cells.last, :1])) <= 1e-9 * (
-        np.abs(estimates.value[cells.last, 1:]) + np.abs(estimates.value[cells.last, :1])
-    )
     quantile = np.isin(np.arange(len(block.shapes)), block.quantiles)
-    return FewClusters(found, few[:, None] & same & ~refused & ~quantile)
+    changed = refused | quantile | stratified[cells.last] | estimates.adjusted[cells.last]
+    return FewClusters(found, few[:, None] & ~changed)
 
 
 def with_few_clusters(differences: Differences, few: FewClusters, last: int) -> Differences:

@@ -12,7 +12,7 @@ from experiments.evidence.cells import Cells
 from experiments.evidence.cluster_effects import with_few_clusters
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan
-from stats.difference import Differences, pair_reasons, welch
+from stats.difference import Differences, difference
 from stats.lift import Lifts, lift, lift_from
 from stats.moments import Bools, Floats
 from stats.proportion import refine_small_counts
@@ -31,15 +31,7 @@ class Comparison:
 def compare(plan: AnalysisPlan, block: BlockShapes, cells: Cells, arms: Arms) -> Comparison:
     """Every treatment with control, in every cell."""
     level, e = plan.estimation.ci_level, arms.estimates
-    plain = welch(
-        e.value[..., 1:, :] - e.value[..., :1, :],
-        e.variance[..., 1:, :],
-        e.variance[..., :1, :],
-        arms.freedom[..., 1:, :] + 1,
-        arms.freedom[..., :1, :] + 1,
-        pair_reasons(e),
-        level,
-    )
+    plain = difference(e, level)
     if block.cluster_size is None:
         found, few = refine_small_counts(plain, cells.moments, block.shapes, level)
         return Comparison(found, lift(e, level), lift(e, 2 * level - 1), few)
@@ -63,7 +55,7 @@ def _lift_of_clusters(differences: Differences, cells: Cells, arms: Arms, level:
     control = np.broadcast_to(e.unadjusted[..., :1, :], shape)
     v_control = np.broadcast_to(e.raw_variance[..., :1, :], shape).copy()
     v_change = e.variance[..., 1:, :] + e.variance[..., :1, :]
-    covariance = np.broadcast_to(-e.cross[..., :1, :], shape).copy()
+    covariance = e.control_covariance.copy()
     if arms.few_clusters is not None:
         found, used = arms.few_clusters.inference, arms.few_clusters.used
         v_control[cells.last][used] = found.control_variance[used]

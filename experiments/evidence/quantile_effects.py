@@ -34,7 +34,8 @@ def with_quantiles(
         return estimates, units
     value, variance = estimates.unadjusted.copy(), estimates.raw_variance.copy()
     adjusted, residual, cross = estimates.value.copy(), estimates.variance.copy(), estimates.cross.copy()
-    reason, behind = estimates.reason.copy(), units.copy()
+    reason, freedom, behind = estimates.reason.copy(), estimates.arm_freedom.copy(), units.copy()
+    baseline = estimates.control_covariance.copy()
     for m in block.quantiles:
         key = block.metrics[m].metric_key
         summary = summaries.get(key)
@@ -49,6 +50,8 @@ def with_quantiles(
         variance[..., m] = residual[..., m] = cross[..., m] = np.where(beyond, 0.0, spread)
         reason[..., m] = np.where(beyond, OUT_OF_RANGE, why)
         behind[..., m] = summary.units
+        freedom[..., m] = np.maximum(summary.units - 1.0, 1.0)
+        baseline[..., m] = -variance[..., :1, m]
     merged = replace(
         estimates,
         unadjusted=value,
@@ -57,6 +60,8 @@ def with_quantiles(
         variance=residual,
         cross=cross,
         reason=reason,
+        freedom=freedom,
+        baseline_covariance=baseline,
     )
     return merged, behind
 

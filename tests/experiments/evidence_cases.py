@@ -95,11 +95,12 @@ def moment_set(
     *,
     look: ArrayLike | None = None,
     segment: ArrayLike | None = None,
+    stratum: ArrayLike | None = None,
     dimension: str = "country",
     columns: Sequence[str] | None = None,
     **extra: Any,
 ) -> MomentSet:
-    """Moments of rows: `values` (n, k), `arm` (n,), the `look` (n,) at which a unit enters, its `segment` (n,).
+    """Moments of rows: `values` (n, k); `arm`, `look` of its entry, `segment` and `stratum` of each are (n,).
 
     Where `values` lack the indicators of units without history, every unit has one.
     """
@@ -118,7 +119,17 @@ def moment_set(
         if segment is None
         else Moments.from_rows(rows, np.asarray(segment) * arms + where, (levels, arms))
     )
-    fields: dict[str, Any] = {
+    strata: dict[str, Any] = {}
+    if stratum is not None:
+        groups = int(np.asarray(stratum).max()) + 1
+        cell = (entered * groups + np.asarray(stratum)) * arms + where
+        each = Moments.from_rows(rows, cell, (looks, groups, arms))
+        so_far = [each[: i + 1].merge_axis(0) for i in range(looks)]
+        by_stratum = Moments(
+            *(np.stack([getattr(m, f) for m in so_far]) for f in ("count", "mean", "comoment", "third"))
+        )
+        strata = {"strata": tuple(f"g{i}" for i in range(groups)), "by_stratum": by_stratum}
+    fields: dict[str, Any] = strata | {
         "columns": names,
         "variants": tuple(variant.key for variant in plan.variants),
         "looks": tuple(END - timedelta(days=looks - 1 - i) for i in range(looks)),
