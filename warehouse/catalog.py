@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from experiments import ingest_batch
 from experiments.allocation import allocation_of
-from experiments.definitions import EventSource, ExperimentSpec
+from experiments.definitions import EventSource
 from experiments.plan import AnalysisPlan, Plan
 from experiments.settings import Settings
 from experiments.tables import Experiment
@@ -83,20 +83,22 @@ async def _concurrent(
     if not plan.estimation.screen_interactions or plan.cluster is not None or experiment.started_at is None:
         return ()
     start, end = experiment.started_at, min(experiment.stopped_at or data_as_of, data_as_of)
-    statement = sa.select(Experiment).where(
+    columns = sa.select(
+        col(Experiment.key), col(Experiment.spec), col(Experiment.started_at), col(Experiment.stopped_at)
+    )
+    beside = columns.where(
         col(Experiment.id) != experiment.id,
         col(Experiment.created_at) <= known_at,
         col(Experiment.started_at) < end,
         sa.or_(col(Experiment.stopped_at).is_(None), col(Experiment.stopped_at) > start),
     )
     found = []
-    for other in await session.scalars(statement):
-        spec = ExperimentSpec.model_validate(other.spec)
-        if spec.data == "events" and spec.unit_type == plan.unit_type and other.started_at is not None:
-            period = (other.started_at, min(other.stopped_at or data_as_of, data_as_of))
+    for key, document, began, stopped in await session.execute(beside):
+        if document["data"] == "events" and document["unit_type"] == plan.unit_type:
+            period = (began, min(stopped or data_as_of, data_as_of))
             overlap = min(end, period[1]) - max(start, period[0])
-            variants = sorted(spec.variants, key=lambda variant: not variant.is_control)
-            found.append((overlap, other.key, tuple(variant.key for variant in variants), period))
+            variants = sorted(document["variants"], key=lambda variant: not variant["is_control"])
+            found.append((overlap, key, tuple(variant["key"] for variant in variants), period))
     found.sort(key=lambda one: (-one[0], one[1]))
     files = await _files(session, settings.data_dir, "exposures", {key for _, key, _, _ in found}, data_as_of)
     others = [ConcurrentExposures(key, arms, files[key], *period) for _, key, arms, period in found if files[key]]
