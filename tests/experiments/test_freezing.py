@@ -96,5 +96,6 @@ async def test_series_and_baselines_have_plans_of_their_own(database: Database) 
         with pytest.raises(NotFound):
             await freezing.baseline_plan(session, unit_type="account")
     assert [item.metric_key for item in series.metrics] == ["orders", "active", "per_active"]
-    assert [item.metric_key for item in baseline.metrics] == ["active", "cost", "orders", "per_active", "revenue"]
+    of_unit = ["active", "cost", "orders", "per_active", "revenue", "profit"]  # the formula comes last
+    assert [item.metric_key for item in baseline.metrics] == of_unit
     assert load(document(series)) == series and load(document(baseline)) == baseline
