@@ -211,7 +211,7 @@ def import_(
             unit_column=unit_id,
             covariates=_pairs(covariate, "--covariate"),
             only_variants=tuple(only or ()),
-            weights=_shares(weight),
+            weights=_numbers(weight, "--weight"),
         )
         found = profile(unit_file)
         for column, cells in found.missing.items():
@@ -234,6 +234,60 @@ def analyze(
     with faults_end_the_command(), ApiClient(url, key) as client:
         follow(client, str(client.post(f"/v1/experiments/{experiment}/analyses")["id"]), out)
         print_result(client, experiment, out)
+
+
+@cli.command()
+def plan(
+    key: Key,
+    url: Url = DEFAULT_URL,
+    primary: Annotated[
+        list[str] | None, typer.Option(help="METRIC=LIFT worth finding, for example orders=0.02")
+    ] = None,
+    guardrail: Annotated[list[str] | None, typer.Option(help="METRIC=HARM at most tolerated")] = None,
+    equivalence: Annotated[list[str] | None, typer.Option(help="Primary metric that is to show no change")] = None,
+    treatments: Annotated[int, typer.Option(min=1, max=19, help="Variants beside the control")] = 1,
+    weight: Annotated[list[str] | None, typer.Option(help="VARIANT=SHARE, control first; default: equal")] = None,
+    unit_type: str = "user",
+    alpha: float = 0.05,
+    power: float = 0.8,
+    coverage: Annotated[float, typer.Option(help="Share of eligible traffic enrolled")] = 1.0,
+    triggered_share: Annotated[float, typer.Option(help="Share of enrolled units that count")] = 1.0,
+    monitoring: Annotated[str, typer.Option(help="fixed, always_valid or group_sequential")] = "fixed",
+    spending: Annotated[str, typer.Option(help="obrien_fleming, pocock, power, hwang_shih_de_cani")] = "obrien_fleming",
+    look_every_days: Annotated[int, typer.Option(help="Days between looks of group_sequential")] = 7,
+    futility: Annotated[str, typer.Option(help="none, non_binding or binding")] = "none",
+    correction: Annotated[str, typer.Option(help="holm, bonferroni, dunnett or none")] = "bonferroni",
+    do_no_harm: Annotated[bool, typer.Option("--do-no-harm", help="Shipping needs no win")] = False,
+    cluster_size: Annotated[float | None, typer.Option(help="Mean units per randomised cluster")] = None,
+    cluster_cv: Annotated[float, typer.Option(help="Spread of cluster sizes over their mean")] = 0.0,
+    icc: Annotated[float, typer.Option(help="Intraclass correlation")] = 0.0,
+) -> None:
+    """Say how many units and days an experiment needs, from what its metrics did so far."""
+    from app.cli.client import ApiClient
+    from app.cli.planning import PlanQuestion, print_plan
+
+    looks = {"spending": spending, "look_every_days": look_every_days, "futility": futility}
+    question = PlanQuestion(
+        unit_type=unit_type,
+        primary=_numbers(primary, "--primary"),
+        guardrail=_numbers(guardrail, "--guardrail"),
+        equivalence=equivalence or [],
+        treatments=treatments,
+        weights=_numbers(weight, "--weight"),
+        options={
+            "alpha": alpha,
+            "power": power,
+            "coverage": coverage,
+            "triggered_share": triggered_share,
+            "monitoring": monitoring,
+            "sequential": {"method": monitoring, **looks} if monitoring == "group_sequential" else None,
+            "correction": correction,
+            "decision_rule": "do_no_harm" if do_no_harm else None,
+            "clusters": {"size": cluster_size, "size_cv": cluster_cv, "icc": icc} if cluster_size is not None else None,
+        },
+    )
+    with faults_end_the_command(), ApiClient(url, key) as client:
+        print_plan(client.post("/v1/sample-size", question.body()), unit_type, out)
 
 
 @cli.command()
@@ -260,11 +314,11 @@ def _pairs(options: list[str] | None, flag: str) -> dict[str, str]:
     return pairs
 
 
-def _shares(options: list[str] | None) -> dict[str, float]:
+def _numbers(options: list[str] | None, flag: str) -> dict[str, float]:
     try:
-        return {name: float(share) for name, share in _pairs(options, "--weight").items()}
+        return {name: float(number) for name, number in _pairs(options, flag).items()}
     except ValueError as error:
-        raise typer.BadParameter(f"--weight wants a number after the =: {error}") from error
+        raise typer.BadParameter(f"{flag} wants a number after the =: {error}") from error
 
 
 def _began_at(given: datetime | None, days: float) -> datetime:
