@@ -88,6 +88,9 @@ def few_cluster_inference(
     if not few.any():
         return None
     found = few_clusters(cells.clusters, block.shapes, len(count), plan.estimation.ci_level, plan.estimation.seed)
+    if (vain := found.estimable & (found.df < 1)).any():
+        # One cluster says nearly everything: with less than one degree of freedom there is no interval worth the name.
+        found = replace(found, reason=np.where(vain, str(Reason.TOO_FEW_CLUSTERS), found.reason))
     refused = np.array([any(column in block.invalid for column in shape.columns) for shape in block.shapes])
     quantile = np.isin(np.arange(len(block.shapes)), block.quantiles)
     changed = refused | quantile | stratified[cells.last] | estimates.adjusted[cells.last]
@@ -101,7 +104,7 @@ def with_few_clusters(differences: Differences, few: FewClusters, last: int) -> 
 
     def placed(numbers: Floats, new: Floats) -> Floats:
         result = numbers.copy()
-        result[last][used] = new[used]
+        result[last][used] = np.where(found.estimable, new, np.nan)[used]
         return result
 
     reason, estimable = differences.reason.copy(), differences.estimable.copy()
