@@ -12,7 +12,7 @@ from experiments.allocation import allocation_of
 from experiments.definitions import EventSource
 from experiments.plan import AnalysisPlan, Plan
 from experiments.settings import Settings
-from experiments.tables import Experiment
+from experiments.tables import AuditEvent, Experiment
 from warehouse.data_slice import ConcurrentExposures, DataSlice
 from warehouse.rows import KnownExperiment
 from warehouse.store import batch_file
@@ -83,6 +83,11 @@ async def _concurrent(
     if not plan.estimation.screen_interactions or plan.cluster is not None or experiment.started_at is None:
         return ()
     start, end = experiment.started_at, min(experiment.stopped_at or data_as_of, data_as_of)
+    # A stop may be dated back: an attempt after it was recorded must see what one before it saw.
+    stops = sa.select(col(AuditEvent.subject_key)).where(
+        col(AuditEvent.at) > known_at, col(AuditEvent.action) == "experiment.stop"
+    )
+    stopped_since = set(await session.scalars(stops))
     columns = sa.select(
         col(Experiment.key), col(Experiment.spec), col(Experiment.started_at), col(Experiment.stopped_at)
     )
@@ -90,12 +95,14 @@ async def _concurrent(
         col(Experiment.id) != experiment.id,
         col(Experiment.created_at) <= known_at,
         col(Experiment.started_at) < end,
-        sa.or_(col(Experiment.stopped_at).is_(None), col(Experiment.stopped_at) > start),
     )
     found = []
     for key, document, began, stopped in await session.execute(beside):
         if document["data"] == "events" and document["unit_type"] == plan.unit_type:
-            period = (began, min(stopped or data_as_of, data_as_of))
+            known_stop = data_as_of if stopped is None or key in stopped_since else stopped
+            period = (began, min(known_stop, data_as_of))
+            if period[1] <= start:
+                continue
             overlap = min(end, period[1]) - max(start, period[0])
             variants = sorted(document["variants"], key=lambda variant: not variant["is_control"])
             found.append((overlap, key, tuple(variant["key"] for variant in variants), period))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments import lifecycle
 from experiments.definitions import EventSource
 from experiments.tables import Experiment, Phase
 from tests.warehouse.cases import DAY, START, Exposure, assert_same, plan_of, write_exposures
@@ -44,8 +45,8 @@ def elsewhere(folder: Path, seed: int, units: int) -> tuple[ConcurrentExposures,
 
 @pytest.mark.parametrize("metrics", [CLOSED, (*CLOSED, OPEN)])
 def test_units_are_split_by_what_other_experiments_gave_them(tmp_path: Path, metrics: Any) -> None:
-    world = random_world(tmp_path, 41, units=900)
-    others = [elsewhere(tmp_path, seed, 900) for seed in (1, 2)]
+    world = random_world(tmp_path, 41, units=600)
+    others = [elsewhere(tmp_path, seed, 600) for seed in (1, 2)]
     data = replace(world.data, concurrent=tuple(other for other, _ in others))
     found = extract_experiment(plan_with(metrics), data, threads=1)
     again = extract_experiment(plan_with(metrics), data, threads=3)
@@ -104,6 +105,26 @@ async def test_concurrent_are_other_experiments_on_such_units_that_overlap(world
     assert within.variants == ("control", "treatment")
     assert (within.started_at, within.ended_at) == (STARTED + DAY, STARTED + 4 * DAY)
     assert len(within.exposure_files) == 1
+
+
+@pytest.mark.anyio
+async def test_a_stop_that_is_dated_back_changes_no_earlier_analysis(world: World) -> None:
+    await register(world, "running", STARTED)
+    planned = plan_of([metric("revenue")])
+    experiment, later = await world.experiment(), NOW + DAY
+
+    async def concurrent(known_at: datetime) -> list[datetime]:
+        async with world.database.read() as session:
+            data = await slice_for(session, world.settings, planned, experiment, NOW, known_at)
+        return [other.ended_at for other in data.concurrent]
+
+    assert await concurrent(NOW) == [NOW]
+    async with world.database.write() as session:
+        row = await session.get(Experiment, (await world.experiment("running")).id)
+        assert row is not None
+        await lifecycle.stop(session, experiment=row, actor="tests", at=later, effective_at=STARTED + DAY)
+    assert await concurrent(NOW) == [NOW]
+    assert await concurrent(later) == [STARTED + DAY]
 
 
 @pytest.mark.anyio
