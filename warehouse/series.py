@@ -1,5 +1,6 @@
 """Company-wide weekly totals of a North Star's columns: every unit counts, exposed or not, and windows do not apply."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from stats.moments import Floats
 from warehouse.answers import INVALID_ANSWERS
 from warehouse.data_slice import DataSlice
 from warehouse.engine import MICROSECONDS_A_DAY, Parameters, connect, epoch_us, identifier
+from warehouse.facts import measure_of, takes_numbers
 from warehouse.sources import FactRelation, open_source, predicate, unreadable
 from warehouse.values import NON_FINITE
 
@@ -103,25 +105,25 @@ def _add_totals(
     source = open_source(connection, spec, data, parameters)
     if source is None:
         return
-    start = epoch_us(weeks[0])
-    aggregates = ", ".join(
-        f"{_aggregate(source, c, parameters)} AS c{i}, {_off_scale(source, c, parameters)} AS o{i}"
-        for i, c in enumerate(columns)
-    )
-    sums = ", ".join(
-        f"{_total(c, f'c{i}')} AS t{i}, coalesce(bool_or(NOT isfinite(c{i})), FALSE) AS b{i}, max(o{i}) AS o{i}"
-        for i, c in enumerate(columns)
-    )
-    unit = identifier(source.unit)
-    week = f"({source.time_us} - {start}) // {7 * MICROSECONDS_A_DAY}"
-    sql = (
-        f"SELECT week, {sums} FROM (SELECT {unit} AS unit_id, {week} AS week, {aggregates}"
-        f" FROM {source.relation} WHERE {unit} IS NOT NULL"
-        f" AND {source.time_test('>=', parameters.add(start))}"
+    start, unit = epoch_us(weeks[0]), identifier(source.unit)
+    facts = (
+        f"FROM {source.relation} WHERE {unit} IS NOT NULL AND {source.time_test('>=', parameters.add(start))}"
         f" AND {source.time_test('<', parameters.add(epoch_us(data.data_as_of)))}"
-        " GROUP BY 1, 2) GROUP BY week"
     )
     try:
+        scales = _scales(connection, source, columns, facts, parameters)
+        inner = ", ".join(
+            f"{_aggregate(source, c, scales[i], parameters)} AS c{i}, {_not_finite(source, c, parameters)} AS b{i},"
+            f" {_off_scale(source, c, parameters)} AS o{i}"
+            for i, c in enumerate(columns)
+        )
+        outer = ", ".join(
+            f"{_total(c, f'c{i}')} / {parameters.add(1.0 if c.content == 'indicator' else scales[i])} AS t{i},"
+            f" bool_or(b{i}) AS b{i}, bool_or(o{i}) AS o{i}"
+            for i, c in enumerate(columns)
+        )
+        week = f"({source.time_us} - {start}) // {7 * MICROSECONDS_A_DAY}"
+        sql = f"SELECT week, {outer} FROM (SELECT {unit}, {week} AS week, {inner} {facts} GROUP BY 1, 2) GROUP BY week"
         table = connection.sql(sql, params=parameters.values).fetchnumpy()
     except duckdb.Error as error:
         raise unreadable(spec.key, error) from error
@@ -135,11 +137,45 @@ def _add_totals(
         totals[found, place] = total
 
 
+def _scales(
+    connection: duckdb.DuckDBPyConnection,
+    source: FactRelation,
+    columns: Sequence[Column],
+    facts: str,
+    parameters: Parameters,
+) -> list[float]:
+    """By column the power of two that turns its numbers into whole ones of the engine's largest type, HUGEINT.
+
+    Sums of those are exact, so they do not depend on the order in which threads find the facts. All facts together stay
+    below 2^120, and the largest number that a filter lets through keeps more digits than it has.
+    """
+    numbers = [i for i, column in enumerate(columns) if _adds_numbers(column)]
+    own = Parameters()
+    own.values.update(parameters.values)
+    largest = "".join(
+        f", max(CASE WHEN {_where(source, columns[i], own)} AND isfinite({number}) THEN abs({number}) END)"
+        for i, number in ((i, source.number(measure_of(columns[i]).column)) for i in numbers)
+    )
+    scales = [1.0] * len(columns)
+    if numbers:
+        # All rows are fetched: a result that is left unfinished would hold the connection.
+        ((count, *most),) = connection.execute(f"SELECT count(*){largest} {facts}", own.values).fetchall()
+        for i, number in zip(numbers, most, strict=True):
+            if number:
+                scales[i] = 2.0 ** min(120 - int(count).bit_length() - math.frexp(number)[1], 1000)
+    return scales
+
+
+def _adds_numbers(column: Column) -> bool:
+    """Whether a total is one of numbers, not of how many facts or units there are."""
+    return takes_numbers(column) and column.content not in ("answers", "responded")
+
+
 def _total(column: Column, name: str) -> str:
     """A week's total over units: of the values, or of the units that have any."""
     if column.content in ("indicator", "responded"):
         return f"count(CASE WHEN {name} > 0 THEN 1 END)::DOUBLE"
-    return f"coalesce(fsum({name}), 0)::DOUBLE"
+    return f"coalesce(sum({name}), 0)::DOUBLE"
 
 
 def _first_fact(connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, data: DataSlice) -> list[int]:
@@ -159,48 +195,52 @@ def _first_fact(connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, dat
     return [] if row is None or row[0] is None else [int(row[0])]
 
 
-def _aggregate(source: FactRelation, column: Column, parameters: Parameters) -> str:
-    measure = column.measure
-    assert measure is not None
-    where = _where(source, column, parameters)
+def _aggregate(source: FactRelation, column: Column, scale: float, parameters: Parameters) -> str:
+    """A unit's value in a week, times `scale` where it is made of numbers."""
+    measure, where = measure_of(column), _where(source, column, parameters)
+    number = source.number(measure.column) if takes_numbers(column) else ""
+    known = f"{where} AND isfinite({number})"
     if column.content in ("answers", "responded"):
-        return f"count(CASE WHEN {where} THEN {source.number(measure.column)} END)::DOUBLE"
-    if column.content == "score":
-        return f"coalesce(fsum(CASE WHEN {where} THEN {_score(source.number(measure.column), column)} END), 0)::DOUBLE"
+        return f"count(CASE WHEN {where} THEN {number} END)"
+    if column.content == "score" or measure.aggregation == "sum":
+        value = _score(number, column) if column.content == "score" else number
+        whole = f"CAST(({value}) * {parameters.add(scale)} AS HUGEINT)"
+        return f"coalesce(sum(CASE WHEN {known} THEN {whole} END), 0)"
     match measure.aggregation:
-        case "sum":
-            return f"coalesce(fsum(CASE WHEN {where} THEN {source.number(measure.column)} END), 0)::DOUBLE"
         case "max":
-            value = source.number(measure.column)
-            # Whatever is not finite becomes +inf, so that nothing hides behind a larger value.
-            known = f"CASE WHEN isfinite({value}) THEN {value} WHEN {value} IS NOT NULL THEN 'inf'::DOUBLE END"
-            return f"coalesce(max(CASE WHEN {where} THEN {known} END), 0)::DOUBLE"
+            return f"CAST(coalesce(max(CASE WHEN {known} THEN {number} END), 0) * {parameters.add(scale)} AS HUGEINT)"
         case "count":
-            return f"count(CASE WHEN {where} THEN 1 END)::DOUBLE"
+            return f"count(CASE WHEN {where} THEN 1 END)"
         case "any":
-            return f"coalesce(max(CASE WHEN {where} THEN 1 END), 0)::DOUBLE"
+            return f"coalesce(max(CASE WHEN {where} THEN 1 END), 0)"
         case "distinct_days":
-            return f"count(DISTINCT CASE WHEN {where} THEN {source.time_us} // {MICROSECONDS_A_DAY} END)::DOUBLE"
+            return f"count(DISTINCT CASE WHEN {where} THEN {source.time_us} // {MICROSECONDS_A_DAY} END)"
+
+
+def _not_finite(source: FactRelation, column: Column, parameters: Parameters) -> str:
+    """Whether a number of the unit is NaN or infinite."""
+    if not _adds_numbers(column):
+        return "FALSE"
+    number = source.number(measure_of(column).column)
+    return f"coalesce(bool_or({_where(source, column, parameters)} AND NOT isfinite({number})), FALSE)"
 
 
 def _where(source: FactRelation, column: Column, parameters: Parameters) -> str:
-    measure = column.measure
-    assert measure is not None
-    return " AND ".join(["TRUE", *(predicate(source, item, parameters) for item in measure.filters)])
+    tests = (predicate(source, item, parameters) for item in measure_of(column).filters)
+    return " AND ".join(["TRUE", *tests])
 
 
 def _score(answer: str, column: Column) -> str:
-    """An answer on its scale, as `warehouse.answers` has it; what is not finite stays what it is."""
+    """A finite answer on its scale, as `warehouse.answers` has it."""
     if column.scale != "nps":
         return answer
-    scored = f"WHEN {answer} >= 9 THEN 1 WHEN {answer} <= 6 THEN -1 ELSE 0"
-    return f"CASE WHEN NOT isfinite({answer}) THEN {answer} {scored} END"
+    return f"CASE WHEN {answer} >= 9 THEN 1.0::DOUBLE WHEN {answer} <= 6 THEN -1.0::DOUBLE ELSE 0.0::DOUBLE END"
 
 
 def _off_scale(source: FactRelation, column: Column, parameters: Parameters) -> str:
-    """Whether a unit gave an answer that is none of 0, 1, ..., 10."""
-    if column.content != "score" or column.scale != "nps" or column.measure is None:
+    """Whether the unit gave an answer that is none of 0, 1, ..., 10."""
+    if column.content != "score" or column.scale != "nps":
         return "FALSE"
-    answer = source.number(column.measure.column)
+    answer = source.number(measure_of(column).column)
     off = f"({answer} NOT BETWEEN 0 AND 10 OR {answer} <> round({answer}))"
     return f"coalesce(bool_or({_where(source, column, parameters)} AND {off}), FALSE)"

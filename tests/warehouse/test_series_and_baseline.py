@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.columns import layout
-from experiments.definitions import Cap, EventSource, InputMetric, Measure, MetricSpec, NorthStarSpec
+from experiments.definitions import Cap, EventSource, Filter, InputMetric, Measure, MetricSpec, NorthStarSpec
 from experiments.plan import BaselinePlan, NorthStarPlan, PlannedNorthStar
 from tests.warehouse.cases import DAY, Fact, assert_same, direct_moments, planned, slice_of, value_of, write_facts
 from warehouse.answers import INVALID_ANSWERS
@@ -138,6 +138,30 @@ def test_answers_off_the_scale_withdraw_the_score_of_a_series(tmp_path: Path, ba
     found = extract_series(plan, slice_of([], files, data_as_of=AS_OF, started_at=None))
     assert found.invalid == {"nps.score": reason}
     assert found.totals[-1, 1:].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e15, 1e200])
+def test_totals_are_exact_in_whatever_order_threads_find_the_facts(tmp_path: Path, size: float) -> None:
+    rng = np.random.default_rng(5)
+    values = [float(value) for value in size * rng.lognormal(0, 4, 4000) * rng.choice([-1, 1], 4000)]
+    facts = [Fact(f"u{i % 97}", AS_OF - DAY, value) for i, value in enumerate(values)]
+    plan = north_star(1).model_copy(update={"metrics": [planned(METRICS[0])]})
+    found = []
+    for order in (range(4000), rng.permutation(4000)):
+        files = {"order": [write_facts(tmp_path, [facts[i] for i in order])]}
+        data = slice_of([], files, data_as_of=AS_OF, started_at=None)
+        found += [float(extract_series(plan, data, threads=threads).totals[-1, 0]) for threads in (1, 2)]
+    assert len(set(found)) == 1
+    assert found[0] == pytest.approx(math.fsum(values), rel=1e-15)
+
+
+def test_a_number_that_a_filter_keeps_out_costs_the_others_no_digits(tmp_path: Path) -> None:
+    small = Measure(fact_source="orders", aggregation="sum", filters=[Filter(column="value", op="<", value=9.0)])
+    spec = MetricSpec(key="small", name="s", kind="mean", measure=small)
+    plan = north_star(1).model_copy(update={"metrics": [planned(spec)]})
+    files = {"order": [write_facts(tmp_path, [Fact("u", AS_OF - DAY, value) for value in (1e300, 0.1, 0.2)])]}
+    found = extract_series(plan, slice_of([], files, data_as_of=AS_OF, started_at=None))
+    assert found.totals[-1, 0] == math.fsum([0.1, 0.2])
 
 
 def test_company_totals_are_not_capped(tmp_path: Path) -> None:
