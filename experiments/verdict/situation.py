@@ -1,9 +1,9 @@
 """Which numbers may decide now: how the plan pays for looks, and how far the experiment has come (METHODS B1-B3).
 
-`always_valid`: the always-valid interval at any look; once exposure has ended as planned, the fixed-horizon interval.
-Each may give one wrong sign with probability alpha / 2, so a false win has at most alpha over both. `fixed`: only the
-planned end decides, and an experiment that was stopped before it decides nothing. `group_sequential`: the scheduled
-looks by error spending. Harm is monitored by always-valid bounds under every plan.
+`always_valid`: the always-valid interval at any look; the fixed-horizon interval once exposure has ended as planned and
+the last windows are complete. Each may give one wrong sign with probability alpha / 2, so a false win has at most alpha
+over both. `fixed`: only the planned end decides, and an experiment that was stopped before it decides nothing.
+`group_sequential`: the scheduled looks by error spending. Harm is monitored by always-valid bounds under every plan.
 """
 
 from __future__ import annotations
@@ -42,12 +42,18 @@ class Situation:
         return self.complete or self.interval != "fixed"
 
 
-def decision_interval(plan: AnalysisPlan, *, running: bool, exposed_until: datetime) -> DecisionInterval:
-    """Which interval decides. With `always_valid`: that one while running or when stopped early, else the fixed one."""
+def decision_interval(
+    plan: AnalysisPlan, *, running: bool, exposed_until: datetime, ripening: bool = False
+) -> DecisionInterval:
+    """Which interval decides. With `always_valid`: the fixed one once exposure has ended as planned and every window is
+
+    complete (until then each new analysis is another look), else that one.
+    """
     method = plan.estimation.sequential.method
     if method != "always_valid":
         return method
-    return "always_valid" if running or ended_early(plan, running=running, exposed_until=exposed_until) else "fixed"
+    open_ended = running or ripening or ended_early(plan, running=running, exposed_until=exposed_until)
+    return "always_valid" if open_ended else "fixed"
 
 
 def ended_early(plan: AnalysisPlan, *, running: bool, exposed_until: datetime) -> bool:
@@ -66,11 +72,10 @@ def situation(
 ) -> Situation:
     """The situation of one analysis. `last_look_taken` says whether a group-sequential plan has used its last look.
 
-    Plans that look only at the planned end wait until every window is complete, so that they do look only once.
+    Fixed-horizon numbers wait until every window is complete, so that they are looked at only once.
     """
-    interval = decision_interval(plan, running=running, exposed_until=exposed_until)
+    interval = decision_interval(plan, running=running, exposed_until=exposed_until, ripening=ripening)
     early = ended_early(plan, running=running, exposed_until=exposed_until)
-    ended = not running and not early
-    method = plan.estimation.sequential.method
-    complete = last_look_taken if method == "group_sequential" else ended and not (ripening and method == "fixed")
+    ended = not running and not early and not ripening
+    complete = last_look_taken if interval == "group_sequential" else ended
     return Situation(interval, complete, running, early, full_weeks, ripening)

@@ -220,7 +220,7 @@ def quantile_cells(
 def context(**extra: Any) -> EvidenceContext:
     fields: dict[str, Any] = {
         "analysis_id": "a1",
-        "data_as_of": END,
+        "data_as_of": END + timedelta(days=7),
         "seed": 7,
         "code_version": "test",
         "plan_hash": "0" * 64,

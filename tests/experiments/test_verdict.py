@@ -185,6 +185,12 @@ def test_which_interval_decides(running, until, planned_end, expected):
     assert decision_interval(plan, running=running, exposed_until=until) == expected
 
 
+def test_until_the_last_windows_are_complete_every_analysis_is_another_look():
+    ended = {"running": False, "exposed_until": END}
+    assert decision_interval(PLAN, **ended, ripening=True) == "always_valid"
+    assert decision_interval(PLAN, **ended, ripening=False) == "fixed"
+
+
 def null_experiments(experiments: int, looks: int, per_look: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Cumulative means and co-moments of two null metrics in two arms: (experiments, looks, 2, 2[, 2])."""
     rng = np.random.default_rng(seed)
