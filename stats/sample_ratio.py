@@ -26,6 +26,8 @@ CONCENTRATION = 1000.0
 """Dirichlet concentration: tuned to small departures; catches a 52/48 split of 1,000 units a day in about 11 days."""
 FEWEST_EXPECTED = 5.0
 """Days are merged until every arm expects this many units, where the chi-square approximation begins to hold."""
+MANY_EXPECTED = 100.0
+"""Above this the chi-square tail is right to a factor of two as far out as alarms are raised, below it is exact."""
 RANK = 1e-10
 """Directions with less than this share of the largest variance are not there at all."""
 LOG_E_CAP = 1e6
@@ -98,6 +100,36 @@ def chi_square(observed: ArrayLike, weights: ArrayLike) -> SampleRatio:
     return SampleRatio(statistic, df, p_value, log10_p, unexpected)
 
 
+def few_or_many(observed: ArrayLike, weights: ArrayLike) -> SampleRatio:
+    """`chi_square`, with exact p-values in cells where some arm expects fewer than `MANY_EXPECTED` units.
+
+    There the chi-square tail is far too thin: one unit in an arm of weight 0.05 would be a mismatch at p = 1e-5. Each
+    arm's count is binomial given the total: the p-value is the smallest of the arms' two-sided ones (twice the smaller
+    tail), times their number where there are more than two.
+    """
+    many = chi_square(observed, weights)
+    counts = _counts(observed)
+    share = _shares(weights, counts.shape[-1])
+    live = share > 0
+    n, w = counts.sum(axis=-1)[..., None], share[live]
+    few = ((n * w).min(axis=-1) < MANY_EXPECTED) & ~many.unexpected & (many.df > 0)
+    k = counts[..., live]
+    # Tails of the binomial as incomplete beta functions; P(X <= n) and P(X >= 0) are certain.
+    below = np.where(k < n, sc.betainc(np.maximum(n - k, 1), k + 1, 1 - w), 1.0)
+    above = np.where(k > 0, sc.betainc(np.maximum(k, 1), n - k + 1, w), 1.0)
+    arms = float(live.sum())
+    p_value = np.minimum(2 * np.minimum(below, above).min(axis=-1) * (arms if arms > 2 else 1.0), 1.0)
+    with np.errstate(divide="ignore"):
+        log10_p = np.where(p_value > 0, np.log10(p_value), -LOG_E_CAP)
+    return SampleRatio(
+        many.statistic,
+        many.df,
+        np.where(few, p_value, many.p_value),
+        np.where(few, log10_p, many.log10_p),
+        many.unexpected,
+    )
+
+
 def staged(arrived: ArrayLike, weights: ArrayLike) -> SampleRatio:
     """One test of the totals of several stages: `arrived` (stages, V) units of each, `weights` (stages, V) in force.
 
@@ -166,7 +198,8 @@ def same_rate(part: ArrayLike, whole: ArrayLike) -> SampleRatio:
     """Whether the same share of every arm's units became part: `part` (..., V) of `whole` (..., V), by chi-square.
 
     For triggered among assigned units, respondents among those asked, capped among measured units: valid whatever the
-    weights were. Arms without units are left out; where nobody or everybody is part nothing can be compared (p = 1).
+    weights were. Arms without units are left out; where some arm expects fewer than `FEWEST_EXPECTED` units inside or
+    outside the part, nothing can be compared (p = 1).
     """
     inside, all_units = np.broadcast_arrays(_counts(part), _counts(whole))
     if (inside > all_units).any():
@@ -176,7 +209,8 @@ def same_rate(part: ArrayLike, whole: ArrayLike) -> SampleRatio:
     variance = all_units * rate * (1 - rate)
     squares = safe_divide((inside - all_units * rate) ** 2, variance)
     statistic = np.where(there, squares, 0.0).sum(axis=-1)
-    mixed = ((rate > 0) & (rate < 1))[..., 0]
+    expected = np.where(there, all_units * np.minimum(rate, 1 - rate), np.inf)
+    mixed = expected.min(axis=-1) >= FEWEST_EXPECTED
     df = np.where(mixed, np.maximum(there.sum(axis=-1) - 1, 0), 0).astype(np.float64)
     p_value, log10_p = log10_chi_square(statistic, np.maximum(df, 1))
     nothing = df == 0

@@ -19,7 +19,7 @@ from experiments.evidence.facts import Facts, Status, check
 from experiments.result import Check
 from stats.moments import Floats, Ints
 from stats.multiplicity import adjusted
-from stats.sample_ratio import SampleRatio, chi_square, drift, same_rate, sequential, staged
+from stats.sample_ratio import SampleRatio, drift, few_or_many, same_rate, sequential, staged
 
 LEAST_SHARE = {"analysed": 0.75, "with_outcome": 0.25}
 """An arm with less than this share of the units it should have cannot be explained by a treatment: data are missing."""
@@ -96,7 +96,7 @@ def triggered(facts: Facts) -> Check | None:
     test = same_rate(came.total, assigned)
     rates = " : ".join(f"{n / max(of, 1):.2%}" for n, of in zip(came.total.tolist(), assigned.tolist(), strict=True))
     p = float(test.p_value)
-    detail = f"{rates} of assigned units triggered (chi-square p = {p:.2g})."
+    detail = f"{rates} of assigned units triggered (p = {p:.2g})."
     if p >= facts.plan.estimation.srm_threshold:
         return check("sample_ratio_triggered", "pass", detail, p_value=p)
     # A ramp mixes stages of different age, which alone can make rates differ.
@@ -139,9 +139,9 @@ def by_day(facts: Facts) -> Check | None:
         return None
     name, p = "sample_ratio_by_day", test.p_value
     if p >= facts.plan.estimation.srm_threshold:
-        return check(name, "pass", f"The split did not change between days (chi-square p = {p:.2g}).", p_value=p)
+        return check(name, "pass", f"The split did not change between days (p = {p:.2g}).", p_value=p)
     since = facts.main.moments.looks[test.began]
-    detail = f"The split changed between days (chi-square p = {p:.2g}), most likely with units of {since:%Y-%m-%d}."
+    detail = f"The split changed between days (p = {p:.2g}), most likely with units of {since:%Y-%m-%d}."
     remedy = "Look for a release, an outage or a change of targeting on that day, and restart after it is understood."
     return check(name, "fail", detail, remedy, p)
 
@@ -158,7 +158,7 @@ def by_segment(facts: Facts) -> Check | None:
     if not came.constant:
         detail = "The allocation changed on the way, so segments cannot be held against one split."
         return check("sample_ratio_segments", "pass", detail)
-    test = chi_square(counts, _configured(facts))
+    test = few_or_many(counts, _configured(facts))
     q = np.where(test.unexpected, 0.0, adjusted(test.p_value, "benjamini_hochberg"))
     worst = int(np.argmin(np.where(test.unexpected, -np.inf, test.log10_p)))
     dimension, level = moments.segments[worst]
@@ -195,7 +195,7 @@ def with_outcome(facts: Facts) -> Check | None:
     if counts is None or not counts.sum():
         return None
     whole = moments.populations.get("analysed", moments.last.count)
-    test = chi_square(counts, _configured(facts)) if came.constant else same_rate(np.minimum(counts, whole), whole)
+    test = few_or_many(counts, _configured(facts)) if came.constant else same_rate(np.minimum(counts, whole), whole)
     return _downstream(facts, "with_outcome", "Units with any outcome", counts, test, whole / max(int(whole.sum()), 1))
 
 
@@ -215,7 +215,7 @@ def _split(facts: Facts, name: str, counts: Ints, came: Arrivals, what: str, rem
     threshold = facts.plan.estimation.srm_threshold
     split = " : ".join(f"{n:,}" for n in counts.tolist())
     if came.constant:
-        test = chi_square(counts, _configured(facts))
+        test = few_or_many(counts, _configured(facts))
         expected = f"configured {' : '.join(f'{share:g}' for share in _configured(facts))}"
     elif came.testable:
         known = ~np.isnan(came.shares).any(axis=-1)
@@ -229,7 +229,7 @@ def _split(facts: Facts, name: str, counts: Ints, came: Arrivals, what: str, rem
         return check(name, "warn", detail, "Compare the split within each stage of the ramp.")
     p = float(test.p_value)
     failed = p < threshold or bool(test.unexpected)
-    detail = f"{what} are {split}, {expected} (chi-square p = {p:.2g}, threshold {threshold:g})."
+    detail = f"{what} are {split}, {expected} (p = {p:.2g}, threshold {threshold:g})."
     return check(name, "fail" if failed else "pass", detail + finding * failed, remedy, p)
 
 
@@ -237,7 +237,7 @@ def _downstream(facts: Facts, population: str, what: str, counts: Ints, test: Sa
     """A population that a treatment may change: a mismatch warns, unless an arm lacks more than any treatment takes."""
     p = float(test.p_value)
     split = " : ".join(f"{n:,}" for n in counts.tolist())
-    detail = f"{what} are {split} (chi-square p = {p:.2g})."
+    detail = f"{what} are {split} (p = {p:.2g})."
     name = f"sample_ratio_{population}"
     if p >= facts.plan.estimation.srm_threshold and not bool(test.unexpected):
         return check(name, "pass", detail, p_value=p)
@@ -255,7 +255,7 @@ def _test_of_analysed(facts: Facts, came: Arrivals) -> SampleRatio | None:
     """Against the configuration; after a ramp per stage, as strata count them or by the time units came."""
     moments = facts.main.moments
     if came.constant:
-        return chi_square(moments.last.count, _configured(facts))
+        return few_or_many(moments.last.count, _configured(facts))
     allocation = facts.context.allocation
     stage = [_stage_of(name) for name in moments.strata]
     if moments.by_stratum is not None and stage and all(s is not None and s <= len(allocation) for s in stage):

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import scipy.stats as sps
 
-from stats.sample_ratio import LOG_E_CAP, chi_square, drift, same_rate, sequential, staged
+from stats.sample_ratio import LOG_E_CAP, chi_square, drift, few_or_many, same_rate, sequential, staged
 from tests.shared_data import golden, manifest_entry, shared_path
 from tests.stats.moment_cases import within
 
@@ -112,6 +112,27 @@ def test_looking_daily_keeps_the_error_and_finds_a_real_mismatch():
     assert 9 <= np.median(days) <= 13
 
 
+def test_few_units_are_judged_exactly():
+    case = golden("libraries", "srm_two_arms")
+    assert float(few_or_many([8, 20], [1, 1]).p_value) == pytest.approx(sps.binomtest(8, 28).pvalue, rel=1e-12)
+    assert float(few_or_many(case["inputs"]["small"], [1, 1]).p_value) == pytest.approx(
+        case["expected"]["chi2_small"][1]
+    )
+    assert float(chi_square([0, 1], [0.95, 0.05]).p_value) < 1e-4
+    assert float(few_or_many([0, 1], [0.95, 0.05]).p_value) == pytest.approx(0.1)
+    assert float(few_or_many([40, 2, 0], [0.9, 0.05, 0.05]).p_value) > 0.3
+    assert bool(few_or_many([40, 2, 1], [0.5, 0.5, 0]).mismatch)
+    assert few_or_many([[0, 0], [3, 30]], [1, 1]).p_value[0] == 1
+
+
+def test_exact_p_values_of_few_units_never_alarm_too_often():
+    rng = np.random.default_rng(11)
+    for share in ([0.95, 0.05], [0.5, 0.5], [0.8, 0.15, 0.05]):
+        p = few_or_many(rng.multinomial(60, share, 20_000), share).p_value
+        for alpha in (0.05, 0.01, 0.001):
+            assert (p <= alpha).mean() <= alpha + 3 * np.sqrt(alpha / 20_000)
+
+
 def test_a_single_stage_is_pearsons_test():
     rng = np.random.default_rng(4)
     for share in ([0.5, 0.5], [0.7, 0.2, 0.1], [0.9, 0.1, 0.0]):
@@ -186,6 +207,7 @@ def test_equal_rates_is_the_chi_square_of_the_contingency_table():
     assert [float(got.statistic), float(got.p_value)] == pytest.approx([statistic, p], rel=1e-12)
     assert float(same_rate([0, 0], [10, 20]).p_value) == 1 and float(same_rate([10, 20], [10, 20]).p_value) == 1
     assert float(same_rate([0, 3], [0, 20]).p_value) == 1
+    assert float(same_rate([0, 4], [950, 50]).p_value) == 1, "four units are no pattern"
     with pytest.raises(ValueError, match="whole"):
         same_rate([11, 1], [10, 20])
 
