@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from experiments.evidence import (
@@ -166,4 +167,6 @@ def _segment_models(requests: tuple[SegmentRequest, ...], seed: int, channel: Ch
 
 def _flat(experiment_key: str, rows: Iterable[Row]) -> list[dict[str, Any]]:
     """The columns of `tables.ResultRow`."""
-    return [{"experiment_key": experiment_key, **{name: getattr(row, name) for name in _ROW_COLUMNS}} for row in rows]
+    pick = itemgetter(*_ROW_COLUMNS)
+    names = ("experiment_key", *_ROW_COLUMNS)
+    return [dict(zip(names, (experiment_key, *pick(row.__dict__)), strict=True)) for row in rows]
