@@ -331,19 +331,31 @@ def test_centring_the_covariate_changes_no_difference_and_no_lift():
 
 
 def test_new_users_stay_in_with_zero_history_and_an_indicator():
-    """A third of the units have no history: keep them, with x = 0 and a flag as second covariate."""
+    """A third of the units have no history: keep them, with x = 0 and a flag; nobody is dropped."""
     rng = np.random.default_rng(4)
     blocks = []
     for _ in range(2):
         y, x = drawn(rng, 1500)
         new = rng.random(1500) < 1 / 3
-        blocks.append([y, np.where(new, 0.0, x), new])
-    both = MetricShape("m", "mean", 0, covariates=(1, 2))
-    adjusted = estimate(arms(*blocks), (both,))
+        blocks.append([y + 3 * new, np.where(new, 0.0, x), new])
+    flagged = MetricShape("m", "mean", 0, covariates=(1,), indicators=(2,))
+    adjusted = estimate(arms(*blocks), (flagged,))
     only_value = estimate(arms(*blocks), (CUPED,))
-    assert adjusted.count.tolist() == [1500, 1500]
+    assert adjusted.count.tolist() == [1500, 1500] and adjusted.note[0] == ""
     assert adjusted.variance_reduction[0] > only_value.variance_reduction[0] > 0
-    assert adjusted.variance_reduction[0] == pytest.approx(0.49 * 2 / 3, abs=0.05)
+    # The same as least squares on the arm, the value and the flag, up to what the arm's own column takes.
+    y, x, new = (np.concatenate([b[i] for b in blocks]) for i in range(3))
+    arm = np.repeat([0.0, 1.0], 1500)
+    design = np.column_stack([np.ones(3000), arm, x, new])
+    inverse = np.linalg.inv(design.T @ design)
+    beta = inverse @ design.T @ y
+    rest = y - design @ beta
+    error = np.sqrt((inverse @ (design.T * rest**2) @ design @ inverse)[1, 1])
+    got = difference(adjusted)
+    assert got.value[0, 0] == pytest.approx(beta[1], abs=0.01 * error)
+    assert got.standard_error[0, 0] == pytest.approx(error, rel=2e-3)
+    with_history = estimate(arms(*([y[~n], x[~n]] for y, x, n in blocks)), (CUPED,))
+    assert got.value[0, 0] != pytest.approx(difference(with_history).value[0, 0], rel=1e-3), "another population"
 
 
 def test_balance_is_null_under_randomisation_and_not_after_carry_over():
