@@ -123,7 +123,8 @@ def _add_totals(
             for i, c in enumerate(columns)
         )
         week = f"({source.time_us} - {start}) // {7 * MICROSECONDS_A_DAY}"
-        sql = f"SELECT week, {outer} FROM (SELECT {unit}, {week} AS week, {inner} {facts} GROUP BY 1, 2) GROUP BY week"
+        per_unit = f"SELECT {unit} AS unit_id, {week} AS week, {inner} {facts} GROUP BY 1, 2"
+        sql = f"SELECT week, {outer} FROM ({per_unit}) GROUP BY week"
         table = connection.sql(sql, params=parameters.values).fetchnumpy()
     except duckdb.Error as error:
         raise unreadable(spec.key, error) from error
