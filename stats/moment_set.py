@@ -43,7 +43,10 @@ class CappedColumn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantileCells:
-    """A quantile metric: `overall` has cells (looks, V) at the times `looks` of the set, `by_segment` (segments, V)."""
+    """A quantile metric: `overall` has cells (looks, V) at the times `looks` of the set, `by_segment` (segments, V).
+
+    Where values are very many, some of the earlier looks have empty cells; the last one never has for that reason.
+    """
 
     overall: QuantileSummary
     by_segment: QuantileSummary
