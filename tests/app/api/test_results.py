@@ -231,3 +231,34 @@ def test_memory_holds_the_results_asked_for_most_recently() -> None:
     assert cache.latest("experiment", "x") is cache.get(str(rows[2].id))
     now = LATEST_SECONDS + 0.01
     assert cache.latest("experiment", "x") is None
+
+
+async def test_rows_carry_corrected_and_deciding_numbers_beside_the_plain_ones(service: Service) -> None:
+    await service.fill(started=True)
+    stored = await service.store_result(b"{}", subject_key="one-page-checkout")
+    numbers: dict[str, Any] = {
+        "p_value": 0.01,
+        "p_value_adjusted": 0.02,
+        "ci_lower_adjusted": 0.001,
+        "ci_upper_adjusted": 0.09,
+        "always_valid_lower": -0.01,
+        "always_valid_upper": 0.1,
+        "log_e_value": 2.5,
+        "harm_p_value": 1.0,
+        "non_inferiority_p_value": 0.004,
+        "decision_lower": 0.001,
+        "decision_upper": 0.09,
+        "decision_p_value": 0.02,
+        "significant": True,
+        "equivalent": False,
+        "family": "success",
+        "correction": "holm (intervals: bonferroni)",
+    }
+    rest: dict[str, Any] = dict.fromkeys(set(ResultRow.model_fields) - set(numbers) - {"id"})
+    rest |= {"result_id": stored.id, "experiment_key": "one-page-checkout", "metric_key": "orders_per_user"}
+    rest |= {"metric_version": 1, "variant_key": "one_page", "role": "primary", "method": "A1", "interval_kind": "none"}
+    rest |= {"n_control": 1, "n_treatment": 1, "ci_level": 0.95, "estimable": True}
+    async with service.database.write() as session:
+        session.add(ResultRow(**rest, **numbers))
+    (item,) = (await service.read.get(f"{KEY}/rows")).json()["items"]
+    assert {name: item[name] for name in numbers} == numbers
