@@ -20,10 +20,11 @@ from experiments.evidence.strata import with_strata
 from experiments.plan import AnalysisPlan
 from stats.estimate import Estimates, estimate
 from stats.jackknife import with_jackknife
+from stats.moment_set import MomentSet
 from stats.moments import Bools, Ints
 from stats.proportion import small_counts, unadjusted_where
 from stats.reasons import Reason, is_code
-from stats.stratification import COMPLETE, with_cells
+from stats.stratification import COMPLETE, estimate_stratified, with_cells
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +58,19 @@ def arm_estimates(plan: AnalysisPlan, block: BlockShapes, cells: Cells) -> Arms:
     estimates, units = with_quantiles(estimates, units, block, cells.quantiles, cells.refused)
     stratified[..., list(block.quantiles)] = False
     return Arms(estimates, units, stratified, jackknifed, few)
+
+
+def joint_estimates(block: BlockShapes, data: MomentSet, adjust: bool) -> Estimates:
+    """Estimates (V, M) of everybody at the last look by one method for all metrics, so that identities between metrics
+
+    hold among estimates too (METHODS E1, E2): within strata and with the precision of clusters, but without what only
+    some metrics need (A2, A4 by jackknife, A6).
+    """
+    if data.by_stratum is not None:
+        estimates = estimate_stratified(data.by_stratum[-1], block.shapes, adjust, block.invalid)
+    else:
+        estimates = estimate(data.last, block.shapes, adjust, block.invalid)
+    return estimates if block.cluster_size is None else with_cluster_precision(estimates, block, data.last)
 
 
 def _with_jackknife(

@@ -45,27 +45,21 @@ def with_cluster_precision(estimates: Estimates, block: BlockShapes, moments: Mo
     A cluster's size is never zero, so its ratio needs no precise denominator like that of A4; other denominators must
     be three standard errors away from zero.
     """
+    assert block.cluster_size is not None
     inflation, freedom = np.ones(estimates.value.shape), np.ones(estimates.value.shape)
-    reason = estimates.reason.copy()
-    count = moments.count.astype(float)
+    reason, count = estimates.reason.copy(), moments.count
+    known = {column: _pull(moments, column) for column in {block.cluster_size, *_denominators(block)}}
     for m, shape in enumerate(block.shapes):
         column = block.cluster_size if shape.denominator is None else shape.denominator
-        assert column is not None
-        mean, square, cube = _power_sums(moments, column)
-        total = count * mean
-        pull = np.clip(safe_divide(cube, square * total), 0.0, 1.0)
-        alone = pull >= ALONE
-        kept = np.where((total > 0) & ~alone, 1 - pull, 1.0)
-        inflation[..., m] = np.where(total > 0, safe_divide(np.maximum(count - 1, 0.0), count), 1.0) / kept
-        freedom[..., m] = np.maximum(safe_divide(total**2, square) - 1, 1.0)
-        error = np.sqrt(safe_divide(np.maximum(square - count * mean**2, 0.0), count * np.maximum(count - 1, 0.0)))
-        precise = (mean > 0) & ((column == block.cluster_size) | (mean >= CLEARLY_POSITIVE * error))
+        pull = known[column]
+        inflation[..., m], freedom[..., m] = pull.inflation, pull.freedom
+        precise = pull.positive if column == block.cluster_size else pull.clearly_positive
         codes = reason[..., m]
         flat = estimates.variance[..., m] * count <= (1e-9 * np.nan_to_num(estimates.value[..., m])) ** 2
         vague = codes == Reason.DENOMINATOR_NEAR_ZERO
         codes[vague & precise & flat] = str(Reason.ZERO_VARIANCE)
         codes[vague & precise & ~flat] = ""
-        codes[(codes == "") & alone] = str(Reason.TOO_FEW_CLUSTERS)
+        codes[(codes == "") & pull.alone] = str(Reason.TOO_FEW_CLUSTERS)
     return replace(
         estimates,
         variance=estimates.variance * inflation,
@@ -73,7 +67,43 @@ def with_cluster_precision(estimates: Estimates, block: BlockShapes, moments: Mo
         cross=estimates.cross * inflation,
         baseline_covariance=estimates.control_covariance * inflation[..., :1, :],
         freedom=np.minimum(freedom, estimates.arm_freedom),
+        mean_covariance=estimates.mean_covariance * known[block.cluster_size].inflation[..., None, None],
         reason=reason,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pull:
+    """What unequal clusters do to the variance of a ratio with one denominator, arrays (..., V)."""
+
+    inflation: Floats
+    freedom: Floats
+    alone: Bools
+    positive: Bools
+    clearly_positive: Bools
+
+
+def _denominators(block: BlockShapes) -> set[int]:
+    return {shape.denominator for shape in block.shapes if shape.denominator is not None}
+
+
+def _pull(moments: Moments, column: int) -> _Pull:
+    count, mean = moments.count.astype(float), moments.mean[..., column]
+    spread = np.maximum(moments.comoment[..., column, column], 0.0)
+    square = spread + count * mean**2
+    cube = moments.third[..., column] + 3 * mean * spread + count * mean**3
+    total = count * mean
+    share = np.clip(safe_divide(cube, square * total), 0.0, 1.0)
+    alone = share >= ALONE
+    left = np.where((total > 0) & ~alone, 1 - share, 1.0)
+    linear = np.where(total > 0, safe_divide(np.maximum(count - 1, 0.0), count), 1.0)
+    error = np.sqrt(safe_divide(spread, count * np.maximum(count - 1, 0.0)))
+    return _Pull(
+        inflation=linear / left,
+        freedom=np.maximum(safe_divide(total**2, square) - 1, 1.0),
+        alone=alone,
+        positive=mean > 0,
+        clearly_positive=(mean > 0) & (mean >= CLEARLY_POSITIVE * error),
     )
 
 
@@ -120,15 +150,4 @@ def with_few_clusters(differences: Differences, few: FewClusters, last: int) -> 
         ci_upper=placed(differences.ci_upper, found.difference + half),
         estimable=estimable,
         reason=reason,
-    )
-
-
-def _power_sums(moments: Moments, column: int) -> tuple[Floats, Floats, Floats]:
-    """(mean, sum of squares, sum of cubes) of a column, each (..., V)."""
-    count, mean = moments.count.astype(float), moments.mean[..., column]
-    spread = np.maximum(moments.comoment[..., column, column], 0.0)
-    return (
-        mean,
-        np.asarray(spread + count * mean**2),
-        np.asarray(moments.third[..., column] + 3 * mean * spread + count * mean**3),
     )

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.special as sc
 
 from experiments.definitions import NorthStarSpec
+from experiments.evidence.arms import joint_estimates
 from experiments.evidence.contract import Block, EvidenceContext
 from experiments.evidence.rows import nulls, plan_prior
 from experiments.evidence.shapes import NO_JOINT_MOMENTS, BlockShapes
@@ -21,7 +22,7 @@ from experiments.plan import AnalysisPlan
 from experiments.result import Check, InputEffect, NorthStarEffect, Row, TreeEstimate
 from experiments.types import finite
 from stats.bayes.normal import posterior
-from stats.estimate import Estimates, estimate
+from stats.estimate import Estimates
 from stats.formula import Formula, parse
 from stats.lift import lift, log_lift_covariance
 from stats.tree import Coherence, EdgeType, Propagation, coherence, propagate
@@ -98,12 +99,12 @@ def _through(
 ) -> _Through:
     positions = [known.position(key) for key in formula.names]
     pick = np.array([p for p in positions if p is not None], dtype=np.int64)
-    estimates = estimate(block.moments.last, known.shapes, plan.estimation.cuped, known.invalid)
+    estimates = joint_estimates(known, block.moments, plan.estimation.cuped)
     propagation = _propagate(formula, estimates, pick, context.seed)
     star = known.position(spec.metric_key)
     if star is None:
         return _Through(propagation, None)
-    raw = estimate(block.moments.last, known.shapes, False, known.invalid)
+    raw = joint_estimates(known, block.moments, False)
     plain = _propagate(formula, raw, pick, context.seed)
     direct = lift(raw).log_value[:, star]
     # (direct - tree) is a contrast of log lifts: 1 for the North Star, minus the elasticities for its inputs.

@@ -10,7 +10,7 @@ from stats.lift import lift
 from stats.moment_set import HashBuckets
 from stats.moments import Moments
 from stats.stratification import estimate_stratified
-from tests.experiments.evidence_cases import document, moment_set, plan_of, planned, row_of, spec
+from tests.experiments.evidence_cases import document, moment_set, north_star, plan_of, planned, row_of, spec
 
 N = 8000
 
@@ -63,6 +63,20 @@ def test_covariates_work_within_strata(ramp):
     assert row.method == "A1+A8+A3+A7"
     assert row.variance_reduction is not None and row.variance_reduction > 0.5
     assert row.difference_ci_lower < 0.2 < row.difference_ci_upper
+
+
+def test_the_tree_is_compared_within_strata_too(ramp):
+    """Value = units x value per unit is an identity; pooled over the ramp, the tree would tell another story."""
+    metrics = [planned(spec("m"), "primary"), planned(spec("n")), planned(spec("rate", "ratio"))]
+    plan = plan_of(metrics, north_star=north_star("m", "n * rate", ["n", "rate"]))
+    count = np.random.default_rng(2).poisson(5, N) + 1.0
+    columns = ["m", "n", "rate.numerator", "rate.denominator"]
+    values = np.column_stack([ramp["value"], count, ramp["value"], count])
+    moments = moment_set(plan, values, ramp["arm"], stratum=ramp["stage"], columns=columns)
+    effect = document(plan, moments).north_star[0]
+    assert effect.coherence.status == "pass"
+    assert effect.tree.lift == pytest.approx(effect.direct.lift, rel=1e-8)
+    assert effect.direct.lift > 0
 
 
 def test_one_stratum_is_none(ramp):
