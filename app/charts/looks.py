@@ -37,7 +37,7 @@ def vertical_domain(values: Values) -> tuple[float, float]:
 
 
 def lift_over_time(looks: Sequence[Look], *, metric_key: str, variant_key: str, metric_name: str) -> Spec:
-    """The cumulative lift of one metric and arm, with its fixed-horizon (dark) and always-valid (light) bands."""
+    """The cumulative lift of one metric and arm, with its fixed-horizon band and its dashed always-valid ends."""
     values = look_values(looks, metric_key=metric_key, variant_key=variant_key)
     scale = alt.Scale(domain=list(vertical_domain(values)), nice=False, zero=False)
     axis = lift_axis(None)
@@ -55,9 +55,13 @@ def lift_over_time(looks: Sequence[Look], *, metric_key: str, variant_key: str, 
         alt.Tooltip("n:Q", title="Units", format=","),
     ]
     layers = [
-        base.mark_area(color=colour("accent"), opacity=0.14, clip=True).encode(x=x, y=y("av_lower"), y2="av_upper:Q"),
-        base.mark_line(color=colour("accent"), strokeWidth=1, opacity=0.7, clip=True).encode(x=x, y=y("av_lower")),
-        base.mark_line(color=colour("accent"), strokeWidth=1, opacity=0.7, clip=True).encode(x=x, y=y("av_upper")),
+        base.mark_area(color=colour("accent"), opacity=0.08, clip=True).encode(x=x, y=y("av_lower"), y2="av_upper:Q"),
+        *(
+            base.mark_line(color=colour("accent"), strokeWidth=1.25, strokeDash=[4, 3], clip=True).encode(
+                x=x, y=y(field)
+            )
+            for field in ("av_lower", "av_upper")
+        ),
         base.mark_area(color=colour("accent"), opacity=0.22, clip=True).encode(x=x, y=y("lower"), y2="upper:Q"),
         zero_line("y"),
         base.mark_line(color=colour("accent"), strokeWidth=2.25, clip=True).encode(x=x, y=y("lift")),

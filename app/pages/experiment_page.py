@@ -8,7 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.deps import DatabaseDep, Now
 from app.pages.access import Browser
+from app.pages.advice import next_look
 from app.pages.evidence_view import evidence_view
+from app.pages.plan_words import option_lines
 from app.pages.rendering import render
 from app.pages.route import pages
 from experiments import amendment, decision, experiment, lifecycle, lineage, metric, overview
@@ -48,6 +50,9 @@ async def page_values(session: AsyncSession, row: Experiment) -> dict[str, Any]:
     names = tuple((variant.key, variant.name or variant.key) for variant in arms)
     history = await overview.analyses_of(session, kind="experiment", subject_key=row.key, limit=HISTORY)
     known = await metric.all_known(session, archived=True)
+    phases = await lifecycle.phases_of(session, experiment=row)
+    constant = len({tuple(sorted(phase.weights.items())) for phase in phases}) < 2
+    evidence = evidence_view(str(result.id), result.body, names, constant) if result else None
     return {
         "experiment": row,
         "spec": spec,
@@ -56,12 +61,14 @@ async def page_values(session: AsyncSession, row: Experiment) -> dict[str, Any]:
         "metric_names": {key: item.spec.name for key, item in known.items()},
         "variant_names": dict(names),
         "result": result,
-        "evidence": evidence_view(str(result.id), result.body, names) if result else None,
+        "evidence": evidence,
         "moves": lifecycle.legal_moves(row),
         "active": next((analysis for analysis, _ in history if analysis.state in overview.ACTIVE), None),
         "history": history,
         "amendments": await amendment.of(session, experiment=row),
-        "phases": await lifecycle.phases_of(session, experiment=row),
+        "next_look": next_look(plan, row.started_at, evidence.document) if plan and evidence else None,
+        "options": option_lines(spec),
+        "phases": phases,
         "decisions": await decision.of(session, experiment=row),
         "lineage": await lineage.of(session, experiment=row),
         "problem": None,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.charts.numbers import Tone
+from app.charts.numbers import Tone, direction_of
 from experiments.definitions import MetricSpec
 from experiments.overview import Glance
 from experiments.tables import Decision, Experiment, ResultRow
@@ -63,7 +63,10 @@ def _direction(glance: Glance, row: ResultRow) -> str:
 
 
 def row_tone(row: ResultRow, direction: str) -> Tone:
-    """As `numbers.tone` by the fixed-horizon interval, for the flat row that lists have."""
+    """As `numbers.tone` for the flat row that lists have; rows of the first schema go by their fixed interval."""
+    if row.family is not None:
+        sign = direction_of(row, direction) if row.significant else 0
+        return "good" if sign > 0 else "bad" if sign < 0 else "neutral"
     if row.ci_lower is None or row.ci_upper is None or row.ci_lower <= 0 <= row.ci_upper:
         return "neutral"
     return "good" if (row.ci_lower > 0) == (direction == "increase") else "bad"

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.charts.inline import mini_interval, sparkline
-from app.charts.numbers import tone
+from app.charts.numbers import finding, plain, tone
 from app.pages import formats, words
 from app.pages.headers import SECURITY_HEADERS
 from app.pages.static_files import static_url
@@ -25,6 +25,7 @@ environment.filters.update(
     number=formats.number,
     change=formats.change,
     lift_of=formats.lift_of,
+    plain=plain,
     probability=formats.probability,
     share=formats.share,
     spread=formats.spread,
@@ -44,6 +45,7 @@ environment.globals.update(
     sparkline=sparkline,
     mini_interval=mini_interval,
     tone=tone,
+    finding=finding,
 )
 
 

@@ -174,6 +174,34 @@ def reason(code: str | None) -> str:
     return REASONS.get(code, code.replace("_", " ").capitalize() + ".")
 
 
+_CORRECTIONS: Final = {
+    "holm": "Holm",
+    "bonferroni": "Bonferroni",
+    "dunnett": "Dunnett",
+    "none": "none",
+    "benjamini_hochberg": "Benjamini-Hochberg",
+    "benjamini_yekutieli": "Benjamini-Yekutieli",
+    "e_bh": "e-values (e-BH)",
+}
+
+
+def correction(method: str | None) -> str:
+    """A correction by name: `holm (intervals: bonferroni)` is `Holm, intervals by Bonferroni`."""
+    if not method:
+        return "none"
+    name, _, intervals = method.partition(" (intervals: ")
+    said = _CORRECTIONS.get(name, name)
+    if intervals:
+        own = intervals.removesuffix(")")
+        said += f", intervals by {_CORRECTIONS.get(own, own)}"
+    return said
+
+
+def adjusted_letter(method: str | None) -> str:
+    """`q` for rates of false discoveries, `p` for familywise errors."""
+    return "q" if method and method.partition(" ")[0] in ("benjamini_hochberg", "benjamini_yekutieli", "e_bh") else "p"
+
+
 def titled(code: str) -> str:
     """A code of ours as a title: `sample_ratio` is `Sample ratio`."""
     return code.replace("_", " ").capitalize()

@@ -125,16 +125,33 @@ function showWhen(form) {
   }
 }
 
+// A decision against the recommendation needs a reason; one that follows it is not asked for any.
+function askWhy(form) {
+  const why = form.querySelector("[data-override]");
+  if (!why || form.dataset.agrees === undefined) return;
+  const outcome = form.querySelector('[name="outcome"]:checked')?.value;
+  const variant = form.querySelector('[name="shipped_variant"]')?.value;
+  const other = outcome === "ship" && form.dataset.recommended && variant !== form.dataset.recommended;
+  const needed = Boolean(outcome) && (!form.dataset.agrees.split(" ").includes(outcome) || Boolean(other));
+  why.hidden = !needed && !("faulty" in why.dataset);
+  why.querySelector("textarea").required = needed;
+}
+
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form");
-  if (form) showWhen(form);
+  if (!form) return;
+  showWhen(form);
+  askWhy(form);
 });
 
 // ---------------------------------------------------------------- start
 function start() {
   prepare(document);
   for (const button of document.querySelectorAll("[data-theme-toggle]")) announceTheme(button);
-  for (const form of document.querySelectorAll("form")) showWhen(form);
+  for (const form of document.querySelectorAll("form")) {
+    showWhen(form);
+    askWhy(form);
+  }
   for (const group of document.querySelectorAll("[data-choices]")) {
     const first = group.querySelector("[aria-selected=true]") ?? group.querySelector("[data-choose]");
     if (first) choose(first);

@@ -4,15 +4,21 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.main import create_app
+from experiments import lifecycle
 from experiments.database import Database
+from experiments.definitions import Estimation, Sequential
 from experiments.settings import Settings
-from tests.app.world import NOW, Keys, build, issue_keys
+from tests.app.complete_document import complete
+from tests.app.documents import START
+from tests.app.world import NOW, Keys, build, issue_keys, run, spec_of, store
 
 TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 
@@ -43,6 +49,27 @@ class Reader:
 def application(database_url: str, redis_url: str) -> FastAPI:
     settings = Settings(database_url=database_url, redis_url=redis_url, sqlite_synchronous="OFF")
     return create_app(settings, clock=lambda: NOW)
+
+
+async def add_complete(session: AsyncSession) -> None:
+    """A stopped experiment whose plan uses the complete engine, with a result that says everything."""
+    spec = spec_of(
+        "scheduled",
+        "Scheduled looks",
+        team="Core",
+        tags=["core"],
+        segments=["country", "platform"],
+        two_way_segments=[("country", "platform")],
+        estimation=Estimation(
+            stratify_by=["country"],
+            sequential=Sequential(method="group_sequential", futility="non_binding", look_every_days=7),
+        ),
+    )
+    row = await run(session, spec)
+    assert row.plan is not None
+    document = complete(experiment_key="scheduled")
+    await store(session, "experiment", "scheduled", row.plan, document, START + timedelta(days=28))
+    await lifecycle.stop(session, experiment=row, actor="ada", at=START + timedelta(days=29))
 
 
 @asynccontextmanager
@@ -99,5 +126,6 @@ async def company(module_database_url: str, redis_url: str) -> AsyncIterator[Rea
     async with browsing(application(module_database_url, redis_url)) as reader:
         async with reader.database.write() as session:
             await build(session)
+            await add_complete(session)
         assert (await reader.sign_in(reader.keys.write)).status_code == 303
         yield reader
