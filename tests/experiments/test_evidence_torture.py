@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats as sps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -181,6 +182,36 @@ def test_a_metric_with_a_billion_added_keeps_its_p_value():
     assert shifted.p_value == pytest.approx(plain.p_value, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("control", "treatment", "interval"),
+    [((0, 40), (3, 42), (-0.0279, 0.1901)), ((0, 40), (0, 42), None), ((42, 42), (40, 40), None)],
+)
+def test_few_successes_or_failures_have_newcombes_interval_and_an_exact_p_value(control, treatment, interval):
+    rows = [[1.0] * yes + [0.0] * (n - yes) for yes, n in (control, treatment)]
+    row = row_of(two(*rows, "proportion"), "m")
+    assert row.method.split("+")[0] == "A2" and row.estimable
+    assert row.difference_ci_lower <= row.difference <= row.difference_ci_upper
+    if interval:
+        assert [row.difference_ci_lower, row.difference_ci_upper] == pytest.approx(interval, abs=5e-5)
+        exact = sps.boschloo_exact([[treatment[0], control[0]], [42 - 3, 40]]).pvalue
+        assert row.p_value == pytest.approx(exact, abs=0.01)
+        assert (row.lift, row.reason) == (None, "baseline_not_distinguishable_from_zero")
+    else:
+        assert row.p_value == 1 and row.difference_ci_upper - row.difference_ci_lower > 0.05
+
+
+def test_small_counts_leave_a_proportion_unadjusted_and_say_so():
+    rng = np.random.default_rng(12)
+    plan = plan_of([planned(spec("m", "proportion", pre_period_days=7), "primary")], estimation=Estimation(cuped=True))
+    bought, arm = (rng.random(600) < 0.01).astype(float), np.arange(600) % 2
+    before = np.where(rng.random(600) < 0.8, bought, rng.random(600) < 0.1)
+    result = document(plan, moment_set(plan, np.column_stack([bought, before]), arm))
+    row = row_of(result, "m")
+    assert row.method.startswith("A2") and "A7" not in row.method and row.variance_reduction is None
+    assert row.difference == pytest.approx(bought[arm == 1].mean() - bought[arm == 0].mean(), abs=1e-15)
+    assert any("small_counts" in check.detail for check in result.checks)
+
+
 def test_a_planned_metric_without_data_says_so():
     plan = plan_of([planned(spec("a"), "primary"), planned(spec("b"))], data="summary")
     count = np.array([[100, 100]])
@@ -237,7 +268,7 @@ values_of_all_kinds = st.one_of(
 
 
 @given(st.data())
-@settings(max_examples=120)
+@settings(max_examples=60)
 def test_no_data_put_nan_into_the_document_or_bounds_in_the_wrong_order(data):
     metrics = [
         planned(spec("m", pre_period_days=7), "primary", mde=0.02),
