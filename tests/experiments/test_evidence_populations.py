@@ -9,7 +9,7 @@ import pytest
 from experiments.definitions import Trigger
 from experiments.result import Check, ExperimentResult
 from stats.moments import Moments
-from tests.experiments.evidence_cases import END, START, document, moment_set, plan_of, planned, spec
+from tests.experiments.evidence_cases import END, START, document, moment_set, plan_of, planned, spec, variants
 
 N = 8000
 
@@ -50,12 +50,21 @@ def test_a_healthy_ramp_passes_where_one_global_ratio_would_fail():
     assert found(experiment(arm, look), "sample_ratio").status == "fail"
 
 
+def test_a_single_unit_in_a_small_arm_is_no_mismatch():
+    values = np.random.default_rng(2).normal(10, 3, (3, 1))
+    plan = plan_of([planned(spec("m"), "primary")], variants(2, (0.95, 0.05)))
+    few = document(plan, moment_set(plan, values, np.array([0, 1, 1])))
+    assert found(few, "sample_ratio").status == "pass"
+    arm, look = split([[0.95, 0.05]] * 5 + [[0.5, 0.5]] * 15, a_day=2)
+    assert "too few" in found(experiment(arm, look, {"allocation": ramp()}), "sample_ratio").detail
+
+
 def test_a_mismatch_inside_a_ramp_is_found_and_dated():
     arm, look = split([[0.95, 0.05]] * 5 + [[0.5, 0.5]] * 7 + [[0.6, 0.4]] * 8)
     result = experiment(arm, look, {"allocation": ramp()})
     for name in ("sample_ratio", "sample_ratio_sequential", "sample_ratio_by_day"):
         assert found(result, name).status == "fail"
-    began = END - timedelta(days=19 - 12)
+    began = END - timedelta(days=19 - 11)
     assert f"{began:%Y-%m-%d}" in found(result, "sample_ratio_by_day").detail
 
 
@@ -71,7 +80,7 @@ def test_units_of_the_day_of_the_change_belong_to_no_stage():
 def test_a_day_on_which_the_split_changed_is_named():
     arm, look = split([[0.5, 0.5]] * 10 + [[0.6, 0.4]] * 10)
     day = found(experiment(arm, look), "sample_ratio_by_day")
-    assert day.status == "fail" and day.remedy and f"{END - timedelta(days=9):%Y-%m-%d}" in day.detail
+    assert day.status == "fail" and day.remedy and f"{END - timedelta(days=10):%Y-%m-%d}" in day.detail
     arm, look = split([[0.6, 0.4]] * 20)
     steady = experiment(arm, look)
     assert (found(steady, "sample_ratio").status, found(steady, "sample_ratio_by_day").status) == ("fail", "pass")
