@@ -42,6 +42,7 @@ def with_jackknife(estimates: Estimates, buckets: HashBuckets, shapes: Sequence[
     names = ("value", "unadjusted", "variance", "raw_variance", "cross", "reason", "residual_gradient", "slope")
     changed = {name: np.array(getattr(estimates, name)) for name in (*names, "adjusted", "variance_reduction")}
     changed["freedom"] = np.array(estimates.arm_freedom)
+    changed["baseline_covariance"] = np.array(estimates.control_covariance)
     for m in chosen:
         point, variance, why, used = _ratio(estimates, buckets, shapes[m])
         changed["reason"][:, m] = np.where(open_[:, m], why, estimates.reason[:, m])
@@ -52,6 +53,7 @@ def with_jackknife(estimates: Estimates, buckets: HashBuckets, shapes: Sequence[
             changed[name][:, m] = np.where(done, point, estimates.unadjusted[:, m])
         for name in ("variance", "raw_variance", "cross"):
             changed[name][:, m] = np.where(done, variance, estimates.raw_variance[:, m])
+        changed["baseline_covariance"][:, m] = -changed["cross"][0, m]
         changed["freedom"][:, m] = np.where(done, np.maximum(used - 1.0, 1.0), estimates.arm_freedom[:, m])
         changed["residual_gradient"][:, m] = estimates.gradient[:, m]
         changed["slope"][m], changed["adjusted"][m], changed["variance_reduction"][m] = 0.0, False, 0.0

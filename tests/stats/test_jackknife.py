@@ -1,5 +1,7 @@
 """Ratios with an uncertain denominator: the jackknife over hash buckets answers where the delta method must not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,13 @@ def test_a_refused_ratio_gets_a_value_an_interval_and_fewer_degrees_of_freedom()
     np.testing.assert_allclose(got.variance[:, 1], plain.raw_variance[:, 1], rtol=0.5)
     assert difference(got).estimable.all() and (difference(got).df[:, 1] < 200).all()
     assert lift(got).estimable.all()
+    # Estimates that say how control covaries with the differences (clusters, strata) are told anew.
+    spelled = replace(plain, freedom=plain.arm_freedom, baseline_covariance=plain.control_covariance.copy())
+    again = with_jackknife(spelled, hashed, shapes)
+    np.testing.assert_allclose(lift(again).ci_lower, lift(got).ci_lower, rtol=1e-12)
+    ratio = got.value[:, 1]
+    variance = (got.variance[1:, 1] + (ratio[1:] / ratio[0]) ** 2 * got.variance[0, 1]) / ratio[0] ** 2
+    np.testing.assert_allclose(lift(got).standard_error[:, 1] ** 2, variance, rtol=1e-10)
 
 
 def test_a_denominator_that_may_be_zero_stays_refused():
