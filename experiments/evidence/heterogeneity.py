@@ -213,8 +213,8 @@ def _reversed(whole: Floats, whole_error: Floats, parts: Floats, errors: Floats)
     known = usable(parts, errors)
     against = (np.sign(parts) == -np.sign(whole)[..., None]) | ~known
     within = q_test(parts, errors)
-    clear = np.abs(whole) > CLEARLY * whole_error
-    clear |= np.abs(np.nan_to_num(within.centre)) > CLEARLY * np.nan_to_num(within.centre_error, nan=np.inf)
+    together = np.abs(np.nan_to_num(within.centre)) > CLEARLY * np.nan_to_num(within.centre_error, nan=np.inf)
+    clear = together | (np.abs(whole) > CLEARLY * whole_error)
     return np.asarray((known.sum(axis=-1) >= 2) & usable(whole, whole_error) & against.all(axis=-1) & clear)
 
 

@@ -6,8 +6,18 @@ import pytest
 from experiments.definitions import Estimation
 from experiments.result import ExperimentResult, Heterogeneity
 from stats.heterogeneity import q_test
+from stats.moments import Moments
 from stats.multiplicity import adjusted
-from tests.experiments.evidence_cases import check_of, document, moment_set, north_star, plan_of, planned, spec
+from tests.experiments.evidence_cases import (
+    check_of,
+    document,
+    moment_set,
+    north_star,
+    plan_of,
+    planned,
+    spec,
+    variants,
+)
 
 N = 12_000
 
@@ -66,6 +76,27 @@ def test_all_tests_of_the_result_are_corrected_together():
     assert [i.p_value_adjusted for i in result.heterogeneity] == pytest.approx(
         adjusted(p, "benjamini_hochberg").tolist()
     )
+
+
+def test_dimensions_with_different_numbers_of_levels_are_tested_in_the_order_of_the_plan():
+    rng = np.random.default_rng(6)
+    metrics = [planned(spec(key), "primary") for key in ("a", "b")]
+    plan = plan_of(metrics, variants(3), segments=["device", "country"])
+    arm, country, device = np.arange(N) % 3, np.arange(N) // 3 % 4, np.arange(N) // 12 % 2
+    values = rng.normal(10, 2, (N, 2)) + np.column_stack([0 * arm, 0.5 * (device == 1) * (arm == 2)])
+    parts = [moment_set(plan, values, arm, segment=level).by_segment for level in (country, device)]
+    names = [*(("country", f"c{i}") for i in range(4)), ("device", "ios"), ("device", "web")]
+    both = Moments(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("count", "mean", "comoment", "third")))
+    result = document(plan, moment_set(plan, values, arm, segments=tuple(names), by_segment=both))
+    keys = [(item.metric_key, item.variant_key, item.dimension, item.levels) for item in result.heterogeneity]
+    by_dimension = (("device", 2), ("country", 4))
+    assert keys == [(m, v, *found) for m in ("a", "b") for v in ("v1", "v2") for found in by_dimension]
+    small = [item for item in result.heterogeneity if item.p_value_adjusted < 0.01]
+    assert [(item.metric_key, item.variant_key, item.dimension) for item in small] == [("b", "v2", "device")]
+    rows = {(row.segment, row.metric_key, row.variant_key): row for row in result.rows}
+    web, ios = rows["web", "b", "v2"], rows["ios", "b", "v2"]
+    gap = np.log1p(web.lift) - np.log1p(ios.lift)
+    assert small[0].i_squared > 0.5 and gap > 0.02
 
 
 def test_the_north_star_is_tested_whatever_its_role():
