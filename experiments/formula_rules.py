@@ -38,12 +38,6 @@ def read(text: str, *, known: Mapping[str, MetricSpec], pointer: str = "/formula
                 remedy="Use metrics of other kinds: a quantile has no covariance with them.",
                 errors=[FieldError(pointer, f"`{name}` is a quantile metric")],
             )
-        if known[name].kind == "quantile":
-            raise InvalidFormula(
-                f"`{name}` is a quantile metric, and formulas combine means",
-                remedy="Use a metric of another kind; quantiles of parts do not add up to one of the whole.",
-                errors=[FieldError(pointer, f"`{name}` is a quantile metric")],
-            )
     for divisor in formula.denominators():
         if not _positive(divisor.root, known):
             _refuse(divisor, known, pointer)

@@ -75,3 +75,9 @@ def test_a_formula_may_not_name_a_quantile_which_has_no_covariance_with_anything
     quantile = mean("slow", kind="quantile", quantile=0.9)
     with pytest.raises(InvalidFormula, match="`slow` is a quantile metric"):
         read("2 * slow", known=KNOWN | {"slow": quantile})
+
+
+def test_a_quantile_is_no_part_of_a_formula() -> None:
+    known = {**KNOWN, "slow": mean("slow", kind="quantile", quantile=0.9)}
+    with pytest.raises(InvalidFormula, match="quantile"):
+        read("x + slow", known=known)
