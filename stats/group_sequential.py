@@ -33,8 +33,9 @@ class SpendingDesign:
     """How errors are spent. `alpha` is that of the whole test (both sides if `sides` is 2), `power` at the final look.
 
     `futility` bounds spend 1 - power with the same function: `binding` ones must be obeyed, and buy lower efficacy
-    bounds; `non_binding` ones may be overruled. They need the drift that the design can detect, which follows from
-    `planned`, the information fractions of the looks as planned (the last is 1).
+    bounds (never below that of one look at twice the error); `non_binding` ones may be overruled. They need the drift
+    that the design can detect, which follows from `planned`, the information fractions of the looks as planned (the
+    last is 1).
     """
 
     alpha: float = 0.05
@@ -99,6 +100,9 @@ def boundaries(design: SpendingDesign, information_fractions: Iterable[float], f
 @lru_cache(maxsize=4096)
 def _boundaries(design: SpendingDesign, fractions: tuple[float, ...], final: bool) -> Boundaries:
     distinct, look = distinct_looks(fractions)
+    if final and len(look) > 1 and look[-1] == look[-2] >= 0:
+        # The end spends what is left, but not at the look before it, whose bound was told.
+        distinct, look = (*distinct, max(fractions[-1], distinct[-1] * (1 + SAME_LOOK))), [*look[:-1], len(distinct)]
     drift = detectable_drift(design) if design.futility != "none" else 0.0
     course = _course(design, distinct, drift, final)
     columns = [np.append(column, first)[look] for column, first in zip(course, (BEYOND, np.nan, 0.0, 0.0), strict=True)]
@@ -135,9 +139,11 @@ def _course(
     # Non-binding bounds are found along the paths that obey them, efficacy along those that do not.
     going = stopping = Paths.start()
     used = missed = 0.0
+    # Where binding futility has stopped nearly everybody, the few that are left could win with almost any statistic.
+    lowest = max(float(sc.ndtri(1 - min(2 * design.error, 0.5))), 0.0)
     for k, now in enumerate(t):
         if alpha_due[k] - used >= NEGLIGIBLE:
-            upper[k] = going.bound_above(alpha_due[k] - used, now)
+            upper[k] = max(going.bound_above(alpha_due[k] - used, now), lowest)
             used += going.above(upper[k], now)
         last = at[k] >= 1
         if bounded and (last or beta_due[k] - missed >= NEGLIGIBLE):

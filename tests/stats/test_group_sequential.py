@@ -15,6 +15,7 @@ from stats.group_sequential import (
     SpendingDesign,
     boundaries,
     detectable_drift,
+    distinct_looks,
     expected_information,
     inflation,
     repeated_interval,
@@ -146,8 +147,17 @@ def test_past_bounds_never_change_when_a_look_is_added(looks, spending, futility
         np.testing.assert_array_equal(part.upper, whole.upper[:k])
         np.testing.assert_array_equal(part.futility, whole.futility[:k])
     assert (np.diff(whole.alpha_spent) >= 0).all() and whole.alpha_spent[-1] <= design.alpha + 1e-9
-    due = 2 * spent(spending, 0.025, looks[-1], design.parameter)
-    assert whole.alpha_spent[-1] == pytest.approx(due, abs=1e-9)
+    due = 2 * spent(spending, 0.025, distinct_looks(tuple(looks))[0][-1], design.parameter)
+    if futility != "binding":
+        assert whole.alpha_spent[-1] == pytest.approx(due, abs=1e-9)
+    assert whole.alpha_spent[-1] <= due + 1e-9 and (whole.upper >= 1.64).all()
+
+
+def test_binding_futility_that_stops_everybody_leaves_alpha_unspent_rather_than_bounds_that_anything_crosses():
+    """An unplanned look just before the end: nearly all of beta is spent there, and hardly a path is left."""
+    got = boundaries(SpendingDesign(futility="binding"), [0.96875, 1.0])
+    assert got.upper[1] == pytest.approx(sc.ndtri(0.95))
+    assert got.futility[1] == got.upper[1] and got.alpha_spent[-1] < 0.05
 
 
 def test_a_look_that_is_too_early_is_not_yet():
@@ -175,6 +185,10 @@ def test_running_over_and_under_spend_all_of_alpha_with_the_true_correlations():
         assert got.alpha_spent[-1] == pytest.approx(0.05, rel=1e-9)
         assert crossing(looks, got.upper).above().sum() == pytest.approx(0.025, rel=1e-9)
         assert got.upper[:2].tolist() == boundaries(SpendingDesign(), (0.35, 0.6)).upper.tolist()
+    # Ending without new information spends the rest, and leaves the bound of the look before as it was.
+    again = boundaries(SpendingDesign(), (0.5, 0.9, 0.9), final=True)
+    assert again.upper[1] == boundaries(SpendingDesign(), (0.5, 0.9)).upper[1]
+    assert again.alpha_spent[-1] == pytest.approx(0.05, rel=1e-9) and again.upper[2] < again.upper[1]
     after = boundaries(SpendingDesign(), (0.5, 1.05, 1.3))
     assert after.upper[2] == BEYOND and not after.reachable[2]
 
