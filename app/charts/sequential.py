@@ -101,7 +101,7 @@ def monitor_chart(monitor: SequentialMonitor, *, direction: str, metric_name: st
         .mark_point(filled=False, stroke=colour("ink"), strokeWidth=2, size=260, opacity=1, clip=True)
         .encode(x=x, y=y("z"), tooltip=tooltip),
         base.transform_filter("datum.stops")
-        .mark_text(align="right", dx=-13, fontWeight=600, color=colour("ink"))
+        .mark_text(align="center", dy=alt.ExprRef("datum.z > 0 ? -20 : 20"), fontWeight=600, color=colour("ink"))
         .encode(x=x, y=y("z"), text="word:N"),
     ]
     taken = sum(look.z is not None for look in monitor.looks)

@@ -46,7 +46,7 @@ def split_chart(exposures: Exposures, variant_names: dict[str, str]) -> Spec:
     reach = 1.1 * max([1e-4, *(max(abs(v["gap"]), v["high"]) for v in settled)])
     text = "datum.value == 0 ? '0' : replace(format(datum.value * 100, '+.2~f'), '-', '−')"
     scale = alt.Scale(domain=[-reach, reach], nice=False, zero=False)
-    axis = alt.Axis(title="Points from the configured share", labelExpr=text, tickCount=5)
+    axis = alt.Axis(title="Points off", labelExpr=text, tickCount=5)
     x = alt.X("at:T", title=None, axis=alt.Axis(format="%-d %b", tickCount=6, labelOverlap=True, grid=False))
 
     def y(field: str) -> alt.Y:

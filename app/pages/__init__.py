@@ -8,6 +8,7 @@ from app.pages import (
     experiment_page,
     home,
     new_experiment,
+    planning_page,
     registry,
     sign_in,
     static_files,
@@ -22,6 +23,7 @@ for module in (
     new_experiment,
     experiment_actions,
     experiment_page,
+    planning_page,
     registry,
 ):
     router.include_router(module.router)

@@ -135,16 +135,18 @@ def corrections_sentence(document: ExperimentResult, overall: Sequence[Row]) -> 
     """What was corrected for what, family by family; empty in documents that are older than corrections."""
     parts = []
     of_family = {family: [row for row in overall if row.family == family] for family in ("success", "exploratory")}
-    named = (("success", "Success metrics"), ("exploratory", "Secondary metrics and monitors"))
+    named = (("success", "Success"), ("exploratory", "Secondary metrics and monitors"))
     for family, title in named:
         rows = of_family[family]
         method = next((row.correction for row in rows if row.correction), None)
-        if rows and method:
+        if len(rows) == 1:
+            parts.append(f"{title}: one comparison, which needs no correction")
+        elif rows and method:
             parts.append(
-                f"{title} are corrected over {formats.plural(len(rows), 'comparison')} ({words.correction(method)})"
+                f"{title}: corrected over {formats.plural(len(rows), 'comparison')} ({words.correction(method)})"
             )
         elif rows:
-            parts.append(f"{title} are not corrected")
+            parts.append(f"{title}: not corrected")
     if any(row.family == "guardrail" for row in overall):
         parts.append("guardrails need no correction, because all of them must hold")
     if not parts:

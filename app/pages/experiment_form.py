@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from starlette.datastructures import FormData
 
+from app.pages.experiment_options import DEFAULTS, LISTS, POINTERS, options
 from experiments.errors import FieldError
 
 VARIANT_SLOTS: Final = 3
@@ -29,7 +30,7 @@ class ExperimentForm:
     def blank(cls) -> "ExperimentForm":
         """The form as it first appears: two arms of equal weight, room for metrics."""
         return cls(
-            {"unit_type": "user", "data": "events", "coverage": "100"},
+            {"unit_type": "user", "data": "events", "coverage": "100", **DEFAULTS},
             [
                 {"key": "control", "name": "Control", "weight": "50", "control": "on"},
                 {"key": "treatment", "name": "Treatment", "weight": "50", "control": ""},
@@ -56,7 +57,7 @@ class ExperimentForm:
         for position, variant in enumerate(variants):
             variant["control"] = "on" if text("control") == str(position) else ""
         return cls(
-            {name: text(name) for name in (*TEXTS, *MORE)},
+            {name: text(name) for name in (*TEXTS, *MORE)} | {name: text(name) for name in DEFAULTS if name in form},
             variants,
             rows("metric", ("metric_key", "role", "mde", "margin")),
         )
@@ -80,11 +81,34 @@ class ExperimentForm:
         document["planned_end_at"] = self._day("/planned_end_at", self.fields.get("planned_end_at", ""))
         document["variants"] = self._variants()
         document["metrics"] = self._metrics()
+        document |= options(self.fields, self.fault)
         return {name: value for name, value in document.items() if value is not None or name == "north_star_key"}
 
     def error_at(self, pointer: str) -> str:
         """The fault of a field, empty when there is none. Sections take faults of their parts that have no field."""
         return "; ".join(fault.detail for fault in self.faults if fault.pointer == pointer)
+
+    def option_error(self, name: str) -> str:
+        """The fault of an advanced option, or of one of its items."""
+        pointers = POINTERS[name]
+        return "; ".join(
+            dict.fromkeys(
+                fault.detail
+                for fault in self.faults
+                if fault.pointer in pointers
+                or (name in LISTS and any(fault.pointer.startswith(f"{pointer}/") for pointer in pointers))
+            )
+        )
+
+    @property
+    def advanced(self) -> bool:
+        """Whether an advanced option differs from its default, or is at fault, so that it must be seen."""
+        changed = any(self.fields.get(name, default) != default for name, default in DEFAULTS.items())
+        return changed or any(self.option_error(name) for name in DEFAULTS)
+
+    def fault(self, pointer: str, detail: str) -> None:
+        """Something that was typed cannot be meant."""
+        self.faults.append(FieldError(pointer, detail))
 
     def row_of(self, kind: str, position: int) -> int:
         """The position in the document of the form's row (empty rows are left out of the document)."""

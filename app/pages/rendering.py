@@ -9,7 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.charts.inline import mini_interval, sparkline
 from app.charts.numbers import finding, plain, tone
-from app.pages import formats, words
+from app.pages import formats, plan_words, words
+from app.pages.experiment_options import DEFAULTS
 from app.pages.headers import SECURITY_HEADERS
 from app.pages.static_files import static_url
 
@@ -40,6 +41,8 @@ environment.filters.update(
 environment.globals.update(
     static_url=static_url,
     words=words,
+    plan_words=plan_words,
+    defaults=DEFAULTS,
     between=formats.between,
     days=formats.days,
     sparkline=sparkline,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.charts.ages import age_chart, relative
+from app.charts.numbers import PERCENT, digits_for, percent
 from app.charts.segments import segments
 from app.charts.theme import Spec
 from app.pages import formats
@@ -166,11 +167,14 @@ def age_sentence(curve: AgeCurve, alpha: float) -> str:
     """Whether the effect moves with the days since exposure."""
     if curve.slope is None:
         return f"Its course cannot be estimated. {reason(curve.reason)}"
-    error = "" if curve.slope_standard_error is None else f" ± {formats.spread(curve.slope_standard_error)}"
+    digits = digits_for(4 * curve.slope_standard_error if curve.slope_standard_error else None)
+    error = ""
+    if curve.slope_standard_error is not None:
+        error = f" ± {curve.slope_standard_error * 100:.{digits}f}{PERCENT}"
     moves = curve.p_value is not None and curve.p_value <= alpha
     opening = "The effect is not the same on all days" if moves else "No proof that the effect changes over the days"
     p = f"p = {formats.p_value(curve.p_value)}" if curve.p_value is not None else "no test"
-    return f"{opening} ({p} that all are equal); the lift changes by {formats.change(curve.slope)}{error} a day."
+    return f"{opening} ({p} that all are equal); the lift changes by {percent(curve.slope, digits)}{error} a day."
 
 
 def _of(item: Heterogeneity | SegmentModel, names: Names) -> str:

@@ -1,0 +1,157 @@
+"""The advanced options of the new-experiment form, and back: what was chosen becomes part of the definition."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+DEFAULTS: Final = {
+    "purpose": "test",
+    "decision_rule": "superiority",
+    "ci_level": "95",
+    "power": "80",
+    "sequential_method": "always_valid",
+    "spending": "obrien_fleming",
+    "spending_parameter": "",
+    "futility": "none",
+    "look_every_days": "7",
+    "correction": "holm",
+    "exploratory_correction": "benjamini_hochberg",
+    "cuped": "yes",
+    "stratify_by": "",
+    "cluster": "",
+    "trigger_source": "",
+    "two_way_segments": "",
+    "screen_interactions": "yes",
+    "cluster_size": "",
+    "cluster_icc": "",
+    "cluster_size_cv": "",
+    "triggered_share": "",
+}
+"""What the form first shows. The last four only matter to the sample size."""
+
+POINTERS: Final = {
+    "purpose": ("/purpose",),
+    "decision_rule": ("/estimation/decision_rule",),
+    "ci_level": ("/estimation/ci_level",),
+    "power": ("/estimation/power",),
+    "sequential_method": (
+        "/estimation/sequential",
+        "/estimation/sequential/method",
+        "/estimation/sequential/sequential",
+    ),
+    "spending": ("/estimation/sequential/spending",),
+    "spending_parameter": ("/estimation/sequential/spending_parameter",),
+    "futility": ("/estimation/sequential/futility",),
+    "look_every_days": ("/estimation/sequential/look_every_days",),
+    "correction": ("/estimation/correction",),
+    "exploratory_correction": ("/estimation/exploratory_correction",),
+    "cuped": ("/estimation/cuped",),
+    "stratify_by": ("/estimation/stratify_by",),
+    "cluster": ("/cluster",),
+    "trigger_source": ("/trigger", "/trigger/fact_source"),
+    "two_way_segments": ("/two_way_segments",),
+    "screen_interactions": ("/estimation/screen_interactions",),
+    "cluster_size": ("/clusters/size",),
+    "cluster_icc": ("/clusters/icc",),
+    "cluster_size_cv": ("/clusters/size_cv",),
+    "triggered_share": ("/triggered_share",),
+}
+"""Where the definition holds what a field says; faults there stand beside the field."""
+
+LISTS: Final = ("stratify_by", "two_way_segments")
+"""Fields whose faults may be about one of their items."""
+
+type Fault = Callable[[str, str], None]
+"""Takes a pointer and what is wrong."""
+
+
+def options(fields: Mapping[str, str], fault: Fault) -> dict[str, Any]:
+    """The part of the definition that was chosen; fields that were not sent stay as the definition has them."""
+    sequential = _present(
+        method=fields.get("sequential_method"),
+        spending=fields.get("spending"),
+        spending_parameter=number(fields, "spending_parameter", fault),
+        futility=fields.get("futility"),
+        look_every_days=whole(fields, "look_every_days", fault),
+    )
+    if sequential.get("method", "always_valid") != "group_sequential":
+        # Spending belongs to scheduled looks; what its fields still say is not meant.
+        sequential = _present(method=sequential.get("method"))
+    estimation = _present(
+        ci_level=percent(fields, "ci_level", fault),
+        power=percent(fields, "power", fault),
+        cuped=_yes(fields.get("cuped")),
+        correction=fields.get("correction"),
+        exploratory_correction=fields.get("exploratory_correction"),
+        decision_rule=fields.get("decision_rule"),
+        screen_interactions=_yes(fields.get("screen_interactions")),
+        stratify_by=_words(fields.get("stratify_by", "")) or None,
+        sequential=sequential or None,
+    )
+    source = fields.get("trigger_source")
+    return _present(
+        purpose=fields.get("purpose"),
+        cluster=fields.get("cluster"),
+        trigger={"fact_source": source} if source else None,
+        two_way_segments=_pairs(fields.get("two_way_segments", ""), fault) or None,
+        estimation=estimation or None,
+    )
+
+
+def number(fields: Mapping[str, str], name: str, fault: Fault) -> float | None:
+    """The number in a field; None where it is empty, or is no number, which becomes a fault."""
+    text = fields.get(name, "")
+    if not text:
+        return None
+    try:
+        return float(text.replace(",", ".").replace("−", "-"))
+    except ValueError:
+        fault(POINTERS[name][-1], f"“{text}” is not a number")
+        return None
+
+
+def percent(fields: Mapping[str, str], name: str, fault: Fault) -> float | None:
+    """A percentage as a share."""
+    text = fields.get(name, "").replace("%", "").strip()
+    if not text:
+        return None
+    try:
+        return round(float(text.replace(",", ".")) / 100, 12)
+    except ValueError:
+        fault(POINTERS[name][-1], f"“{text}” is not a percentage")
+        return None
+
+
+def whole(fields: Mapping[str, str], name: str, fault: Fault) -> int | None:
+    """A whole number."""
+    text = fields.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        fault(POINTERS[name][-1], f"“{text}” is not a whole number")
+        return None
+    return int(text)
+
+
+def _present(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None and value != ""}
+
+
+def _yes(text: str | None) -> bool | None:
+    return None if not text else text == "yes"
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _pairs(text: str, fault: Fault) -> list[list[str]]:
+    """`country × platform, plan * country`: pairs of segments."""
+    pairs = []
+    for word in _words(text):
+        parts = [part.strip() for part in re.split(r"\s*[×*/+]\s*|\s+x\s+", word)]
+        if len(parts) != 2 or not all(parts):
+            fault("/two_way_segments", f"“{word}” is not a pair: write it as country × platform")
+            continue
+        pairs.append(parts)
+    return pairs
