@@ -25,8 +25,6 @@ from stats.moments import Floats
 NO_DATA = "no_data"
 NO_JOINT_MOMENTS = "no_joint_moments"
 NO_QUANTILES = "no_quantile_of_summaries"
-UNITS_PER_COVARIATE = 50
-"""An arm needs this many units for each covariate (METHODS A7); it matters where the units are clusters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +73,7 @@ def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetri
     places = layout([metric.spec for metric in metrics])
     index = [moments.column(name) for name in places.names]
     size = moments.column(CLUSTER_SIZE) if CLUSTER_SIZE in moments.columns else None
-    fewest = int(moments.last.count.min()) if size is not None else None
-
-    direct = {key: _direct(where, index, size, fewest) for key, where in places.metrics.items()}
+    direct = {key: _direct(where, index, size) for key, where in places.metrics.items()}
     direct |= {quantile.metric_key: _valueless(quantile.metric_key) for quantile in places.quantiles}
     placed = [direct.get(m.metric_key) or formula_shape(m.spec, specs, direct) for m in wanted]
     positions = {metric.metric_key: position for position, metric in enumerate(wanted)}
@@ -108,22 +104,19 @@ def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetri
     )
 
 
-def _direct(where: MetricColumns, index: Sequence[int], size: int | None, fewest: int | None) -> MetricShape:
+def _direct(where: MetricColumns, index: Sequence[int], size: int | None) -> MetricShape:
     """The shape of a metric with columns of its own; per unit of the cluster where the units are clusters (A5).
 
-    A cluster's mean before exposure is the ratio of its pre-period total to its size: both are covariates (A7), as far
-    as there are clusters enough to know their slopes.
+    A cluster's mean before exposure is the ratio of its pre-period total to its size: both are covariates (A7).
     """
     covariates: tuple[int, ...] = tuple(index[column] for column in where.covariates)
     indicators: tuple[int, ...] = () if where.no_history is None else (index[where.no_history],)
     denominator = None if where.denominator is None else index[where.denominator]
     kind = where.kind
-    if size is not None and fewest is not None:
+    if size is not None:
         if denominator is None:
             kind, denominator = "ratio", size
-        allowed = fewest // UNITS_PER_COVARIATE
-        asked = (*covariates, size) if covariates else ()
-        covariates, indicators = asked[:allowed], indicators[: max(0, allowed - len(asked))]
+        covariates = (*covariates, size) if covariates else ()
     return MetricShape(
         where.metric_key,
         kind,
