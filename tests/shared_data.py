@@ -35,9 +35,14 @@ def manifest_entry(path: str) -> dict[str, Any]:
     pytest.skip(f"no reference numbers for {path}")
 
 
+def golden_cases(source: str) -> list[dict[str, Any]]:
+    """All oracle cases of a source, `gbstats` or `libraries`."""
+    return list(_json(shared_path("golden", f"{source}.json"))["cases"])
+
+
 def golden(source: str, name: str) -> dict[str, Any]:
-    """One oracle case, `source` being `gbstats` or `libraries`."""
-    for case in _json(shared_path("golden", f"{source}.json"))["cases"]:
+    """One oracle case."""
+    for case in golden_cases(source):
         if case["name"] == name:
             return dict(case)
     pytest.skip(f"no oracle case {name}")
