@@ -1,4 +1,4 @@
-"""No NaN reaches a document and no bounds are reversed, whatever the kinds of metrics and however degenerate the data."""
+"""No NaN reaches a document and no bounds are reversed, whatever the metrics and however degenerate the data."""
 
 import numpy as np
 from hypothesis import given, settings
