@@ -23,7 +23,6 @@ from experiments.lease import StoredResult
 from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan
 from experiments.result import BaselineResult, ExperimentResult, NorthStarSeries, Row, SegmentModel
 from experiments.tables import ResultRow
-from experiments.types import canonical_json
 from stats.bayes.segments import TOO_FEW
 from warehouse.extract import DataSlice, extract_baseline, extract_experiment, extract_series, extract_summaries
 from workers.child import Channel
@@ -146,8 +145,9 @@ def stored(
     verdict: str | None = None,
     rows: Iterable[Mapping[str, Any]] = (),
 ) -> StoredResult:
-    """The canonical bytes of a document and their SHA-256, which is its ETag."""
-    body = canonical_json(document.model_dump(mode="json"))
+    """The bytes of a document, its fields in the order of the model, and their SHA-256, which is its ETag."""
+    # Documents refuse numbers that are not finite when they are made, so that none can be written here.
+    body = document.model_dump_json().encode()
     return StoredResult(body=body, etag=hashlib.sha256(body).hexdigest(), verdict=verdict, rows=tuple(rows))
 
 
