@@ -121,9 +121,7 @@ async def finish(
     session.add(stored)
     await session.flush()
     if result.rows:
-        # Thousands of rows that nobody holds as objects: one statement, without a unit of work for each.
-        rows = [{"id": new_id(), "result_id": stored.id, **values} for values in result.rows]
-        await session.execute(sa.insert(_RESULT_ROWS), rows)
+        await _insert(session, _RESULT_ROWS, [{"id": new_id(), "result_id": stored.id, **row} for row in result.rows])
     row.result_id = stored.id
     await session.flush()
     return True
@@ -199,3 +197,17 @@ def _held(analysis_id: uuid.UUID, owner: str, attempt: int) -> list[sa.ColumnEle
         col(Analysis.lease_owner) == owner,
         col(Analysis.attempt) == attempt,
     ]
+
+
+async def _insert(session: AsyncSession, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Many rows with the same columns, as the driver takes them: half the price of binding each through SQLAlchemy."""
+    connection = await session.connection()
+    dialect = connection.dialect
+    names = list(rows[0])
+    compiled = sa.insert(table).compile(dialect=dialect, column_keys=names)
+    order = compiled.positiontup or names
+    columns = []
+    for name in order:
+        bind = table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+        columns.append([row[name] for row in rows] if bind is None else [bind(row[name]) for row in rows])
+    await connection.exec_driver_sql(str(compiled), list(zip(*columns, strict=True)))
