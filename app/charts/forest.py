@@ -115,11 +115,11 @@ def _marks(row: Row, interval: DecisionInterval) -> dict[str, Any]:
 
 def _without_lift(row: Row, word: str) -> tuple[str, str]:
     """What is said at the right, and below the name, of a row that has no lift."""
-    if row.difference is None or row.difference_ci_lower is None:
+    if not row.estimable or row.difference is None or row.difference_ci_lower is None:
         return "not estimable", ""
     ends = f"({plain(row.difference_ci_lower)} to {plain(row.difference_ci_upper)})"
     unit = f" {row.unit}" if row.unit else ""
-    return f"no lift{', ' + word if word else ''}", f"Absolute difference {plain(row.difference)}{unit} {ends}"
+    return f"no lift{', ' + word if word else ''}", f"Difference {plain(row.difference)}{unit} {ends}"
 
 
 def _span(bounds: tuple[float, float] | tuple[None, None], digits: int) -> str:
@@ -202,7 +202,13 @@ def forest(rows: Sequence[Row], variant_names: dict[str, str], interval: Decisio
         base.transform_filter("datum.kind == 'header'")
         .mark_text(align="left", fontSize=11, fontWeight=600, color=colour("muted"), baseline="middle")
         .encode(x=alt.value(0), y=y(), text="label:N"),
-        words("label", align="left", fontSize=13, color=colour("ink"), limit=alt.ExprRef("width * 0.42")),
+        words(
+            "label",
+            align="left",
+            fontSize=13,
+            color=colour("ink"),
+            limit=alt.ExprRef("datum.kind == 'missing' ? width * 0.68 : width * 0.42"),
+        ),
         words("numbers", align="right", fontSize=12, color=by_tone(), limit=alt.ExprRef("width * 0.58")),
         base.transform_filter("datum.absolute")
         .mark_text(align="left", fontSize=12, color=by_tone(), baseline="middle", limit=alt.ExprRef("width"))

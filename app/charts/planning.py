@@ -61,7 +61,7 @@ def smallest_chart(answer: SampleSize, names: Mapping[str, str]) -> Spec:
                 y=alt.Y("value:Q", scale=scale, axis=axis)
             )
         )
-    drawn += _end(answer)
+    drawn += _end(answer, below=False)
     return finish(
         alt.layer(*drawn), height=240, description=f"Smallest effect shown on each of {len(answer.curve)} days"
     )
@@ -78,7 +78,7 @@ def power_chart(answer: SampleSize, names: Mapping[str, str]) -> Spec:
             y=alt.Y("value:Q", scale=scale, axis=axis)
         )
     )
-    drawn += _end(answer)
+    drawn += _end(answer, below=True)
     return finish(alt.layer(*drawn), height=200, description=f"Power on each of {len(answer.curve)} days")
 
 
@@ -110,8 +110,8 @@ def _lines(
     return layers
 
 
-def _end(answer: SampleSize) -> list[alt.Chart]:
-    """The planned end as a rule with its name, where it lies in the picture."""
+def _end(answer: SampleSize, *, below: bool) -> list[alt.Chart]:
+    """The planned end as a rule with its name, at the foot of the picture or at its top."""
     if answer.days is None or not answer.curve or answer.days > answer.curve[-1].day:
         return []
     early = answer.days < answer.curve[-1].day / 2
@@ -119,6 +119,10 @@ def _end(answer: SampleSize) -> list[alt.Chart]:
     return [
         end.mark_rule(color=colour("ink"), strokeWidth=1.25).encode(x=_x()),
         end.mark_text(
-            align="left" if early else "right", dx=5 if early else -5, baseline="top", color=colour("ink")
-        ).encode(x=_x(), y=alt.value(0), text="name:N"),
+            align="left" if early else "right",
+            dx=5 if early else -5,
+            dy=-4 if below else 0,
+            baseline="bottom" if below else "top",
+            color=colour("ink"),
+        ).encode(x=_x(), y=alt.value("height" if below else 0), text="name:N"),
     ]

@@ -36,7 +36,7 @@ def monitor_values(monitor: SequentialMonitor) -> Values:
 
 
 def monitor_chart(monitor: SequentialMonitor, *, direction: str, metric_name: str) -> Spec:
-    """z against information: bounds as stepped lines with their names, looks so far as a path, the crossing ringed."""
+    """z against information: bounds as lines, looks so far as a path, the crossing ringed."""
     values = monitor_values(monitor)
     seen = [abs(value[name]) for value in values for name in ("upper", "futility", "z") if value[name] is not None]
     # Early bounds of conservative spending lie far out: they may leave the picture, what was seen may not.
@@ -72,27 +72,12 @@ def monitor_chart(monitor: SequentialMonitor, *, direction: str, metric_name: st
             ).encode(x=x, y=y(field), tooltip=tooltip),
         ]
 
-    def name_of(field: str, word: str, tone: str, dy: int) -> list[alt.Chart]:
-        ends = [value for value in values if value[field] is not None]
-        if not ends:
-            return []
-        text: alt.Chart = (
-            alt.Chart(data([{**ends[-1], "name": word}]))
-            .mark_text(align="right", dy=dy, fontWeight=600, color=colour(tone), clip=False)
-            .encode(x=x, y=y(field), text="name:N")
-        )
-        return [text]
-
     looks = base.transform_filter("isValid(datum.z)")
-    above, below = (-11, 14) if direction == "increase" else (14, -11)
     layers: list[alt.Chart] = [
         zero_line("y"),
         *bound(better, "good", [1, 0]),
         *bound(worse, "bad", [1, 0]),
         *bound("futility", "warn", [5, 4]),
-        *name_of(better, "better", "good", above),
-        *name_of(worse, "worse", "bad", below),
-        *name_of("futility", "futile", "warn", below),
         looks.mark_line(color=colour("accent"), strokeWidth=2.25, clip=True).encode(x=x, y=y("z")),
         looks.mark_point(filled=True, fill=colour("accent"), size=60, opacity=1, clip=True, strokeWidth=0).encode(
             x=x, y=y("z"), tooltip=tooltip

@@ -108,7 +108,7 @@ def verdict_sentence(document: ExperimentResult, headline: Row | None, variant_n
     if document.verdict == "unreliable" or headline is None:
         return f"{opening}."
     if headline.lift is None:
-        if headline.difference is None or headline.difference_ci_lower is None:
+        if not headline.estimable or headline.difference is None or headline.difference_ci_lower is None:
             return f"{opening}: the lift of {headline.metric_name} could not be estimated."
         ends = f"{plain(headline.difference_ci_lower)} to {plain(headline.difference_ci_upper)}"
         return (

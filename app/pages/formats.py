@@ -14,8 +14,8 @@ def number(value: float | None, digits: int = 3) -> str:
     """A level with thousands separators and at least `digits` significant digits: `12,345`, `2.06`, `–` for none."""
     if value is None:
         return NOTHING
-    if value == 0:
-        return "0"
+    if isinstance(value, int) or value == 0:  # counts are exact
+        return f"{value:,.0f}".replace("-", MINUS)
     rounded = float(f"{value:.{digits}g}")  # 0.9999 is written as 1.00, not 1.000
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     text = f"{value:,.{min(decimals, 8)}f}"

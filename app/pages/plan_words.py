@@ -81,13 +81,13 @@ def looks_in_words(sequential: Sequential) -> str:
     """How looks before the end are paid for."""
     if sequential.method != "group_sequential":
         return f"{SEQUENTIAL[sequential.method]}."
-    spending = SPENDING[sequential.spending].partition(" (")[0]
+    spending, parameter = SPENDING[sequential.spending].partition(" (")[0], ""
     if sequential.spending_parameter is not None:
-        spending += f" with parameter {sequential.spending_parameter:g}"
+        parameter = f" with parameter {sequential.spending_parameter:g}"
     every = f"every {formats.plural(sequential.look_every_days, 'day')}" if sequential.look_every_days > 1 else "daily"
     futility = {
         "none": "no stopping for futility",
         "non_binding": "non-binding futility bound",
         "binding": "binding futility bound",
     }[sequential.futility]
-    return f"{SEQUENTIAL['group_sequential']}, {every}; {spending} spending, {futility}."
+    return f"{SEQUENTIAL['group_sequential']}, {every}; {spending} spending{parameter}, {futility}."

@@ -84,7 +84,7 @@ def _plan(
         chosen = Estimation.model_validate(document.get("estimation", {}))
     except ValidationError:
         return None, "form"
-    coverage = document.get("coverage") or 1.0
+    coverage = document.get("coverage", 1.0)
     sound = sum(variant.is_control for variant in variants) == 1 and len(variants) > 1
     if typed.faults or not sound or not 0 < coverage <= 1 or not 0 < (triggered or 1.0) <= 1:
         return None, "form"

@@ -51,11 +51,16 @@ def judged(metric_key: str, name: str, **changes: Any) -> Row:
 
 def rows() -> list[Row]:
     """Every role, a ratio, a cap, a survey, a metric without a lift, one without anything, and rows of segments."""
-    guardrail = {"role": "guardrail", "family": "guardrail", "correction": None, "p_value_adjusted": None}
+    guardrail: dict[str, Any] = {
+        "role": "guardrail",
+        "family": "guardrail",
+        "correction": None,
+        "p_value_adjusted": None,
+    }
     guardrail |= {"ci_lower_adjusted": None, "ci_upper_adjusted": None}
-    exploratory = {"role": "secondary", "family": "exploratory"}
+    exploratory: dict[str, Any] = {"role": "secondary", "family": "exploratory"}
     exploratory |= {"correction": "benjamini_hochberg (intervals: false coverage rate)", "sequential_lower": None}
-    unselected = {"ci_lower_adjusted": None, "ci_upper_adjusted": None, "significant": False}
+    unselected: dict[str, Any] = {"ci_lower_adjusted": None, "ci_upper_adjusted": None, "significant": False}
     absolute = {
         "lift": None,
         "standard_error": None,

@@ -143,7 +143,10 @@ def test_a_team_walks_from_signing_in_to_a_launch_on_the_north_star_page(
     expect(page.get_by_text("Stopped").first).to_be_visible()
     page.get_by_role("radio", name="Ship").check()
     page.locator("#shipped_variant").select_option("treatment")
-    page.get_by_label("Reason").fill("More people buy.")
+    page.get_by_label("Reason", exact=True).fill("More people buy.")
+    why = page.get_by_label("Why not as recommended")
+    if why.is_visible():
+        why.fill("This walk ends with a launch.")
     page.get_by_label("What was learned").fill("Walking helps.")
     page.get_by_role("button", name="Record decision").click()
     expect(page.get_by_role("link", name="walk", exact=True)).to_be_visible()
@@ -170,7 +173,7 @@ def test_no_page_is_wider_than_the_screen_and_none_breaks_its_own_policy(
     define(client)
     sign_in(page, key)
     page.set_viewport_size({"width": width, "height": 900})
-    addresses = ["/", "/experiments", "/experiments/new", "/launches", "/catalogue"]
+    addresses = ["/", "/experiments", "/experiments/new", "/planning", "/launches", "/catalogue"]
     addresses += [f"/experiments/{item['key']}" for item in client.get("/v1/experiments")["items"]]
     for address in addresses:
         page.goto(address)

@@ -7,21 +7,54 @@ from typing import Any
 import pytest
 import vl_convert
 
+from app.charts.ages import age_chart, age_values
 from app.charts.exposures import exposures_chart
 from app.charts.forest import ROLES, domain, forest, forest_values
 from app.charts.inline import mini_interval, sparkline
 from app.charts.looks import lift_over_time
 from app.charts.north_star import LaunchMark, north_star_curve
-from app.charts.numbers import percent, tone
+from app.charts.numbers import decision_bounds, finding, percent, tone
+from app.charts.planning import power_chart, smallest_chart
 from app.charts.posterior import posterior
 from app.charts.segments import segments
+from app.charts.sequential import crossing, monitor_chart, monitor_values
+from app.charts.split import split_chart, split_values
 from app.charts.theme import PALETTE
+from experiments.definitions import PlanMetric, Variant
+from experiments.planning import sample_size
+from experiments.result import BaselineResult, MetricBaseline
+from tests.app.complete_document import age_curve, complete, judged, monitor
 from tests.app.documents import START, result, row, series
 
 NAMES = {"control": "Control", "treatment": "One page"}
 DOCUMENT = result()
+COMPLETE = complete()
+PLANNED = sample_size(
+    variants=[Variant(key="a", weight=0.5, is_control=True), Variant(key="b", weight=0.5)],
+    metrics=[
+        PlanMetric(metric_key="orders", role="primary", mde=0.03),
+        PlanMetric(metric_key="refund_rate", role="guardrail", non_inferiority_margin=0.05),
+    ],
+    baselines=BaselineResult(
+        analysis_id="0190f0c4-0000-7000-8000-000000000003",
+        unit_type="user",
+        data_as_of=START,
+        metrics=[
+            MetricBaseline(metric_key="orders", n=50_000, mean=2.0, sd=2.4, cuped_r_squared=0.3),
+            MetricBaseline(metric_key="refund_rate", n=50_000, mean=0.05, sd=0.08, cuped_r_squared=0.0),
+        ],
+        cumulative_units=[1200 + 900 * day for day in range(28)],
+        code_version="0.1.0",
+    ),
+)
 SPECS: dict[str, dict[str, Any]] = {
     "forest": forest(DOCUMENT.rows, NAMES),
+    "complete_forest": forest(COMPLETE.rows, NAMES, "group_sequential"),
+    "monitor": monitor_chart(monitor(), direction="increase", metric_name="Orders per user"),
+    "ages": age_chart(age_curve(), metric_name="Orders per user"),
+    "split": split_chart(DOCUMENT.exposures, NAMES),
+    "smallest": smallest_chart(PLANNED, {"orders": "Orders per user"}),
+    "power": power_chart(PLANNED, {}),
     "looks": lift_over_time(
         DOCUMENT.looks, metric_key="orders", variant_key="treatment", metric_name="Orders per user"
     ),
@@ -36,7 +69,8 @@ SPECS: dict[str, dict[str, Any]] = {
         launches=[LaunchMark(1, "New checkout", datetime(2026, 6, 2, tzinfo=UTC)), LaunchMark(2, "Wallet", START)],
     ),
 }
-LEAST_MARKS = {"forest": 10, "looks": 28, "posterior": 3, "segments": 7, "exposures": 2, "north_star": 30}
+LEAST_MARKS = {"forest": 4, "looks": 28, "posterior": 3, "segments": 7, "exposures": 2, "north_star": 30}
+LEAST_MARKS |= {"complete_forest": 12, "monitor": 15, "ages": 15, "split": 28, "smallest": 2, "power": 2}
 
 
 def svg(spec: dict[str, Any]) -> str:
@@ -67,7 +101,7 @@ def test_every_chart_describes_itself(name: str) -> None:
 def test_the_forest_plot_shows_every_row_in_the_order_of_roles_and_says_what_is_not_estimable() -> None:
     values, height = forest_values(DOCUMENT.rows, NAMES)
     assert [value["label"] for value in values if value["kind"] == "header"] == [
-        "PRIMARY",
+        "SUCCESS (PRIMARY)",
         "GUARDRAILS",
         "SECONDARY",
         "MONITORS",
@@ -134,3 +168,66 @@ def test_a_mini_interval_escapes_its_label_and_marks_ends_that_leave_the_axis() 
     assert "<script>" not in picture
     assert picture.count("mini-arrow") == 1
     assert mini_interval(None, None, None, tone="neutral", label="x", reach=0.1) == ""
+
+
+def test_the_three_intervals_of_a_row_are_drawn_in_three_ways_that_need_no_colour() -> None:
+    layers = SPECS["complete_forest"]["layer"]
+    thick = [layer for layer in layers if layer["mark"].get("strokeWidth") == 8]
+    thin = [layer for layer in layers if layer["encoding"].get("x", {}).get("field") == "adj_lower"]
+    dashed = [layer for layer in layers if layer["mark"].get("strokeDash") == [3, 3]]
+    brackets = {layer["mark"]["text"] for layer in layers if layer["mark"].get("text") in ("[", "]")}
+    assert (len(thick), len(dashed), brackets) == (1, 1, {"[", "]"})
+    assert {layer["mark"]["type"] for layer in thin} == {"rule", "tick"}
+
+
+def test_a_metric_without_a_lift_shows_its_absolute_difference_in_the_forest() -> None:
+    values, _ = forest_values(COMPLETE.rows, NAMES, "group_sequential")
+    referrals = next(value for value in values if value["label"] == "Referrals per user")
+    assert referrals["numbers"] == "no lift"
+    assert referrals["absolute"] == "Difference +0.0004 invites (−0.0011 to +0.0019)"
+
+
+def test_better_and_worse_are_said_after_correction_only() -> None:
+    clear = {"ci_lower": 0.01, "decision_lower": 0.01, "decision_upper": 0.05}
+    assert finding(judged("a", "A", significant=True, **clear)) == "better"
+    assert finding(judged("a", "A", significant=False, **clear)) == ""
+    assert finding(judged("a", "A", significant=None, **clear)) == ""
+    assert finding(judged("a", "A", significant=True, direction="decrease")) == "worse"
+    assert finding(judged("a", "A", significant=True, role="monitor")) == "moved"
+    assert tone(judged("a", "A", significant=True, role="monitor")) == "neutral"
+
+
+def test_a_rejection_without_a_simple_interval_clear_of_zero_is_still_a_finding() -> None:
+    stepwise = judged("a", "A", significant=True, decision_lower=-0.001, decision_upper=0.06)
+    assert tone(stepwise) == "good"
+
+
+def test_documents_of_the_first_schema_are_judged_by_the_interval_that_decided() -> None:
+    old = row("a", "A", always_valid_lower=-0.01)
+    assert decision_bounds(old, "fixed") == (0.0105, 0.0498)
+    assert (tone(old, "fixed"), tone(old, "always_valid")) == ("good", "neutral")
+
+
+def test_a_course_marks_the_look_that_crossed_and_leaves_out_bounds_that_nothing_can_cross() -> None:
+    values = monitor_values(monitor())
+    assert crossing(monitor()) == 3
+    assert [value["stops"] for value in values] == [False, False, False, True, False]
+    assert (values[0]["upper"], values[0]["lower"]) == (None, None)
+    assert crossing(monitor(stopped_for=None, stopped_at=None)) is None
+
+
+@pytest.mark.parametrize("changes", [{"looks": []}, {"stopped_for": None, "stopped_at": None}])
+def test_a_course_that_has_hardly_begun_still_renders(changes: dict[str, Any]) -> None:
+    assert "NaN" not in svg(monitor_chart(monitor(**changes), direction="decrease", metric_name="Refunds"))
+
+
+def test_a_curve_by_age_falls_back_on_differences_where_there_are_no_lifts() -> None:
+    points = [p.model_copy(update={"lift": None, "lift_ci_lower": None}) for p in age_curve().points]
+    assert [v["effect"] for v in age_values(age_curve(points=points))] == [p.difference for p in points]
+
+
+def test_the_split_is_held_against_its_configuration_and_narrows_as_units_come() -> None:
+    values = [value for value in split_values(DOCUMENT.exposures) if value["arm"] == 1]
+    assert values[-1]["gap"] == pytest.approx(374 / 745 - 0.5)
+    assert values[-1]["high"] < values[0]["high"]
+    assert -values[-1]["low"] == values[-1]["high"]

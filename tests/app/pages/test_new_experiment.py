@@ -148,3 +148,106 @@ async def test_a_sample_size_that_cannot_be_said_says_what_is_missing(
 def test_a_row_with_only_a_weight_is_a_fault_to_show_not_a_row_to_drop() -> None:
     form = ExperimentForm.read({"variant-0-key": "a", "variant-0-weight": "50", "variant-1-weight": "50"})
     assert [variant["weight"] for variant in form.document()["variants"]] == [0.5, 0.5]
+
+
+ADVANCED = {
+    "segments": "country, platform, account",
+    "purpose": "test",
+    "decision_rule": "do_no_harm",
+    "ci_level": "90",
+    "power": "85",
+    "sequential_method": "group_sequential",
+    "spending": "power",
+    "spending_parameter": "2,5",
+    "futility": "non_binding",
+    "look_every_days": "14",
+    "correction": "bonferroni",
+    "exploratory_correction": "benjamini_yekutieli",
+    "cuped": "no",
+    "screen_interactions": "no",
+    "stratify_by": "country",
+    "two_way_segments": "country × platform, platform * account",
+    "cluster": "account",
+    "trigger_source": "order",
+}
+
+
+async def test_advanced_options_become_part_of_the_plan(writer: Reader) -> None:
+    answer = await writer.submit("/experiments/new", **{**GOOD, **ADVANCED})
+    assert answer.status_code == 303, answer.text
+    row = await stored(writer, "banner")
+    assert row is not None
+    chosen = row.spec["estimation"]
+    assert chosen["sequential"] == {
+        "method": "group_sequential",
+        "spending": "power",
+        "spending_parameter": 2.5,
+        "futility": "non_binding",
+        "look_every_days": 14,
+    }
+    assert (chosen["ci_level"], chosen["power"], chosen["cuped"], chosen["screen_interactions"]) == (
+        0.9,
+        0.85,
+        False,
+        False,
+    )
+    assert (chosen["correction"], chosen["exploratory_correction"], chosen["decision_rule"]) == (
+        "bonferroni",
+        "benjamini_yekutieli",
+        "do_no_harm",
+    )
+    assert row.spec["two_way_segments"] == [["country", "platform"], ["platform", "account"]]
+    assert (row.spec["cluster"], row.spec["trigger"]["fact_source"]) == ("account", "order")
+    page = (await writer.http.get("/experiments/banner")).text
+    assert "Power family spending with parameter 2.5, non-binding futility bound." in page
+    assert "A unit counts from its first order after it was assigned." in page
+    assert "account is what is randomised" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "words"),
+    [
+        ({"ci_level": "high"}, "ci_level", "is not a percentage"),
+        ({"power": "20"}, "power", "greater than 0.5"),
+        ({"look_every_days": "2.5"}, "look_every_days", "is not a whole number"),
+        ({"spending": "pocock"}, "sequential_method", "has no parameter"),
+        ({"spending_parameter": "big"}, "spending_parameter", "is not a number"),
+        ({"two_way_segments": "country"}, "two_way_segments", "is not a pair"),
+        ({"two_way_segments": "country × moon"}, "two_way_segments", "two different ones"),
+        ({"correction": "dunnett"}, "correction", "several treatments"),
+        ({"stratify_by": "x" * 70}, "stratify_by", "at most 64"),
+    ],
+)
+async def test_a_fault_in_an_advanced_option_stands_beside_it_and_unfolds_the_section(
+    company: Reader, changes: dict[str, str], place: str, words: str
+) -> None:
+    answer = await company.submit("/experiments/new", **{**GOOD, **ADVANCED, **changes})
+    assert answer.status_code == 422
+    fault = re.search(rf'class="error" id="{place}-error">([^<]*)<', answer.text)
+    assert fault, f"no fault beside {place}"
+    assert words in fault[1]
+    assert '<details class="advanced" open>' in answer.text
+
+
+async def test_what_belongs_to_scheduled_looks_is_ignored_without_them(writer: Reader) -> None:
+    answer = await writer.submit("/experiments/new", **{**GOOD, **ADVANCED, "sequential_method": "fixed"})
+    assert answer.status_code == 303
+    row = await stored(writer, "banner")
+    assert row is not None
+    assert row.spec["estimation"]["sequential"]["futility"] == "none"
+
+
+async def test_the_blank_form_folds_its_advanced_options(company: Reader) -> None:
+    assert '<details class="advanced"><summary>' in (await company.http.get("/experiments/new")).text
+
+
+async def test_the_sample_size_follows_the_advanced_options_and_draws_its_curves(company: Reader) -> None:
+    simple = {**GOOD, "sequential_method": "fixed", "cuped": "yes"}
+    found = {}
+    for method in ("fixed", "always_valid"):
+        text = (await company.submit("/experiments/new/sample-size", **{**simple, "sequential_method": method})).text
+        units = re.search(r'figure-value">([\d,]+) users', text)
+        assert units
+        found[method] = int(units[1].replace(",", ""))
+        assert 'data-chart="sizing-power"' in text
+    assert found["fixed"] < found["always_valid"]

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from experiments.tables import Analysis, Decision, Experiment, Launch
-from tests.app.pages.conftest import Reader
+from tests.app.pages.conftest import Reader, add_complete
 from tests.app.world import HOSTILE
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +22,10 @@ PAGES = (
     "/experiments/wallet",
     "/experiments/free-delivery",
     "/experiments/hostile",
+    "/experiments/scheduled",
     "/experiments/new",
+    "/planning",
+    "/planning?metric-0-metric_key=orders&metric-0-role=primary&metric-0-mde=3&arms=3&unit_type=user",
     "/launches",
     "/launches/brand-campaign",
     "/catalogue",
@@ -116,7 +119,7 @@ async def test_what_people_typed_is_never_code_on_a_page(company: Reader, path: 
 async def test_the_verdict_comes_first_with_its_number_and_interval(company: Reader) -> None:
     text = (await company.http.get("/experiments/checkout")).text.replace("\u00a0", " ")
     assert "One page is better than Three steps: Orders per user +3.0 % (always-valid 95 % interval" in text
-    assert text.index('id="verdict"') < text.index("Effects") < text.index('id="plan"')
+    assert text.index('id="verdict"') < text.index('id="effects-title"') < text.index('id="plan"')
 
 
 async def test_an_unreliable_result_says_so_before_any_number(company: Reader) -> None:
@@ -135,11 +138,19 @@ async def test_direct_and_tree_estimates_stand_beside_each_other(company: Reader
     assert re.search(r"Direct</p>.*Through the tree</p>.*Do they agree\?", text, re.DOTALL)
 
 
-async def test_every_chart_has_a_table_with_its_numbers(company: Reader) -> None:
-    text = (await company.http.get("/experiments/checkout")).text
+@pytest.mark.parametrize(
+    ("path", "charts"),
+    [
+        ("/experiments/checkout", 5),
+        ("/experiments/scheduled", 8),
+        ("/planning?metric-0-metric_key=orders&metric-0-role=primary&metric-0-mde=3&unit_type=user", 2),
+    ],
+)
+async def test_every_chart_has_a_table_with_its_numbers(company: Reader, path: str, charts: int) -> None:
+    text = (await company.http.get(path)).text
     figures = re.findall(r'<figure class="chart">.*?</figure>', text, re.DOTALL)
-    assert len(figures) >= 5
-    assert all("<figcaption>" in figure and "<details>" in figure and "<table>" in figure for figure in figures)
+    assert len(figures) >= charts
+    assert all("<figcaption>" in figure and "<details>" in figure and "<table" in figure for figure in figures)
     drawn = set(re.findall(r'data-chart="([^"]+)"', text))
     assert drawn == set(re.findall(r'<script type="application/json" id="([^"]+)"', text))
 
@@ -202,7 +213,7 @@ async def test_a_list_longer_than_a_page_continues_on_the_next(
         seen += re.findall(r'class="title" href="/experiments/([^"]+)"', text)
         following = re.search(r'href="([^"]+)" rel="next"', text)
         path = following[1].replace("&amp;", "&") if following else ""
-    assert len(seen) == len(set(seen)) == 5
+    assert len(seen) == len(set(seen)) == 6
 
 
 async def test_moves_are_offered_as_the_lifecycle_allows_and_illegal_ones_say_what_is_legal(writer: Reader) -> None:
@@ -258,6 +269,7 @@ async def test_deciding_to_ship_records_the_launch_and_what_was_learned(writer: 
         shipped_variant="treatment",
         coverage="25",
         reason="Better, and safe.",
+        override_reason="",
         learnings=f"Speed beats choice {HOSTILE}",
     )
     assert answer.status_code == 303
@@ -316,3 +328,103 @@ async def test_an_unreliable_result_shows_its_checks_before_its_effects(company:
     assert "Do not decide on them" in text
     trusted = (await company.http.get("/experiments/checkout")).text
     assert trusted.index('id="effects-title"') < trusted.index('id="checks"')
+
+
+async def test_the_page_says_what_to_do_with_tags_days_and_power(company: Reader) -> None:
+    text = (await company.http.get("/experiments/scheduled")).text.replace("\u00a0", " ")
+    advice = text[text.index('id="recommendation"') : text.index('class="figures"')]
+    for words in (
+        "Ship One page",
+        "Its link to the North Star is not proven",
+        "complete in about 7 days",
+        "93.0 % at the planned end",
+    ):
+        assert words in advice, words
+
+
+async def test_ratios_caps_and_surveys_explain_themselves_beside_their_numbers(company: Reader) -> None:
+    text = (await company.http.get("/experiments/scheduled")).text.replace("\u00a0", " ")
+    assert "numerator +3.0 % (+1.0 % to +5.0 %), denominator +1.8 %" in text
+    assert "at 1,250 EUR, which cut 2.1 % of the control's and 2.4 % of the treatment's mean" in text
+    assert "31 % of the control and 27 % of the treatment (p = 0.0004); whatever selection did" in text
+    assert re.search(r"q = 0\.280", text)
+    assert "Difference +0.0004 invites" in text
+
+
+async def test_segments_interactions_and_ages_are_told_in_sentences(company: Reader) -> None:
+    text = (await company.http.get("/experiments/scheduled")).text.replace("\u00a0", " ")
+    assert "The effect differs between segments of country × platform: Q = 21.3 on 6 degrees of freedom" in text
+    assert "No proof that the effect differs between segments of country:" in text
+    assert "&lt;script&gt;IT</th>" in text
+    assert "1 interaction" in text
+    assert "The effect is not the same on all days" in text
+
+
+async def test_a_started_plan_says_its_options_in_words(company: Reader) -> None:
+    text = (await company.http.get("/experiments/scheduled")).text
+    assert "Group-sequential: scheduled looks decide, every 7 days; O&#39;Brien-Fleming spending, non-bind" in text
+    assert "post-stratified by country." in text
+    assert "Broken down by country × platform." in text
+
+
+async def test_a_decision_against_the_recommendation_is_asked_why_beside_the_field(writer: Reader) -> None:
+    async with writer.database.write() as session:
+        await add_complete(session)
+    page = (await writer.http.get("/experiments/scheduled")).text
+    assert 'data-agrees="ship" data-recommended="treatment"' in page
+    fields = {"outcome": "roll_back", "reason": "Another bet comes first.", "learnings": "Plenty"}
+    refused = await writer.submit("/experiments/scheduled/decisions", **fields)
+    assert refused.status_code == 422
+    beside = re.search(r'id="override_reason-error">([^<]*)<', refused.text)
+    assert beside
+    assert "recommends to ship" in beside[1]
+    assert "Another bet comes first." in refused.text
+    why = "Two bets would collide in the checkout."
+    accepted = await writer.submit("/experiments/scheduled/decisions", **fields, override_reason=why)
+    assert accepted.status_code == 303
+    text = (await writer.http.get("/experiments/scheduled")).text
+    assert "Against the recommendation to ship:" in text
+    assert why in text
+
+
+async def test_planning_answers_by_its_address_alone_and_readers_may_ask(reader: Reader) -> None:
+    asked = {
+        "metric-0-metric_key": "orders",
+        "metric-0-role": "primary",
+        "metric-0-mde": "3",
+        "metric-1-metric_key": "refund_rate",
+        "metric-1-role": "guardrail",
+        "metric-1-margin": "5",
+        "unit_type": "user",
+    }
+
+    async def units(**changes: str) -> int:
+        text = (await reader.http.get("/planning", params={**asked, **changes})).text
+        found = re.search(r'figure-value">([\d,]+) users', text)
+        assert found, text
+        return int(found[1].replace(",", ""))
+
+    plain = await units(sequential_method="fixed")
+    assert plain < await units(sequential_method="group_sequential") < await units(sequential_method="always_valid")
+    assert plain < await units(sequential_method="fixed", cuped="no")
+    assert plain < await units(sequential_method="fixed", arms="3")
+    assert plain < await units(sequential_method="fixed", cluster_size="20", cluster_icc="0.05")
+    text = (await reader.http.get("/planning", params={**asked, "triggered_share": "25"})).text
+    assert "of whom 25\u00a0% trigger" in text
+    assert 'data-chart="sizing-smallest"' in text
+    assert 'data-chart="sizing-power"' in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [({"power": "lots"}, "power"), ({"cluster_size": "nan"}, "cluster_size"), ({"coverage": "0"}, "")],
+)
+async def test_a_plan_that_cannot_be_meant_says_so_and_does_not_break(
+    company: Reader, changes: dict[str, str], place: str
+) -> None:
+    asked = {"metric-0-metric_key": "orders", "metric-0-mde": "3", "metric-0-role": "primary", "unit_type": "user"}
+    answer = await company.http.get("/planning", params={**asked, **changes})
+    assert answer.status_code == 200
+    assert "Fill in variants" in answer.text
+    if place:
+        assert f'id="{place}-error"' in answer.text
