@@ -1,5 +1,7 @@
 """A synthetic company with a known truth: one seeded generator behind demo, tests and docs (METHODS I2)."""
 
-from stats.company.generator import Company, ExperimentRecord, LaunchRecord, generate
+from stats.company.business import Business
+from stats.company.generator import Company, generate
+from stats.company.records import ExperimentRecord, LaunchRecord
 
-__all__ = ["Company", "ExperimentRecord", "LaunchRecord", "generate"]
+__all__ = ["Business", "Company", "ExperimentRecord", "LaunchRecord", "generate"]

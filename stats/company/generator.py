@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 
 from stats.company import definitions
+from stats.company.business import Business, business
 from stats.company.population import COUNTRIES, PLATFORMS, World, assign, common_days, people, rates
+from stats.company.records import Column, ExperimentRecord, LaunchRecord, times
 from stats.company.story import CHANNELS, HORIZON_DAYS, LAUNCHES, TRIALS, Rollout, Trial
 from stats.company.truth import TrueLift, true_lifts
-
-type Column = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 _DAY: Final = 86_400.0
 _VALUE_SPREAD: Final = 0.5  # sd of ln(amount) within a user
@@ -21,23 +21,6 @@ _OWNERS: Final = {
     "growth": "Maya", "discovery": "Jonas", "pricing": "Ines", "checkout": "Piotr", "design": "Lena", "loyalty": "Sam",
     "platform": "Noor",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class ExperimentRecord:
-    """An experiment's definition (`spec`), when it ran, and when it ended (None: still running)."""
-
-    spec: dict[str, Any]
-    started_at: datetime
-    ended_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchRecord:
-    """A launch's definition and its true log effects on behaviours (`story.CHANNELS`)."""
-
-    spec: dict[str, Any]
-    true_effects: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +41,8 @@ class Company:
     metrics: tuple[dict[str, Any], ...]
     north_star: dict[str, Any]
     truth: tuple[TrueLift, ...]
+    business: Business
+    """Its second business, with tables, experiments and a truth of its own."""
 
 
 def generate(start: date | datetime, *, seed: int = 20260101, users: int = 20_000) -> Company:
@@ -94,11 +79,8 @@ def generate(start: date | datetime, *, seed: int = 20260101, users: int = 20_00
         metrics=definitions.metrics(),
         north_star=definitions.north_star(),
         truth=true_lifts(world),
+        business=business(begin, seed=seed, users=users),
     )
-
-
-def _times(begin: datetime, seconds: Column) -> Column:
-    return np.datetime64(begin.replace(tzinfo=None), "us") + (seconds * 1e6).astype("timedelta64[us]")
 
 
 def _exposures(world: World, begin: datetime, names: Column) -> dict[str, Column]:
@@ -117,7 +99,7 @@ def _exposures(world: World, begin: datetime, names: Column) -> dict[str, Column
         "experiment_key": experiment[order],
         "unit_id": names[user],
         "variant_key": variant[order],
-        "exposed_at": _times(begin, seconds[order]),
+        "exposed_at": times(begin, seconds[order]),
         "country": np.array(COUNTRIES)[world.who.country[user]],
         "platform": np.array(PLATFORMS)[world.who.platform[user]],
     }
@@ -150,7 +132,7 @@ def _events(world: World, begin: datetime, names: Column, rng: np.random.Generat
     return {
         "unit_id": names[who_did[order]],
         "event": np.where(np.concatenate(ordered)[order], "order", "session"),
-        "occurred_at": _times(begin, at[order]),
+        "occurred_at": times(begin, at[order]),
         "value": np.concatenate(values)[order],
     }
 
