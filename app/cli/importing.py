@@ -215,18 +215,21 @@ def exposures(file: UnitFile) -> Iterator[dict[str, Any]]:
 
 
 def facts(file: UnitFile) -> Iterator[dict[str, Any]]:
-    """The outcomes at exposure and the covariates a day before; zeros and empty cells need no fact."""
+    """The outcomes at exposure and the covariates a day before; empty cells have no fact, nor have outcomes of zero.
+
+    A covariate of zero is known, and a unit without a fact in the pre-period has no history (METHODS A7).
+    """
     event = f"{file.experiment_key}.facts"
-    before = file.at - timedelta(days=1)
+    outcome, before = file.at.isoformat(), file.at - timedelta(days=1)
     moments = (
-        (file.at.isoformat(), file.metrics),
+        (outcome, file.metrics),
         (before.isoformat(), tuple(dict.fromkeys(file.covariates.values()))),
     )
     names = slugs(file.number_columns, what="columns")
     for line, unit, row in file.rows():
         for at, columns in moments:
             values = {names[column]: number(row[column], column=column, line=line) for column in columns}
-            kept = {name: value for name, value in values.items() if value}
+            kept = {name: value for name, value in values.items() if value or (value is not None and at != outcome)}
             if kept:
                 yield {"event": event, "unit_id": unit, "occurred_at": at, "properties": kept}
 
