@@ -3,6 +3,8 @@
 import math
 from datetime import UTC, date, datetime
 
+from markupsafe import Markup, escape
+
 from app.charts.numbers import PERCENT, digits_for, percent
 from experiments.result import Row
 
@@ -78,6 +80,22 @@ def p_value(value: float | None) -> str:
     if value is None:
         return NOTHING
     return "< 0.0001" if value < 0.0001 else f"{value:.2g}" if value < 0.01 else f"{value:.3f}"
+
+
+def p_equals(value: float | None, letter: str = "p") -> str:
+    """A p-value with its sign of comparison: `p = 0.0026`, `p < 0.0001`, `–`."""
+    text = p_value(value)
+    if text == NOTHING:
+        return NOTHING
+    return f"{letter} {text}" if text.startswith("<") else f"{letter} = {text}"
+
+
+def coded(text: str) -> Markup:
+    """A sentence whose parts in backticks are set as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # an odd backtick is just a character
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
 def day(value: datetime | date | str | None) -> str:

@@ -103,6 +103,6 @@ def course_sentence(monitor: SequentialMonitor, level: float) -> str:
         said += (
             f" Accounting for the stop, the median-unbiased lift is {formats.change(monitor.estimate)} "
             f"({formats.share(level)} interval {formats.between(monitor.ci_lower, monitor.ci_upper)}, "
-            f"p = {formats.p_value(monitor.p_value)})."
+            f"{formats.p_equals(monitor.p_value)})."
         )
     return said

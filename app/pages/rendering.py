@@ -32,6 +32,8 @@ environment.filters.update(
     spread=formats.spread,
     unbroken=formats.unbroken,
     p_value=formats.p_value,
+    p_equals=formats.p_equals,
+    coded=formats.coded,
     day=formats.day,
     moment=formats.moment,
     plural=formats.plural,

@@ -151,14 +151,14 @@ def heterogeneity_sentence(found: Heterogeneity | None, alpha: float) -> str:
     spread = f", I² {formats.share(found.i_squared)}" if found.i_squared is not None else ""
     said = (
         f"{opening}: Q = {formats.number(found.q)} on {found.levels - 1} degrees of freedom, "
-        f"p = {formats.p_value(found.p_value)}{corrected}{spread}."
+        f"{formats.p_equals(found.p_value)}{corrected}{spread}."
     )
     if found.reason:
         said += f" {reason(found.reason)}"
     if found.trend is not None:
         said += (
             f" From one level to the next the lift changes by {formats.change(found.trend)} "
-            f"(log scale, p = {formats.p_value(found.trend_p_value)})."
+            f"(log scale, {formats.p_equals(found.trend_p_value)})."
         )
     return said
 
@@ -173,7 +173,7 @@ def age_sentence(curve: AgeCurve, alpha: float) -> str:
         error = f" ± {curve.slope_standard_error * 100:.{digits}f}{PERCENT}"
     moves = curve.p_value is not None and curve.p_value <= alpha
     opening = "The effect is not the same on all days" if moves else "No proof that the effect changes over the days"
-    p = f"p = {formats.p_value(curve.p_value)}" if curve.p_value is not None else "no test"
+    p = formats.p_equals(curve.p_value) if curve.p_value is not None else "no test"
     return f"{opening} ({p} that all are equal); the lift changes by {percent(curve.slope, digits)}{error} a day."
 
 
