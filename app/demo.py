@@ -14,7 +14,7 @@ from rich.table import Table
 
 from app.cli.client import ApiClient
 from app.cli.report import VERDICT_STYLE, percent
-from stats.company import Company, generate
+from stats.company import Company, ExperimentRecord, generate
 from stats.company.definitions import fact_sources
 from stats.company.story import LAUNCHES
 
@@ -28,6 +28,7 @@ REASONS = {
     "roll_back": "The evidence says that this harms.",
     "iterate": "The evidence does not carry a launch; we change the idea and try again.",
 }
+RAMP_REASON = "The first stage showed no harm: the treatment gets its full share."
 NOT_YET = "Better on its primary metric, but other bets move the North Star further; they go first."
 LEARNINGS = {
     "ship": "The idea works; the next bet builds on it.",
@@ -42,6 +43,11 @@ NOTES = {
     "checkout_upsell": "Dearer orders, but fewer of them: guard orders, not visits, when checkout changes.",
     "loyalty_points": "One arm lost the exposures of quiet users: log exposure on the server, then run it again.",
     "gift_cards": "Three users in a hundred are too few for an effect of this size: enrol everybody next time.",
+    "pipeline_check": "The pipeline of the members' product tells no differences where there are none.",
+    "new_search": "The keen came first and saw the old search: only members of the same stage can be compared.",
+    "quick_quotes": "A bound for weekly looks lets a large effect end an experiment before its planned end.",
+    "saved_lists": "Lists and reminders do the same work: together they sell less than their sum.",
+    "reminders": "Lists and reminders do the same work: together they sell less than their sum.",
     "infinite_feed": "Engagement can rise while orders fall: look at the North Star, not at the input alone.",
 }
 
@@ -85,11 +91,12 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
     with Progress(*columns, console=console) as bar:
         steps = _Steps(bar, bar.add_task("imagining a company", total=None))
         company = generate(start, seed=seed, users=users)
-        bar.update(steps.task, total=8 + len(company.experiments))
+        experiments = _experiments(company)
+        bar.update(steps.task, total=10 + len(experiments))
         _define(client, company, steps)
         _feed(client, company, steps)
         analyses = _analyse(client, company, steps)
-        for experiment in company.experiments:
+        for experiment in experiments:
             key = experiment.spec["key"]
             client.wait(analyses[key], progress=steps.following(f"analysing {key}"))
             if experiment.ended_at is not None:
@@ -104,6 +111,11 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
     return company
 
 
+def _experiments(company: Company) -> tuple[ExperimentRecord, ...]:
+    """Those of both businesses, the oldest first."""
+    return tuple(sorted((*company.experiments, *company.business.experiments), key=lambda one: one.started_at))
+
+
 def _begun_at(client: ApiClient) -> datetime:
     """When this load, or the interrupted one that it continues, began: the data end then."""
     for source in fact_sources():
@@ -114,16 +126,32 @@ def _begun_at(client: ApiClient) -> datetime:
 
 def _define(client: ApiClient, company: Company, steps: _Steps) -> None:
     steps.begin("defining metrics and a North Star")
-    for metric in company.metrics:
+    for source in company.business.fact_sources:
+        client.ensure("/v1/fact-sources", source)
+    for metric in (*company.metrics, *company.business.metrics):
         client.ensure("/v1/metrics", metric)
     client.ensure("/v1/north-stars", {**company.north_star, "target": _target(company)})
     steps.done()
     steps.begin("registering experiments")
-    for experiment in company.experiments:
+    for experiment in _experiments(company):
         key = experiment.spec["key"]
         client.ensure("/v1/experiments", experiment.spec)
         client.move(key, "start", experiment.started_at)
+        _ramp_up(client, experiment)
     steps.done()
+
+
+def _ramp_up(client: ApiClient, experiment: ExperimentRecord) -> None:
+    """Give the later stages their shares: an amendment between a pause and a resumption that lie in the past."""
+    key = experiment.spec["key"]
+    path = f"/v1/experiments/{key}/amendments"
+    made = len(client.get(path)["items"]) if experiment.ramp else 0
+    for stage, (at, shares) in enumerate(experiment.ramp):
+        if stage >= made:
+            client.move(key, "pause", at)
+            arms = [{**arm, "weight": share} for arm, share in zip(experiment.spec["variants"], shares, strict=True)]
+            client.post(path, {"reason": RAMP_REASON, "changes": {"variants": arms}})
+        client.move(key, "resume", at)
 
 
 def _target(company: Company) -> dict[str, Any]:
@@ -138,11 +166,17 @@ def _target(company: Company) -> dict[str, Any]:
 
 
 def _feed(client: ApiClient, company: Company, steps: _Steps) -> None:
-    streams = (("exposures", company.exposures, ("country", "platform")), ("events", company.events, ()))
-    for stream, columns, segments in streams:
+    members = company.business
+    streams = (
+        ("company", "exposures", company.exposures, ("country", "platform")),
+        ("company", "events", company.events, ()),
+        ("members", "exposures", members.exposures, ("country", "platform", "account")),
+        ("members", "events", members.events, ()),
+    )
+    for name, stream, columns, segments in streams:
         steps.begin(f"ingesting {len(columns['unit_id']):,} {stream}")
         for position, content in enumerate(_batches(columns, segments)):
-            client.ingest(stream, content, batch_id=f"company-{stream}-{position}", content_type=PARQUET)
+            client.ingest(stream, content, batch_id=f"{name}-{stream}-{position}", content_type=PARQUET)
         steps.done()
 
 
@@ -167,7 +201,7 @@ def _analyse(client: ApiClient, company: Company, steps: _Steps) -> dict[str, st
     """Stop what has ended and submit everything; experiment key -> id of its analysis."""
     steps.begin("submitting analyses")
     analyses = {}
-    for experiment in company.experiments:
+    for experiment in _experiments(company):
         key = experiment.spec["key"]
         if experiment.ended_at is not None:
             client.move(key, "stop", experiment.ended_at)

@@ -133,9 +133,9 @@ def _metrics() -> tuple[dict[str, Any], ...]:
     common = {"owner": "analytics", "window_days": WINDOW_DAYS}
     return (
         {"key": "buyers", "name": "Members who buy", "kind": "proportion", "unit": "%", "aarrr_stage": "revenue",
-         "measure": {**bought, "aggregation": "any"}, "pre_period_days": 14, **common},
+         "measure": {**bought, "aggregation": "any"}, "pre_period_days": 28, **common},
         {"key": "spend", "name": "Spend per member", "kind": "mean", "unit": "EUR", "aarrr_stage": "revenue",
-         "measure": {**bought, "aggregation": "sum"}, "cap": {"quantile": 0.999}, "pre_period_days": 14, **common},
+         "measure": {**bought, "aggregation": "sum"}, "cap": {"quantile": 0.999}, "pre_period_days": 28, **common},
         {"key": "page_latency", "name": "Page latency, 90th percentile", "kind": "quantile", "unit": "ms",
          "direction": "decrease", "quantile": 0.9, "quantile_of": "event", "pre_period_days": 0,
          "measure": {"fact_source": "page_views", "aggregation": "sum"}, **common},

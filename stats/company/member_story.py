@@ -65,7 +65,7 @@ _SPENDING: Final = {"estimation": {"sequential": {"method": "group_sequential", 
 
 MEMBER_TRIALS: Final = (
     MemberTrial("pipeline_check", "A/A test of the member pipeline", "Identical variants do not differ.",
-                "platform", 21, 21, 3000, (_primary("buyers"), *_beside("spend", "page_latency", "nps")),
+                "platform", 28, 21, 3000, (_primary("buyers"), *_beside("spend", "page_latency", "nps")),
                 options={"purpose": "aa"}),
     MemberTrial("page_cache", "Cached pages", "Slow pages become faster when they are kept at the edge.",
                 "platform", 42, 21, 2400, (_primary("page_latency", 0.05), _guardrail("buyers", 0.25)),

@@ -20,7 +20,7 @@ from stats.company.member_story import MEMBER_TRIALS, WINDOW_DAYS, MemberTrial
 from stats.company.population import COUNTRIES, PLATFORMS, Array, Integers
 
 _DAY: Final = 86_400.0
-_BEFORE_DAYS: Final = 14
+_WEEKS_BEFORE: Final = 4
 _AMOUNT: Final = (3.8, 1.3)  # mean and sd of ln(amount): a heavy tail, which a cap is for
 _SCORE: Final = (8.6, 1.6, 1.2)  # mean, spread between members, spread of one answer
 _PROMOTER, _DETRACTOR = 8.5, 6.5  # answers are rounded
@@ -113,11 +113,12 @@ def facts(cohort: Cohort, rng: np.random.Generator) -> MemberFacts:
 
     if cohort.trial.trigger_days:
         parts.append((everybody[counts], "checkout_view", start[counts], np.zeros(int(counts.sum()))))
-    for event_days, chance in ((-_BEFORE_DAYS, cohort.buying), (WINDOW_DAYS, cohort.chance(cohort.arm))):
-        buys = everybody[(rng.random(size) < chance) & (counts | (event_days < 0))]
-        begin = cohort.assigned[buys] if event_days < 0 else start[buys]
+    for week in range(-_WEEKS_BEFORE, 1):
+        chance = cohort.buying if week < 0 else cohort.chance(cohort.arm)
+        buys = everybody[(rng.random(size) < chance) & (counts | (week < 0))]
+        begin = cohort.assigned[buys] + week * WINDOW_DAYS * _DAY if week < 0 else start[buys]
         amount = np.round(np.exp(rng.normal(*_AMOUNT, buys.size)), 2) + 0.01
-        parts.append((buys, "purchase", begin + within(event_days, buys.size), amount))
+        parts.append((buys, "purchase", begin + within(WINDOW_DAYS, buys.size), amount))
     if "page_latency" in wanted:
         mean, _, noise = _LATENCY
         who = np.repeat(everybody, 1 + rng.poisson(cohort.views))

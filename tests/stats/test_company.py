@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 
 import numpy as np
@@ -10,7 +11,10 @@ import scipy.special as sc
 
 from experiments.definitions import ExperimentSpec, LaunchSpec, MetricSpec, NorthStarSpec
 from stats.company import Company, generate
+from stats.company.business import Business
 from stats.company.definitions import COMPONENTS, NORTH_STAR_FORMULA
+from stats.company.member_story import MEMBER_TRIALS
+from stats.company.members import Cohort, cohorts, facts, ignoring_stages, member_lifts
 from stats.formula import parse
 
 START = date(2026, 1, 5)
@@ -76,7 +80,10 @@ def test_the_same_seed_gives_identical_arrays_and_another_seed_does_not() -> Non
     for table in ("exposures", "events"):
         for column, values in getattr(first, table).items():
             np.testing.assert_array_equal(values, getattr(again, table)[column])
+        for column, values in getattr(first.business, table).items():
+            np.testing.assert_array_equal(values, getattr(again.business, table)[column])
     assert first.truth == again.truth
+    assert first.business.truth == again.business.truth
     assert first.experiments == again.experiments
     assert first.events["unit_id"].size != other.events["unit_id"].size
 
@@ -141,6 +148,13 @@ def test_every_definition_is_accepted_by_the_registry(company: Company) -> None:
         assert {use.metric_key for use in spec.metrics} == metrics
     for launch in company.launches:
         LaunchSpec.model_validate(launch.spec)
+    sources = {source["key"] for source in company.business.fact_sources}
+    known = {MetricSpec.model_validate(metric).key for metric in company.business.metrics}
+    assert {metric["measure"]["fact_source"] for metric in company.business.metrics} <= sources
+    for record in company.business.experiments:
+        spec = ExperimentSpec.model_validate(record.spec)
+        assert {use.metric_key for use in spec.metrics} <= known
+        assert spec.trigger is None or spec.trigger.fact_source in sources
 
 
 def test_the_truth_of_the_tree_is_coherent_and_effects_stay_on_their_input(company: Company) -> None:
@@ -156,6 +170,104 @@ def test_the_truth_of_the_tree_is_coherent_and_effects_stay_on_their_input(compa
     assert all(abs(lift) < 1e-12 for lift in rows["dark_mode", "treatment", "", ""].values())
     reorder = {level: rows["one_click_reorder", "one_click", "platform", level]["orders"] for level in ("ios", "web")}
     assert reorder == {"ios": pytest.approx(0.234, abs=0.01), "web": pytest.approx(0.09, abs=0.01)}
+
+
+@pytest.fixture(scope="module")
+def members(company: Company) -> Business:
+    return company.business
+
+
+@pytest.fixture(scope="module")
+def lives() -> dict[str, Cohort]:
+    return {cohort.trial.key: cohort for cohort in cohorts(20260101, 20_000)}
+
+
+def test_the_business_has_an_experiment_for_every_option_of_a_plan(members: Business) -> None:
+    specs = {record.spec["key"]: ExperimentSpec.model_validate(record.spec) for record in members.experiments}
+    assert len(specs) == len(MEMBER_TRIALS) == 11
+    assert specs["pipeline_check"].purpose == "aa"
+    assert specs["team_baskets"].cluster == "account"
+    assert specs["trust_marks"].trigger is not None
+    assert specs["free_delivery"].two_way_segments == [("country", "platform")]
+    assert specs["quick_quotes"].estimation.sequential.method == "group_sequential"
+    assert specs["new_editor"].estimation.decision_rule == "do_no_harm"
+    assert [record.spec["key"] for record in members.experiments if record.ramp] == ["new_search"]
+    early = [r.spec["key"] for r in members.experiments if r.ended_at != specs[r.spec["key"]].planned_end_at]
+    assert early == ["quick_quotes"]
+    assert {metric["kind"] for metric in members.metrics} == {"proportion", "mean", "quantile", "survey"}
+
+
+def test_members_are_exposed_and_act_within_the_data(company: Company, members: Business) -> None:
+    begin, end = (np.datetime64(t.replace(tzinfo=None), "us") for t in (company.started_at, company.ended_at))
+    for at in (members.exposures["exposed_at"], members.events["occurred_at"]):
+        assert (np.diff(at) >= np.timedelta64(0, "us")).all()
+        assert at[0] >= begin and at[-1] < end
+    pairs = np.char.add(members.exposures["experiment_key"], members.exposures["unit_id"])
+    assert np.unique(pairs).size == pairs.size
+    assert not set(np.unique(members.events["unit_id"])) & set(np.unique(company.events["unit_id"]))
+
+
+def test_an_account_has_one_variant(members: Business) -> None:
+    mine = members.exposures["experiment_key"] == "team_baskets"
+    accounts, variants = members.exposures["account"][mine], members.exposures["variant_key"][mine]
+    assert all(np.unique(variants[accounts == account]).size == 1 for account in np.unique(accounts))
+
+
+def test_ignoring_the_stages_of_the_ramp_turns_a_gain_into_a_loss(lives: dict[str, Cohort]) -> None:
+    assert member_lifts(lives["new_search"])["buyers"] == pytest.approx(0.12, abs=1e-9)
+    assert ignoring_stages(lives["new_search"]) < -0.02
+
+
+def test_two_experiments_on_the_same_members_get_in_each_other_s_way(lives: dict[str, Cohort]) -> None:
+    lists, reminders = lives["saved_lists"], lives["reminders"]
+    np.testing.assert_array_equal(lists.buying, reminders.buying)
+    np.testing.assert_array_equal(lists.chance(lists.arm), reminders.chance(reminders.arm))
+    alone = np.log(lists.chance(1)[lists.other == 0].mean() / lists.chance(0)[lists.other == 0].mean())
+    beside = np.log(lists.chance(1)[lists.other == 1].mean() / lists.chance(0)[lists.other == 1].mean())
+    assert (alone, beside) == (pytest.approx(0.25), pytest.approx(-0.1))
+    assert 0 < member_lifts(lists)["buyers"] < 0.1
+
+
+def test_members_buy_and_wait_as_their_truth_says() -> None:
+    """Plain estimates over companies: z of every lift in buyers, of the latency and of the score."""
+    z: dict[str, list[float]] = {"buyers": [], "page_latency": [], "nps": []}
+    for seed in range(8):
+        for cohort, seen in lived(seed):
+            for key, found in seen.items():
+                if key in member_lifts(cohort) and len(cohort.trial.ramp) == 1 and not cohort.trial.by_account:
+                    z[key].append((found[0] - member_lifts(cohort)[key]) / found[1])
+    for key, values in z.items():
+        assert abs(np.mean(values)) < 3.5 / np.sqrt(len(values)), key
+        assert 0.6 < np.std(values) < 1.4, key
+
+
+def lived(seed: int) -> Iterator[tuple[Cohort, dict[str, tuple[float, float]]]]:
+    """Cohorts with the log lifts that a plain comparison of their facts shows, and standard errors of these."""
+    for number, cohort in enumerate(cohorts(seed, 8000)):
+        if cohort.trial.beside is not None:
+            continue
+        done = facts(cohort, np.random.default_rng([seed, number]))
+        inside = done.seconds >= cohort.counts_from[done.member]
+        arms = [(cohort.arm == arm) & np.isfinite(cohort.counts_from) for arm in (0, 1)]
+        bought = np.bincount(done.member[inside & (done.event == "purchase")], minlength=cohort.arm.size)
+        assert bought.max() == 1
+        logs = [log_mean(bought[arm].astype(float), None) for arm in arms]
+        seen = {"buyers": (logs[1][0] - logs[0][0], float(np.sqrt(logs[0][1] + logs[1][1])))}
+        pages, answers = done.event == "page_view", done.event == "survey_answer"
+        if pages.any():
+            latency = np.log(done.value[pages])
+            of = cohort.arm[done.member[pages]]
+            q = [np.quantile(latency[of == arm], 0.9) for arm in (0, 1)]
+            # Pages of one member are alike: three of them tell about as much as one of as many members.
+            effective = [(of == arm).sum() / 3 for arm in (0, 1)]
+            density = 0.175 / latency.std()
+            seen["page_latency"] = (q[1] - q[0], float(np.sqrt(sum(0.09 / n for n in effective)) / density))
+        if answers.any():
+            net = np.where(done.value >= 9, 1.0, np.where(done.value <= 6, -1.0, 0.0))
+            of = cohort.arm[done.member]
+            scores = [log_mean(net[answers & (of == arm)], None) for arm in (0, 1)]
+            seen["nps"] = (scores[1][0] - scores[0][0], float(np.sqrt(scores[0][1] + scores[1][1])))
+        yield cohort, seen
 
 
 def srm_p_values(company: Company) -> dict[str, float]:

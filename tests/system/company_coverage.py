@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from experiments.definitions import Estimation, ExperimentSpec, FactSourceSpec, MetricSpec, NorthStarSpec
+from experiments.definitions import ExperimentSpec, FactSourceSpec, MetricSpec, NorthStarSpec
 from experiments.evidence import Block, EvidenceContext, build
 from experiments.plan import AnalysisPlan, PlannedMetric, PlannedNorthStar
 from experiments.result import ExperimentResult
@@ -65,7 +65,7 @@ def true_lifts(company: Company) -> dict[tuple[str, str, str], float]:
     """Relative lifts over everybody, by experiment, variant and metric."""
     return {
         (item.experiment_key, item.variant_key, item.metric_key): float(np.expm1(item.log_lift))
-        for item in company.truth
+        for item in (*company.truth, *company.business.truth)
         if not item.dimension
     }
 
@@ -109,6 +109,11 @@ def coverage(cells: Sequence[Cell]) -> tuple[float, float]:
     return 1 - share, float(np.sqrt(np.sum(np.square(residuals)))) / len(cells)
 
 
+def experiments_of(company: Company) -> tuple[ExperimentRecord, ...]:
+    """Of both businesses."""
+    return (*company.experiments, *company.business.experiments)
+
+
 def documents(company: Company, records: Sequence[ExperimentRecord]) -> list[dict[str, Any]]:
     """The result documents of these experiments of the company."""
     with tempfile.TemporaryDirectory() as folder:
@@ -120,20 +125,22 @@ def documents(company: Company, records: Sequence[ExperimentRecord]) -> list[dic
 
 
 def _written(company: Company, folder: Path) -> tuple[dict[str, Path], dict[str, tuple[Path, ...]]]:
-    renamed = {"country": "segment_country", "platform": "segment_platform"}
-    table = _table({renamed.get(name, name): values for name, values in company.exposures.items()})
-    exposures = {}
-    for record in company.experiments:
-        key = record.spec["key"]
-        exposures[key] = folder / f"{key}.parquet"
-        mine = pa.array(company.exposures["experiment_key"] == key)
-        pq.write_table(table.filter(mine).drop_columns("experiment_key"), exposures[key])
-    events = {}
-    facts = _table(company.events)
-    for event in ("session", "order"):
-        path = folder / f"event-{event}.parquet"
-        pq.write_table(facts.filter(pa.array(company.events["event"] == event)), path)
-        events[event] = (path,)
+    exposures: dict[str, Path] = {}
+    events: dict[str, tuple[Path, ...]] = {}
+    for part in (company, company.business):
+        segments = {name: f"segment_{name}" for name in ("country", "platform", "account")}
+        table = _table({segments.get(name, name): values for name, values in part.exposures.items()})
+        for record in part.experiments:
+            key = record.spec["key"]
+            exposures[key] = folder / f"{key}.parquet"
+            mine = pa.array(part.exposures["experiment_key"] == key)
+            pq.write_table(table.filter(mine).drop_columns("experiment_key"), exposures[key])
+        facts = _table(part.events)
+        for source in part.fact_sources:
+            event = source["event"]
+            path = folder / f"event-{event}.parquet"
+            pq.write_table(facts.filter(pa.array(part.events["event"] == event)), path)
+            events[event] = (path,)
     return exposures, events
 
 
@@ -145,13 +152,20 @@ def _table(columns: Mapping[str, Any]) -> pa.Table:
 
 
 def _plan(company: Company, record: ExperimentRecord) -> AnalysisPlan:
+    """The plan that freezing would make of the record, at the end of its ramp; without segments."""
     spec = ExperimentSpec.model_validate(record.spec)
-    metrics = {metric["key"]: MetricSpec.model_validate(metric) for metric in company.metrics}
+    part = company.business if spec.unit_type == "member" else company
+    metrics = {metric["key"]: MetricSpec.model_validate(metric) for metric in part.metrics}
+    weights = record.ramp[-1][1] if record.ramp else [variant.weight for variant in spec.variants]
+    star = None if spec.north_star_key is None else NorthStarSpec.model_validate(company.north_star)
     return AnalysisPlan(
         experiment_key=spec.key,
         unit_type=spec.unit_type,
         data="events",
-        variants=spec.variants,
+        variants=[
+            variant.model_copy(update={"weight": weight})
+            for variant, weight in zip(spec.variants, weights, strict=True)
+        ],
         metrics=[
             PlannedMetric(
                 version=1,
@@ -161,12 +175,15 @@ def _plan(company: Company, record: ExperimentRecord) -> AnalysisPlan:
             )
             for use in spec.metrics
         ],
-        fact_sources=[TypeAdapter(FactSourceSpec).validate_python(source) for source in company.fact_sources],
-        north_star=PlannedNorthStar(version=1, spec=NorthStarSpec.model_validate(company.north_star)),
+        fact_sources=[TypeAdapter(FactSourceSpec).validate_python(source) for source in part.fact_sources],
+        north_star=None if star is None else PlannedNorthStar(version=1, spec=star),
         segments=[],
+        purpose=spec.purpose,
+        cluster=spec.cluster,
+        trigger=spec.trigger,
         planned_units=spec.planned_units,
         planned_end_at=spec.planned_end_at,
-        estimation=Estimation(ci_level=LEVEL),
+        estimation=spec.estimation.model_copy(update={"ci_level": LEVEL}),
     )
 
 
@@ -174,12 +191,15 @@ def _result(
     company: Company, record: ExperimentRecord, exposures: Path, events: Mapping[str, tuple[Path, ...]]
 ) -> ExperimentResult:
     plan = _plan(company, record)
+    first = tuple(float(variant["weight"]) for variant in record.spec["variants"])
+    allocation = ((record.started_at, first), *record.ramp)
     data = DataSlice(
         exposure_files=(exposures,),
         event_files=events,
         started_at=record.started_at,
         ended_at=record.ended_at,
         data_as_of=company.ended_at,
+        allocation=allocation,
     )
     moments = extract_experiment(plan, data, threads=2, memory_limit="1GB", progress=lambda stage, fraction: None)
     context = EvidenceContext(
@@ -190,6 +210,7 @@ def _result(
         plan_hash="0" * 64,
         started_at=record.started_at,
         stopped_at=record.ended_at,
+        allocation=allocation,
     )
     return build(plan, [Block(tuple(metric.metric_key for metric in plan.metrics), moments)], context).finish()
 
@@ -198,7 +219,7 @@ def simulate(companies: int, *, users: int = USERS) -> Iterator[tuple[list[Cell]
     """For every company its cells and its verdicts by experiment."""
     for number in range(companies):
         company = generate(START.date(), seed=1000 + number, users=users)
-        results = documents(company, company.experiments)
+        results = documents(company, experiments_of(company))
         yield cells_of(company, results, number=number), {r["experiment_key"]: r["verdict"] for r in results}
 
 
@@ -210,8 +231,8 @@ def page(cells: Sequence[Cell], verdicts: Sequence[Mapping[str, str]], *, users:
     lines = [
         "# What Northlift says about companies whose truth is known",
         "",
-        f"{len(verdicts)} synthetic companies of {users:,} users, each with twelve experiments whose true lifts are "
-        "written down, not estimated (`stats/company`). Every number below is made by",
+        f"{len(verdicts)} synthetic companies of {users:,} users, each with {len(verdicts[0])} experiments whose true "
+        "lifts are written down, not estimated (`stats/company`). Every number below is made by",
         "",
         "```sh",
         "python -m tests.system.company_coverage",
@@ -223,6 +244,12 @@ def page(cells: Sequence[Cell], verdicts: Sequence[Mapping[str, str]], *, users:
         "",
         f"`{BROKEN}` is left out of these shares: one of its arms loses the exposures of quiet users, so its numbers "
         "are biased whatever the method. Northlift has to notice; the last column says how often it did.",
+        "",
+        "The experiments from `pipeline_check` on are of members of business customers, each with an option of its "
+        "own: an A/A test, a quantile of page views, a survey with different response rates, a capped heavy tail, "
+        "accounts as clusters (`team_baskets`), a trigger (`trust_marks`), a ramp in which comparing everybody has "
+        "the wrong sign (`new_search`), a group-sequential plan that was stopped early (`quick_quotes`), a launch that "
+        "must do no harm (`new_editor`) and two experiments on the same members that get in each other's way.",
         "",
         "Truth is what the enrolled users were expected to do. Intervals are for the population they come from, which "
         "is a little wider. An effect that is there can be too small to be seen: `inconclusive` is then the right "

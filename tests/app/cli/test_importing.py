@@ -89,7 +89,7 @@ def test_what_an_import_registers_is_valid_and_says_what_the_columns_mean(tmp_pa
     assert spent.covariate is not None and spent.covariate.column == "spent_before"
 
 
-def test_outcomes_count_at_exposure_and_covariates_a_day_before_and_zeros_need_no_fact(tmp_path: Path) -> None:
+def test_outcomes_count_at_exposure_and_covariates_a_day_before_and_zero_outcomes_need_no_fact(tmp_path: Path) -> None:
     file = unit_file(tmp_path, covariates={"spent": "spent before"})
     assert [row["unit_id"] for row in exposures(file)] == ["a", "b", "c", "d"]
     sent = [(row["unit_id"], row["occurred_at"][:10], row["properties"]) for row in facts(file)]
@@ -101,6 +101,13 @@ def test_outcomes_count_at_exposure_and_covariates_a_day_before_and_zeros_need_n
         ("d", "2026-02-02", {"spent": 7.0}),
         ("d", "2026-02-01", {"spent_before": 10.0}),
     ]
+
+
+def test_a_covariate_of_zero_is_known_and_only_an_empty_one_is_no_history(tmp_path: Path) -> None:
+    text = "user,arm,spent,spent before\na,A,1,0\nb,B,1,\n"
+    file = unit_file(tmp_path, text, metrics=("spent",), covariates={"spent": "spent before"})
+    before = [(row["unit_id"], row["properties"]) for row in facts(file) if row["occurred_at"] < AT.isoformat()]
+    assert before == [("a", {"spent_before": 0.0})]
 
 
 def test_only_the_chosen_variants_take_part(tmp_path: Path) -> None:
