@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 from warehouse.report import RowError
@@ -141,7 +142,7 @@ def _property(place: str, value: object) -> Scalar | None:
         return value or None
     if isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Decimal):
         number = float(value)
         if not math.isfinite(number):
             raise RowFault(place, "non_finite_value", f"{value} is not a finite number")
@@ -201,7 +202,7 @@ def read_time(value: object, field: str, latest: datetime) -> datetime:
 def _number(value: object) -> float | None:
     if value is None or value == "":
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise RowFault("value", "non_numeric_value", f"{str(value)[:60]!r} is not a number")
     try:
         number = float(value)

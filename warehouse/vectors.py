@@ -125,6 +125,9 @@ def _finite(column: Column) -> Column:
     column = _plain(column)
     if pa.types.is_boolean(column.type):
         raise NotUniform
+    if pa.types.is_decimal(column.type):
+        # By way of text, which is rounded once: the direct cast makes 19.990000000000002 of 19.99.
+        column = column.cast(pa.string())
     numbers = column.cast(pa.float64(), safe=False) if not _is_text(column.type) else column.cast(pa.float64())
     if pc.all(pc.is_finite(numbers)).as_py() is False:
         raise NotUniform
@@ -200,7 +203,7 @@ def _scalar(column: Column, *, as_text: bool) -> Column | None:
         if max(abs(bounds["min"]), abs(bounds["max"])) > EXACT_INTEGERS:
             raise NotUniform
         return column.cast(pa.float64())
-    if pa.types.is_floating(kind) and not as_text:
+    if (pa.types.is_floating(kind) or pa.types.is_decimal(kind)) and not as_text:
         numbers = _finite(column)
         if pc.max(pc.abs(numbers)).as_py() > EXACT_INTEGERS:
             raise NotUniform
