@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.charts.split import split_chart, split_values
-from app.charts.theme import Spec
+from app.charts.split_parts import part_values, parts_chart
+from app.charts.theme import Spec, Values
 from experiments.result import Check, ExperimentResult
 
 FEW_DAYS: Final = 2
+FEW_PARTS: Final = 2
 _ORDER: Final = {"fail": 0, "warn": 1, "pass": 2}
 _TRAFFIC: Final = frozenset(
     {
@@ -61,6 +63,8 @@ class Health:
     worst: str
     groups: Sequence[HealthGroup]
     split: Spec | None
+    parts: Spec | None
+    part_rows: Values
 
     @property
     def counts(self) -> dict[str, int]:
@@ -86,8 +90,11 @@ def health(document: ExperimentResult, variant_names: dict[str, str], *, constan
             passed = [check for check in checks if check.status == "pass"]
             groups.append(HealthGroup(key, title, question, checks[0].status, troubled, passed))
     days = {value["at"] for value in split_values(document.exposures)} if constant_split else set()
+    parts = part_values(document, variant_names) if constant_split else []
     return Health(
         worst=min((group.worst for group in groups), key=_ORDER.__getitem__, default="pass"),
         groups=groups,
         split=split_chart(document.exposures, variant_names) if len(days) >= FEW_DAYS else None,
+        parts=parts_chart(parts) if len(parts) >= FEW_PARTS else None,
+        part_rows=parts,
     )

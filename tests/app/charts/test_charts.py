@@ -19,6 +19,7 @@ from app.charts.posterior import posterior
 from app.charts.segments import segments
 from app.charts.sequential import crossing, monitor_chart, monitor_values
 from app.charts.split import split_chart, split_values
+from app.charts.split_parts import part_values, parts_chart
 from app.charts.theme import PALETTE
 from experiments.definitions import PlanMetric, Variant
 from experiments.planning import sample_size
@@ -53,6 +54,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "monitor": monitor_chart(monitor(), direction="increase", metric_name="Orders per user"),
     "ages": age_chart(age_curve(), metric_name="Orders per user"),
     "split": split_chart(DOCUMENT.exposures, NAMES),
+    "split_parts": parts_chart(part_values(COMPLETE, NAMES)),
     "smallest": smallest_chart(PLANNED, {"orders": "Orders per user"}),
     "power": power_chart(PLANNED, {}),
     "looks": lift_over_time(
@@ -70,7 +72,15 @@ SPECS: dict[str, dict[str, Any]] = {
     ),
 }
 LEAST_MARKS = {"forest": 4, "looks": 28, "posterior": 3, "segments": 7, "exposures": 2, "north_star": 30}
-LEAST_MARKS |= {"complete_forest": 12, "monitor": 15, "ages": 15, "split": 28, "smallest": 2, "power": 2}
+LEAST_MARKS |= {
+    "complete_forest": 12,
+    "monitor": 15,
+    "ages": 15,
+    "split": 28,
+    "split_parts": 3,
+    "smallest": 2,
+    "power": 2,
+}
 
 
 def svg(spec: dict[str, Any]) -> str:
@@ -231,3 +241,12 @@ def test_the_split_is_held_against_its_configuration_and_narrows_as_units_come()
     assert values[-1]["gap"] == pytest.approx(374 / 745 - 0.5)
     assert values[-1]["high"] < values[0]["high"]
     assert -values[-1]["low"] == values[-1]["high"]
+
+
+def test_groups_of_units_are_held_against_their_share_the_furthest_off_first() -> None:
+    broken = judged("orders", "Orders", segment="DE", segment_dimension="country", n_control=5000, n_treatment=4000)
+    values = part_values(complete(rows=[broken, judged("orders", "Orders")]), NAMES)
+    assert [value["label"] for value in values] == ["country = DE", "everybody exposed", "everybody analysed"]
+    assert [value["outside"] for value in values] == [True, False, False]
+    assert values[0]["gap"] == pytest.approx(4000 / 9000 - 0.5)
+    assert "beyond chance" in values[0]["numbers"]

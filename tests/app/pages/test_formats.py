@@ -61,3 +61,17 @@ def test_every_reason_the_estimators_give_has_a_sentence() -> None:
 def test_only_addresses_of_ours_are_returned_to() -> None:
     assert safe_return("/experiments?q=a") == "/experiments?q=a"
     assert {safe_return(bad) for bad in ("//x", "https://x", "/\\x", "javascript:alert(1)", "/sign-out", "")} == {"/"}
+
+
+def test_p_values_are_compared_by_the_sign_that_is_true() -> None:
+    assert [formats.p_equals(value) for value in (1e-9, 0.0026, None)] == ["p < 0.0001", "p = 0.0026", "–"]
+    assert formats.p_equals(0.03, "q") == "q = 0.030"
+
+
+def test_what_stands_in_backticks_is_code_and_everything_is_escaped() -> None:
+    assert formats.coded("Give it a `margin` <b>") == "Give it a <code>margin</code> &lt;b&gt;"
+    assert formats.coded("one ` alone <") == "one ` alone &lt;"
+
+
+def test_counts_are_written_out() -> None:
+    assert [formats.number(value, 9) for value in (0, 700, 12_345)] == ["0", "700", "12,345"]
