@@ -42,9 +42,9 @@ class EvidenceView:
 def evidence_view(
     result_id: str, body: bytes, variant_names: tuple[tuple[str, str], ...], constant_split: bool = True
 ) -> EvidenceView:
-    """The view of a stored result. `variant_names` (key, name) has the control first; `constant_split` says that the
+    """The view of a stored result. `variant_names` (key, name) has the control first; `constant_split` says that
 
-    shares of the variants never changed.
+    single units were split by shares that never changed.
     """
     document = ExperimentResult.model_validate_json(body)
     variants = dict(variant_names)

@@ -51,8 +51,9 @@ async def page_values(session: AsyncSession, row: Experiment) -> dict[str, Any]:
     history = await overview.analyses_of(session, kind="experiment", subject_key=row.key, limit=HISTORY)
     known = await metric.all_known(session, archived=True)
     phases = await lifecycle.phases_of(session, experiment=row)
-    constant = len({tuple(sorted(phase.weights.items())) for phase in phases}) < 2
-    evidence = evidence_view(str(result.id), result.body, names, constant) if result else None
+    # Units of a cluster come together, so chance alone moves their split further than that of single units.
+    comparable = spec.cluster is None and len({tuple(sorted(phase.weights.items())) for phase in phases}) < 2
+    evidence = evidence_view(str(result.id), result.body, names, comparable) if result else None
     return {
         "experiment": row,
         "spec": spec,
