@@ -20,6 +20,8 @@ from stats.reasons import Reason, Reasons, clear, first_reason
 
 FIELLER_FROM = 3.0
 LOG_DELTA_FROM = 10.0
+FEW_DF = 1000.0
+"""With fewer degrees of freedom intervals use Student's t where asked to; beyond it is the normal within 0.12 %."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,9 +68,18 @@ def _parts(estimates: Estimates) -> _Parts:
     )
 
 
-def lift(estimates: Estimates, level: float = 0.95) -> Lifts:
-    """Relative lift of every treatment in every cell, with the interval that its baseline allows."""
-    return _lift(_parts(estimates), pair_reasons(estimates), level)
+def lift(estimates: Estimates, level: float = 0.95, df: Floats | None = None) -> Lifts:
+    """Relative lift of every treatment in every cell, with the interval that its baseline allows.
+
+    With `df` (..., V-1, M), the degrees of freedom of the differences, intervals use the t quantile where those are
+    few: with ten units in an arm the normal one covers 90 % instead of 95 %. Standard errors stay what they are.
+    """
+    return _lift(_parts(estimates), pair_reasons(estimates), level, df)
+
+
+def freedom_of_lifts(df: Floats) -> Floats:
+    """The degrees of freedom that an interval of `lift` with this `df` has: infinite where it is normal."""
+    return np.where(np.asarray(df) < FEW_DF, df, np.inf)
 
 
 def lift_from(
@@ -88,10 +99,19 @@ def lift_from(
     return _lift(_Parts(control, change, v_control, v_change, covariance), reason, level)
 
 
-def _lift(given: _Parts, blocked: Reasons, level: float) -> Lifts:
+def _quantile(level: float, df: Floats | None) -> float | Floats:
     if not 0 < level < 1:
         raise ValueError("level must be between 0 and 1")
     z = float(sc.ndtri(0.5 + level / 2))
+    if df is None or not (few := df < FEW_DF).any():
+        return z
+    quantile = np.full(df.shape, z)
+    quantile[few] = sc.stdtrit(df[few], 0.5 + level / 2)
+    return quantile
+
+
+def _lift(given: _Parts, blocked: Reasons, level: float, df: Floats | None = None) -> Lifts:
+    z = _quantile(level, df)
     free = clear(blocked)
     parts = given if free.all() else _without_blocked(given, free)
     c, d = parts.control, parts.change
@@ -167,7 +187,7 @@ def _without_blocked(parts: _Parts, free: Bools) -> _Parts:
     )
 
 
-def _fieller(parts: _Parts, d: Floats, c: Floats, z: float) -> tuple[Floats, Floats]:
+def _fieller(parts: _Parts, d: Floats, c: Floats, z: float | Floats) -> tuple[Floats, Floats]:
     """Roots of the quadratic {r : (d - r c)^2 <= z^2 Var(d - r c)}; bounded because |c| > z se(c) where it is used."""
     square = c**2 - z**2 * parts.v_control
     bounded = square > 0

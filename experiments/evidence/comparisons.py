@@ -34,7 +34,7 @@ def compare(plan: AnalysisPlan, block: BlockShapes, cells: Cells, arms: Arms) ->
     plain = difference(e, level)
     if block.cluster_size is None:
         found, few = refine_small_counts(plain, cells.moments, block.shapes, level)
-        return Comparison(found, lift(e, level), lift(e, 2 * level - 1), few)
+        return Comparison(found, lift(e, level, plain.df), lift(e, 2 * level - 1, plain.df), few)
     if arms.few_clusters is not None:
         plain = with_few_clusters(plain, arms.few_clusters, cells.last)
     return Comparison(

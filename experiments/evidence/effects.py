@@ -24,7 +24,7 @@ from stats.estimate import Estimates
 from stats.lift import LOG_DELTA_FROM, Lifts
 from stats.moment_set import MomentSet
 from stats.moments import Bools, Floats, Ints
-from stats.skewness import difference_skewness
+from stats.skewness import difference_skewness, ratio_skewness
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +87,8 @@ def _effects(plan: AnalysisPlan, block: BlockShapes, cells: Cells, planned: Floa
     arms = arm_estimates(plan, block, cells)
     compared = compare(plan, block, cells, arms)
     skewness = difference_skewness(cells.moments, block.shapes)
+    if block.cluster_size is None:
+        skewness = np.fmax(skewness, ratio_skewness(cells.moments, block.shapes))
     if not block.third_moments:
         skewness = np.full_like(skewness, np.nan)
     begun = _begun(arms, block, cells, skewness)

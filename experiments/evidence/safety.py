@@ -20,6 +20,7 @@ from experiments.plan import AnalysisPlan, PlannedMetric
 from experiments.verdict import Situation
 from stats import always_valid
 from stats.equivalence import log_margin, non_inferiority
+from stats.lift import freedom_of_lifts
 
 
 def add_safety(
@@ -36,7 +37,7 @@ def add_safety(
     if situation.margins == "always_valid":
         low, high = av.safe_lower, av.safe_upper
     treatments = len(plan.variants) - 1
-    safe_p = [_non_inferiority(metric, effects, m, situation) for m, metric in enumerate(block.metrics)]
+    safe_p = [_non_inferiority(block, metric, effects, m, situation) for m, metric in enumerate(block.metrics)]
     for m, metric in enumerate(block.metrics):
         for v in range(treatments):
             place = m * cells * treatments + v
@@ -49,7 +50,9 @@ def add_safety(
             drafts[place].update(update)
 
 
-def _non_inferiority(metric: PlannedMetric, effects: Effects, m: int, situation: Situation) -> list[Any] | None:
+def _non_inferiority(
+    block: BlockShapes, metric: PlannedMetric, effects: Effects, m: int, situation: Situation
+) -> list[Any] | None:
     """(V-1) p-values of everybody where log lifts carry the interval; they invert the bounds of `non_inferior`."""
     sign, margin = (1 if metric.direction is Direction.INCREASE else -1), metric.non_inferiority_margin
     if margin is None or (sign > 0 and margin >= 1):
@@ -60,7 +63,8 @@ def _non_inferiority(metric: PlannedMetric, effects: Effects, m: int, situation:
     error = np.where(by_log, lifts.log_standard_error[0, :, m], np.nan)
     room = float(log_margin(margin, sign))
     if situation.margins == "fixed":
-        found: list[Any] = nulls(non_inferiority(value, error, np.inf, room, sign))
+        df = np.inf if block.cluster_size is not None else freedom_of_lifts(effects.difference.df[0, :, m])
+        found: list[Any] = nulls(non_inferiority(value, error, df, room, sign))
         return found
     alpha = 1 - lifts.ci_level
     # Units as parts of the planned ones, which is all that the bound depends on.

@@ -26,6 +26,19 @@ def planted(control: float, se_c: float, treatment: float, se_t: float, n: int =
     return Moments(np.array([n, n]), np.array([[control], [treatment]]), squares, np.zeros((2, 1)))
 
 
+def test_few_degrees_of_freedom_widen_the_interval_by_t_over_z_and_many_do_not():
+    found = estimate(planted(10, 0.1, 11, 0.1), (MEAN,))
+    normal, ten, many = (lift(found, df=df) for df in (None, np.array([[10.0]]), np.array([[5000.0]])))
+    assert many.ci_upper[0, 0] == normal.ci_upper[0, 0]
+    half, wide = (np.log1p(each.ci_upper[0, 0]) - each.log_value[0, 0] for each in (normal, ten))
+    assert wide / half == pytest.approx(2.2281388520 / 1.9599639845, rel=1e-9)
+    assert ten.log_standard_error[0, 0] == normal.log_standard_error[0, 0]
+    weak = estimate(planted(10, 2, 11, 2), (MEAN,))
+    narrow, broad = lift(weak), lift(weak, df=np.array([[10.0]]))
+    assert narrow.interval_kind[0, 0] == broad.interval_kind[0, 0] == "fieller"
+    assert broad.ci_lower[0, 0] < narrow.ci_lower[0, 0] and broad.ci_upper[0, 0] > narrow.ci_upper[0, 0]
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -6,7 +6,7 @@ import pytest
 from stats.difference import difference
 from stats.estimate import MetricShape, estimate
 from stats.moments import Moments
-from stats.skewness import difference_skewness, too_skewed
+from stats.skewness import difference_skewness, ratio_skewness, too_skewed
 from tests.stats.moment_cases import arms
 
 MEAN = (MetricShape("m", "mean", 0),)
@@ -68,3 +68,38 @@ def test_the_warning_is_there_where_skew_and_unequal_arms_break_the_level():
     low, high = (got.ci_upper < 0).mean(), (got.ci_lower > 0).mean()
     assert low > 0.05 and high < 0.02
     assert too_skewed(difference_skewness(moments, MEAN)).mean() > 0.9
+
+
+RATIO = (MetricShape("r", "ratio", 0, 1), MetricShape("m", "mean", 0))
+
+
+def ratio_with_truth(top: np.ndarray, bottom: np.ndarray, sizes: tuple[int, int]) -> tuple[float, float]:
+    """Approximate and true skewness of the difference of ratios, for arms of these sizes with the rows' moments."""
+    influence = top - top.sum() / bottom.sum() * bottom
+    n_c, n_t = sizes
+    third, spread = (influence**3).mean(), influence.var()
+    truth = third * (n_t**-2 - n_c**-2) / (spread * (1 / n_t + 1 / n_c)) ** 1.5
+    one = Moments.from_rows(np.column_stack([top, bottom]), np.zeros(len(top), dtype=int), (1,))
+    part = np.array(sizes) / len(top)
+    pair = Moments(
+        np.array(sizes), one.mean.repeat(2, 0), one.comoment * part[:, None, None], one.third * part[:, None]
+    )
+    got = ratio_skewness(pair, RATIO)
+    assert np.isnan(got[0, 1])
+    return float(got[0, 0]), float(truth)
+
+
+def test_skewness_of_a_ratio_is_that_of_its_influence_if_the_rest_is_shared_or_the_denominator_constant():
+    rng = np.random.default_rng(7)
+    sessions, value = rng.integers(1, 6, 100_000).astype(float), rng.lognormal(0, 1, 100_000)
+    for top, bottom in ((value * sessions, sessions), (value, np.full(value.shape, 3.0))):
+        got, truth = ratio_with_truth(top, bottom, (1900, 100))
+        assert got == pytest.approx(truth, rel=0.05) and truth > 0.3
+
+
+def test_a_skewed_denominator_alone_makes_no_ratio_skewed():
+    rng = np.random.default_rng(8)
+    sessions = rng.negative_binomial(0.5, 1 / 7, 100_000) + 1.0
+    for top in (rng.poisson(4 * sessions).astype(float), sessions * (2 + rng.normal(size=sessions.shape))):
+        got, truth = ratio_with_truth(top, sessions, (1900, 100))
+        assert abs(truth) < 0.1 and not too_skewed(np.array([got]))[0]
