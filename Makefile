@@ -14,7 +14,7 @@ PACKAGES := app experiments stats warehouse workers
 PARALLEL ?= -n 2 --dist loadscope
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo dev test simulation chaos lint format bench browser-install clean
+.PHONY: help setup demo dev test simulation validation chaos lint format bench browser-install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: setup ## The default suite, on SQLite and on PostgreSQL
 
 simulation: setup ## Check statistical claims with many replications (minutes)
 	$(ONE_THREAD) $(BIN)/pytest -m simulation $(PYTEST_ARGS)
+
+validation: setup ## Simulate what every method promises and write docs/validation/frequentist.md (ten minutes)
+	$(ONE_THREAD) $(BIN)/python -m tests.validation $(STUDIES)
 
 chaos: setup ## Kill workers and Redis while analyses run; none may be lost
 	$(ONE_THREAD) $(BIN)/pytest -m chaos --timeout 1800 $(PYTEST_ARGS)

@@ -44,7 +44,9 @@ def decision_rule(part: float = 1.0) -> list[Cell]:
                 if guardrails:
                     harmful = _ships(noise, successes, split.alpha_per_success_test, split.power_per_test, successes, 1)
                     cells.append(
-                        Cell(TABLE, case, "ships a harm at the margin", share(harmful), ALPHA, reps, "at_most", slack=0.0)
+                        Cell(
+                            TABLE, case, "ships a harm at the margin", share(harmful), ALPHA, reps, "at_most", slack=0.0
+                        )
                     )
     return cells
 

@@ -1,4 +1,4 @@
-"""A11, B5: false claims among twenty tests, independent and dependent, with none, some and half of the effects there."""
+"""A11, B5: false claims among twenty tests, independent and dependent, of which none, two or ten have an effect."""
 
 from __future__ import annotations
 
@@ -41,16 +41,32 @@ def false_claims(part: float = 1.0) -> list[Cell]:
             }
             for name, found in rejected.items():
                 cells.append(
-                    Cell(TABLE, case, f"{name}: false discovery rate", _fdr(found, null), ALPHA, reps, "at_most",
-                         slack=0.01)
+                    Cell(
+                        TABLE,
+                        case,
+                        f"{name}: false discovery rate",
+                        _fdr(found, null),
+                        ALPHA,
+                        reps,
+                        "at_most",
+                        slack=0.01,
+                    )
                 )
             chosen = rejected["Benjamini-Hochberg"]
             half = sc.ndtri(0.5 + fcr_level(chosen, 1 - ALPHA) / 2)[:, None]
             missed = (np.abs(z - truth) > half) & chosen
             rate = missed.sum(axis=1) / np.maximum(chosen.sum(axis=1), 1)
             cells.append(
-                Cell(TABLE, case, "intervals of the selected: false coverage rate", float(rate.mean()), ALPHA, reps,
-                     "at_most", slack=0.01)
+                Cell(
+                    TABLE,
+                    case,
+                    "intervals of the selected: false coverage rate",
+                    float(rate.mean()),
+                    ALPHA,
+                    reps,
+                    "at_most",
+                    slack=0.01,
+                )
             )
     return cells
 

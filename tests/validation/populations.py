@@ -30,7 +30,7 @@ class Population:
     def skewness_of_difference(self, treated: float, control: float) -> float:
         """Standardised skewness of the difference of means of so many units (METHODS A1)."""
         spread = self.variance * (1 / treated + 1 / control)
-        return self.third * (1 / treated**2 - 1 / control**2) / spread**1.5
+        return float(self.third * (1 / treated**2 - 1 / control**2) / spread**1.5)
 
 
 def _normal() -> Population:

@@ -14,7 +14,7 @@ from stats.equivalence import equivalence, non_inferiority
 from stats.estimate import estimate
 from stats.group_sequential import SpendingDesign, boundaries
 from stats.metric_shape import MetricShape
-from stats.moments import Floats, Moments
+from stats.moments import Bools, Moments
 from stats.power import Design, equivalence_units, minimum_detectable_effect, non_inferiority_units
 from tests.validation.cells import Cell, scaled, share
 from tests.validation.sampling import cumulative, normal_moments
@@ -50,9 +50,9 @@ def _compare(
     return difference(estimate(pair, shape))
 
 
-def _fixed(rng: np.random.Generator, power: float, part: float) -> dict[str, Floats]:
+def _fixed(rng: np.random.Generator, power: float, part: float) -> dict[str, Bools]:
     reps, units = scaled(REPLICATIONS, part), 2_000
-    found: dict[str, Floats] = {}
+    found: dict[str, Bools] = {}
     for split in (0.5, 0.2, 0.05):
         design = Design(power=power, treatment_share=split, control_share=1 - split)
         treated = round(units * split)
@@ -72,14 +72,16 @@ def _fixed(rng: np.random.Generator, power: float, part: float) -> dict[str, Flo
     return found
 
 
-def _sequential(rng: np.random.Generator, power: float, part: float) -> dict[str, Floats]:
+def _sequential(rng: np.random.Generator, power: float, part: float) -> dict[str, Bools]:
     """The always-valid design promises its power at the planned end alone; looks before add to it."""
     reps, looks, units = scaled(REPLICATIONS, part), 4, 2_000
-    found: dict[str, Floats] = {}
+    found: dict[str, Bools] = {}
     plans = {
         "always-valid, at the end": Design(power=power, monitoring="always_valid"),
         "O'Brien-Fleming, 4 looks": Design(power=power, monitoring="group_sequential"),
-        "Pocock, 4 looks": Design(power=power, monitoring="group_sequential", spending=SpendingDesign(spending="pocock")),
+        "Pocock, 4 looks": Design(
+            power=power, monitoring="group_sequential", spending=SpendingDesign(spending="pocock")
+        ),
         "O'Brien-Fleming, binding futility": Design(
             power=power, monitoring="group_sequential", spending=SpendingDesign(futility="binding")
         ),
@@ -103,10 +105,10 @@ def _sequential(rng: np.random.Generator, power: float, part: float) -> dict[str
     return found
 
 
-def _margins(rng: np.random.Generator, power: float, part: float) -> dict[str, Floats]:
+def _margins(rng: np.random.Generator, power: float, part: float) -> dict[str, Bools]:
     reps = scaled(REPLICATIONS, part)
     one = Design(power=power, sides=1)
-    found: dict[str, Floats] = {}
+    found: dict[str, Bools] = {}
     for effect in (0.0, -0.03):
         arm = int(non_inferiority_units(one, 1.0, 0.1, effect).treatment)
         d = _compare(rng, reps, arm, arm, effect)

@@ -18,9 +18,9 @@ from stats.difference import Differences, difference
 from stats.estimate import estimate
 from stats.group_sequential import BEYOND, SpendingDesign, boundaries
 from stats.metric_shape import MetricShape
-from stats.moments import Floats, Moments
+from stats.moments import Bools, Floats, Moments
 from stats.skewness import difference_skewness
-from tests.validation.cells import Cell, scaled, share
+from tests.validation.cells import Cell, Rule, scaled, share
 from tests.validation.sampling import cumulative, normal_moments
 
 SEED = 20266
@@ -42,7 +42,7 @@ def type_one_error(part: float = 1.0) -> list[Cell]:
         for looks in LOOKS:
             rng = np.random.default_rng([SEED, list(KINDS).index(kind), looks])
             reps = scaled(REPLICATIONS[looks], part, 300)
-            hits: dict[str, list[Floats]] = {}
+            hits: dict[str, list[Bools]] = {}
             size = max(1, BLOCK // looks)
             for start in range(0, reps, size):
                 found = draw(rng, min(size, reps - start), looks)
@@ -50,21 +50,19 @@ def type_one_error(part: float = 1.0) -> list[Cell]:
                     hits.setdefault(name, []).append(hit)
             case = {"metric": kind, "looks": str(looks)}
             for name, parts in hits.items():
-                cells.append(
-                    Cell(TABLE, case, name, share(np.concatenate(parts)), ALPHA, reps, "at_most", slack=SLACK)
-                )
+                cells.append(Cell(TABLE, case, name, share(np.concatenate(parts)), ALPHA, reps, "at_most", slack=SLACK))
     return cells + own_information(part)
 
 
-def _rejected(d: Differences, moments: Moments, skewness: Floats) -> dict[str, Floats]:
+def _rejected(d: Differences, moments: Moments, skewness: Floats) -> dict[str, Bools]:
     """(r,) whether some look rejected, by method; differences are (r, looks, 1, 1)."""
     looks = d.value.shape[1]
     begun = always_valid.ready(moments.count, skewness)
     at_end = begun | (np.arange(looks) == looks - 1)
     z = np.abs(_score(d)[:, :, 0, 0])
-    rejected: dict[str, Floats] = {}
+    rejected: dict[str, Bools] = {}
     for spending in ("obrien_fleming", "pocock"):
-        design = SpendingDesign(ALPHA, spending)  # type: ignore[arg-type]
+        design = SpendingDesign(ALPHA, spending)
         upper = boundaries(design, np.arange(1, looks + 1) / looks).upper
         rejected[spending] = ((z >= upper) & (upper < BEYOND) & at_end).any(axis=1)
     units = moments.count.sum(axis=-1).astype(np.float64)
@@ -122,7 +120,7 @@ def own_information(part: float = 1.0) -> list[Cell]:
     fractions = 1 / d.standard_error[:, :, 0, 0] ** 2 / most
     cells = []
     for spending in ("obrien_fleming", "pocock"):
-        design = SpendingDesign(ALPHA, spending)  # type: ignore[arg-type]
+        design = SpendingDesign(ALPHA, spending)
         upper = np.stack([boundaries(design, t, final=True).upper for t in fractions.tolist()])
         crossed = ((z >= upper) & (upper < BEYOND)).any(axis=1)
         case = {"metric": "mean, own information", "looks": str(looks)}
@@ -157,12 +155,11 @@ def open_ended(part: float = 1.0) -> list[Cell]:
         by_users = np.concatenate([early, np.full(days - 3, early[-1])])
         by_information = boundaries(design, (error[-1] / error) ** 2).upper
         path = always_valid.two_sided(value, error**2, cohorts * 2.0 * each, 6.0 * each, ALPHA)
-        for name, hit, rule in (
+        outcomes: tuple[tuple[str, Bools, Rule], ...] = (
             ("obrien_fleming, clock counts users (refused)", z >= by_users, "report"),
             ("obrien_fleming, clock 1 / se^2", (z >= by_information) & (by_information < BEYOND), "at_most"),
             ("mixture", path.p_value <= ALPHA, "at_most"),
-        ):
-            cells.append(
-                Cell(TABLE, case, name, share(hit.any(axis=1)), ALPHA, reps, rule, slack=SLACK)  # type: ignore[arg-type]
-            )
+        )
+        for name, hit, rule in outcomes:
+            cells.append(Cell(TABLE, case, name, share(hit.any(axis=1)), ALPHA, reps, rule, slack=SLACK))
     return cells

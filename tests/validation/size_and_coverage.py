@@ -14,11 +14,11 @@ from stats.difference import difference
 from stats.estimate import Estimates, estimate
 from stats.lift import lift
 from stats.metric_shape import MetricShape
-from stats.moments import Floats, Moments
+from stats.moments import Bools, Floats, Ints, Moments
 from stats.proportion import refine_small_counts
-from stats.skewness import difference_skewness, too_skewed
+from stats.skewness import difference_skewness, ratio_skewness, too_skewed
 from stats.stratification import estimate_stratified
-from tests.validation.cells import Cell, scaled, share
+from tests.validation.cells import Cell, Rule, scaled, share
 from tests.validation.populations import POPULATIONS, SIZES, Population, label, splits_of
 from tests.validation.sampling import arms, blocks, gathered, joined, scaled_treatment
 
@@ -34,10 +34,11 @@ def _cells(
     case: dict[str, str],
     null: Estimates,
     effect: Estimates,
-    warned: Floats,
+    warned: Bools,
     skewness: float | None,
 ) -> list[Cell]:
-    d, up = difference(null, LEVEL), lift(effect, LEVEL)
+    d = difference(null, LEVEL)
+    up = lift(effect, LEVEL, difference(effect, LEVEL).df)
     made = d.estimable[:, 0, 0]
     p, t = d.p_value[:, 0, 0], d.value[:, 0, 0]
     reps = int(made.sum())
@@ -74,8 +75,9 @@ def _cells(
     return cells
 
 
-def _skewed(pair: Moments, shapes: Sequence[MetricShape]) -> Floats:
-    return np.asarray(too_skewed(difference_skewness(pair, shapes))[:, 0, 0])
+def _skewed(pair: Moments, shapes: Sequence[MetricShape]) -> Bools:
+    known = np.fmax(difference_skewness(pair, shapes), ratio_skewness(pair, shapes))
+    return np.asarray(too_skewed(known)[:, 0, 0])
 
 
 def _replications(n: int, part: float, most: tuple[int, int, int]) -> int:
@@ -129,7 +131,7 @@ def proportions(part: float = 1.0, sizes: Sequence[int] = SIZES) -> list[Cell]:
                 refined, small = refine_small_counts(plain, pair, shapes, LEVEL)
                 fine = refined.estimable[which, 0, 0]
                 few = small[which, 0, 0]
-                skewed = _skewed(pair, shapes)[which] & ~few
+                skewed = _skewed(pair, shapes)[which]
                 gamma = (1 - 2 * p) / np.sqrt(p * (1 - p)) * (treated**-2 - (n - treated) ** -2)
                 gamma /= (1 / treated + 1 / (n - treated)) ** 1.5
                 rejected = np.where(fine, refined.p_value[which, 0, 0] < 1 - LEVEL, False)
@@ -139,7 +141,7 @@ def proportions(part: float = 1.0, sizes: Sequence[int] = SIZES) -> list[Cell]:
                 case = {"population": f"Bernoulli {p:g}", **label(n, treated)}
                 warned = share(skewed | ~fine)
                 mostly_exact = share(few) > 0.01
-                kind = "at_most" if mostly_exact else "equal"
+                kind: Rule = "at_most" if mostly_exact else "equal"
                 # Where small counts are exact the skewness of the difference does not matter.
                 skewness = None if mostly_exact else float(gamma)
                 extra = {"small counts": share(few)}
@@ -174,7 +176,7 @@ def proportions(part: float = 1.0, sizes: Sequence[int] = SIZES) -> list[Cell]:
     return cells
 
 
-def _binary(hits: Floats, counts: Floats) -> Moments:
+def _binary(hits: Ints, counts: Ints) -> Moments:
     """Moments of 0/1 columns with so many ones, (r, V) of (V,) units."""
     p = hits / counts
     return Moments(

@@ -1,0 +1,114 @@
+"""The validation tables with fewer replications: the same cells, with the tolerance that fewer replications leave.
+
+`make validation` runs them in full and writes docs/validation/frequentist.md.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from tests.servers import REPOSITORY
+from tests.validation import (
+    clusters,
+    cuped,
+    decisions,
+    multiplicity,
+    null_experiments,
+    power,
+    quantiles,
+    sample_ratio,
+    sequential,
+    sequential_methods,
+    size_and_coverage,
+)
+from tests.validation.cells import Cell
+from tests.validation.report import markdown, read_cells, write_cells
+from tests.validation.studies import STUDIES
+
+
+def outside(cells: Sequence[Cell]) -> list[str]:
+    """Cells beyond their tolerance of which the engine does not warn."""
+    assert cells
+    return [f"{c.name} is {c.observed:.4f}, not {c.nominal:g} ({c.tolerance:.4f})" for c in cells if c.status == "FAIL"]
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        size_and_coverage.means,
+        size_and_coverage.ratios,
+        size_and_coverage.adjusted_means,
+        size_and_coverage.stratified_means,
+    ],
+)
+def test_estimators_keep_size_and_coverage_or_warn(estimator: Callable[..., list[Cell]]) -> None:
+    cells = estimator(0.08, (200, 2_000))
+    assert outside(cells) == []
+    assert Counter(cell.status for cell in cells)["warn"] > 0
+
+
+def test_proportions_keep_size_at_small_counts() -> None:
+    assert outside(size_and_coverage.proportions(0.05, (200, 2_000))) == []
+
+
+def test_unequal_clusters_keep_the_size() -> None:
+    assert outside(clusters.type_one_error(0.03)) == []
+
+
+def test_quantiles_of_clustered_events_keep_the_size() -> None:
+    assert outside(quantiles.sizes(0.03, (200, 2_000))) == []
+
+
+def test_covariates_take_away_the_variance_that_theory_says() -> None:
+    assert outside(cuped.variance_ratios(0.06)) == []
+
+
+def test_the_sample_ratio_may_be_watched_every_day() -> None:
+    assert outside([*sample_ratio.false_alarms(0.03), *sample_ratio.detection(0.1)]) == []
+
+
+def test_looks_keep_the_type_one_error() -> None:
+    assert outside([*sequential.type_one_error(0.02), *sequential.open_ended(0.1)]) == []
+
+
+def test_a_clock_that_counts_users_of_an_open_ended_metric_would_not() -> None:
+    cells = [cell for cell in sequential.open_ended(0.1) if "counts users" in cell.quantity]
+    assert all(cell.observed > 0.1 for cell in cells) and cells
+
+
+def test_methods_have_the_errors_power_and_duration_they_are_chosen_for() -> None:
+    assert outside(sequential_methods.methods(0.2)) == []
+
+
+def test_designs_have_the_power_they_promise() -> None:
+    assert outside(power.designs(0.15)) == []
+
+
+def test_a_margin_is_kept_where_not_significantly_worse_is_not() -> None:
+    assert outside(power.margins(0.1)) == []
+
+
+def test_the_decision_rule_ships_what_is_good_and_hardly_anything_else() -> None:
+    assert outside(decisions.decision_rule(0.25)) == []
+
+
+def test_corrections_control_false_claims_under_dependence() -> None:
+    assert outside(multiplicity.false_claims(0.3)) == []
+
+
+def test_experiments_without_effect_are_not_shipped_nor_rolled_back() -> None:
+    assert outside(null_experiments.decisions(0.015)) == []
+
+
+def test_the_published_tables_hold_every_study_and_no_failure(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    published = REPOSITORY / "docs" / "validation" / "frequentist.csv"
+    cells = read_cells(published)
+    assert list(cells) == [study.name for study in STUDIES]
+    assert outside([cell for found in cells.values() for cell in found]) == []
+    again = tmp_path / "again.csv"
+    write_cells(again, cells)
+    assert read_cells(again).keys() == cells.keys()
+    report = (REPOSITORY / "docs" / "validation" / "frequentist.md").read_text()
+    headline = next(line for line in markdown(cells, {}).splitlines() if "cells pass" in line)
+    assert headline in report
