@@ -136,7 +136,8 @@ def test_a_team_walks_from_signing_in_to_a_launch_on_the_north_star_page(
     expect(page.locator(".verdict-sentence")).to_contain_text("Orders per person", timeout=120_000)
     expect(page.locator("#verdict")).to_contain_text(f"{PEOPLE}")
     expect(page.get_by_role("heading", name="North Star")).to_be_visible()
-    expect(page.locator('[data-chart="forest"] svg')).to_be_visible()
+    page.locator('[data-chart="forest"]').scroll_into_view_if_needed()
+    expect(page.locator('[data-chart="forest"] svg')).to_be_visible(timeout=30_000)
 
     # Stop, decide.
     page.get_by_role("button", name="Stop").click()
