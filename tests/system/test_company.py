@@ -1,14 +1,17 @@
 """The synthetic company, loaded as the demo does: what Northlift says about it agrees with what is true."""
 
 import io
+from math import log1p
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from app.cli.client import ApiClient
 from app.demo import load_company, loaded, print_overview
 from stats.company import Company
+from stats.company.members import cohorts
 from tests.system.company_coverage import BROKEN, Cell, cells_of, coverage, documents, true_lifts
 
 SEED = 1  # the demo's: this is the company that a stranger sees
@@ -33,6 +36,18 @@ def results(client: ApiClient, company: Company) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def cells(company: Company, results: dict[str, dict[str, Any]]) -> list[Cell]:
     return [cell for cell in cells_of(company, results.values()) if cell.experiment_key != BROKEN]
+
+
+@pytest.fixture(scope="module")
+def members(client: ApiClient, company: Company) -> dict[str, dict[str, Any]]:
+    """Results of the experiments with members, each with an option of its own."""
+    keys = [record.spec["key"] for record in company.business.experiments]
+    return {key: client.get(f"/v1/experiments/{key}/result") for key in keys}
+
+
+def member_row(result: dict[str, Any], metric: str) -> dict[str, Any]:
+    row: dict[str, Any] = next(r for r in result["rows"] if r["segment"] is None and r["metric_key"] == metric)
+    return row
 
 
 def primary_of(result: dict[str, Any], variant: str | None) -> dict[str, Any]:
@@ -101,7 +116,7 @@ def test_what_harms_its_primary_metric_is_never_better(company: Company, results
     harmful = {
         (key, variant)
         for (key, variant, metric), lift in true_lifts(company).items()
-        if lift < -0.01 and metric == primary_of(results[key], variant)["metric_key"]
+        if key in results and lift < -0.01 and metric == primary_of(results[key], variant)["metric_key"]
     }
     assert len(harmful) >= 2
     assert all((key, result["verdict_variant"]) not in harmful or result["verdict"] != "better"
@@ -177,3 +192,111 @@ def test_the_overview_that_the_demo_prints_has_a_line_for_every_experiment(
     for key, result in results.items():
         line = next(line for line in written.getvalue().splitlines() if line.startswith(f"{key} "))
         assert result["verdict"] in line
+
+
+def test_intervals_of_every_kind_of_experiment_are_about_the_truth(
+    company: Company, members: dict[str, dict[str, Any]]
+) -> None:
+    cells = cells_of(company, members.values())
+    assert len(cells) == len(company.business.truth) == 20
+    for cell in cells:
+        error = (log1p(cell.upper) - log1p(cell.lower)) / (2 * 1.96)
+        assert abs(log1p(cell.lift) - log1p(cell.truth)) < 3.3 * error, cell
+    assert coverage(cells)[0] >= 0.8
+    assert {m for r in members.values() for m in r["methods"]} >= {
+        "A1", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "A12", "A13", "A15", "A16", "B1", "B2"
+    }  # fmt: skip
+
+
+def test_rows_over_http_are_those_of_the_document(client: ApiClient, members: dict[str, dict[str, Any]]) -> None:
+    for key, result in members.items():
+        served = client.get(f"/v1/experiments/{key}/rows", overall="true")["items"]
+        found = {row["metric_key"]: (row["method"], row["lift"], row["ci_lower"], row["ci_upper"]) for row in served}
+        whole = [row for row in result["rows"] if row["segment"] is None]
+        assert found == {r["metric_key"]: (r["method"], r["lift"], r["ci_lower"], r["ci_upper"]) for r in whole}
+
+
+def test_a_quantile_of_page_views_is_compared_member_by_member(members: dict[str, dict[str, Any]]) -> None:
+    result = members["page_cache"]
+    row = member_row(result, "page_latency")
+    assert "A6" in row["method"] and row["direction"] == "decrease"
+    assert row["ci_upper"] < 0 and result["verdict"] == "better"
+
+
+def test_a_survey_shows_who_answered(members: dict[str, dict[str, Any]]) -> None:
+    survey = member_row(members["human_support"], "nps")["survey"]
+    assert 0.3 < survey["response_rate_control"] < survey["response_rate_treatment"] < 0.6
+    assert survey["bound_lower"] <= member_row(members["human_support"], "nps")["difference"] <= survey["bound_upper"]
+
+
+def test_a_cap_is_shown_with_what_it_cut_and_with_the_lift_without_it(
+    company: Company, members: dict[str, dict[str, Any]]
+) -> None:
+    cap = member_row(members["free_delivery"], "spend")["cap"]
+    assert cap["cap"] > 100 and 0 < cap["share_control"] < 0.2 and 0 < cap["share_treatment"] < 0.2
+    truth = true_lifts(company)["free_delivery", "treatment", "spend"]
+    assert cap["uncapped_ci_lower"] < truth < cap["uncapped_ci_upper"]
+
+
+def test_accounts_are_the_units_where_accounts_were_randomised(members: dict[str, dict[str, Any]]) -> None:
+    row = member_row(members["team_baskets"], "buyers")
+    assert "A5" in row["method"]
+    assert row["n_control"] + row["n_treatment"] == 72
+    assert row["df"] < 70, "degrees of freedom of accounts of unequal size"
+
+
+def test_only_members_who_saw_the_checkout_are_compared(company: Company, members: dict[str, dict[str, Any]]) -> None:
+    assigned = int((company.business.exposures["experiment_key"] == "trust_marks").sum())
+    triggered = sum(variant["analysed"] for variant in members["trust_marks"]["exposures"]["variants"])
+    assert 0.45 < triggered / assigned < 0.55
+    names = {check["name"]: check["status"] for check in members["trust_marks"]["checks"]}
+    assert (names["sample_ratio"], names["sample_ratio_triggered"]) == ("pass", "pass")
+
+
+def test_after_a_ramp_members_are_compared_within_its_stages(
+    client: ApiClient, company: Company, members: dict[str, dict[str, Any]]
+) -> None:
+    row = member_row(members["new_search"], "buyers")
+    assert "A8" in row["method"]
+    lives = next(cohort for cohort in cohorts(SEED, 20_000) if cohort.trial.key == "new_search")
+    treated = lives.arm == 1
+    plain = lives.chance(1)[treated].mean() / lives.chance(0)[~treated].mean() - 1
+    assert plain < 0 < row["ci_lower"], "a comparison of everybody would have the wrong sign"
+    assert len(members["new_search"]["amendments"]) == 1
+    checks = {check["name"]: check["status"] for check in members["new_search"]["checks"]}
+    assert checks["sample_ratio"] == checks["sample_ratio_by_day"] == "pass"
+
+
+def test_a_bound_of_a_group_sequential_plan_ends_the_experiment_early(
+    company: Company, members: dict[str, dict[str, Any]]
+) -> None:
+    result = members["quick_quotes"]
+    (monitor,) = result["sequential"]
+    assert (result["decision_interval"], result["verdict"]) == ("group_sequential", "better")
+    assert monitor["stopped_for"] == "efficacy"
+    reached = [look for look in monitor["looks"] if look["z"] is not None]
+    assert reached[0]["z"] < reached[0]["upper"] and reached[-1]["information_fraction"] < 0.9
+    truth = true_lifts(company)["quick_quotes", "treatment", "buyers"]
+    assert monitor["ci_lower"] < truth < monitor["ci_upper"]
+
+
+def test_an_a_a_experiment_finds_nothing_and_a_harmless_launch_is_neutral(members: dict[str, dict[str, Any]]) -> None:
+    checks = {check["name"]: check["status"] for check in members["pipeline_check"]["checks"]}
+    assert checks["identical_variants"] == "pass"
+    assert members["pipeline_check"]["recommendation"]["action"] == "archive"
+    assert members["new_editor"]["recommendation"]["action"] == "neutral"
+
+
+def test_two_experiments_that_do_the_same_work_are_found_to_interact(members: dict[str, dict[str, Any]]) -> None:
+    lives = {cohort.trial.key: cohort for cohort in cohorts(SEED, 20_000)}
+    for key, other in (("saved_lists", "reminders"), ("reminders", "saved_lists")):
+        found = next(item for item in members[key]["interactions"] if item["experiment_key"] == other)
+        mine = lives[key]
+        gain = mine.chance(1) - mine.chance(0)
+        truth = float(np.mean(gain[mine.other == 1]) - np.mean(gain[mine.other == 0]))
+        assert found["reported"] and found["ci_lower"] < truth < found["ci_upper"] < 0
+
+
+def test_two_way_segments_are_tested_together(members: dict[str, dict[str, Any]]) -> None:
+    dimensions = {item["dimension"] for item in members["free_delivery"]["heterogeneity"]}
+    assert any("country" in name and "platform" in name for name in dimensions)

@@ -1,0 +1,57 @@
+"""docs/methods.md names everything that a result may say: methods, reasons, checks and options of a plan."""
+
+import re
+
+import pytest
+
+from experiments.definitions import Estimation, ExperimentSpec
+from experiments.evidence import heterogeneity, magnitudes, shapes
+from stats.reasons import CovariateNote, Reason
+from tests.servers import REPOSITORY
+from warehouse import answers, caps, values
+
+METHODS = (REPOSITORY / "docs" / "methods.md").read_text(encoding="utf-8")
+_CHECK = re.compile(r"(?:check\(\s*|name(?:, \w+)* = |_split\(facts, |COHERENCE = )\"([a-z_]+)\"")
+_DOWNSTREAM = re.compile(r"_downstream\(facts, \"([a-z_]+)\"")
+
+
+def names_of_checks() -> set[str]:
+    """Every name of a check that is written down in the evidence."""
+    text = "\n".join(path.read_text() for path in sorted((REPOSITORY / "experiments" / "evidence").glob("*.py")))
+    return set(_CHECK.findall(text)) | {f"sample_ratio_{name}" for name in _DOWNSTREAM.findall(text)}
+
+
+def test_every_check_is_described() -> None:
+    names = names_of_checks()
+    assert {"sample_ratio", "survey_response", "north_star_coherence", "sample_ratio_with_outcome"} <= names
+    assert len(names) > 30
+    assert [name for name in sorted(names) if f"| `{name}` |" not in METHODS] == []
+
+
+def test_every_reason_is_described() -> None:
+    reasons = {
+        *Reason,
+        *(note for note in CovariateNote if note is not CovariateNote.NONE),
+        heterogeneity.TOO_FEW_SEGMENTS,
+        heterogeneity.NO_RELATIVE_EFFECT,
+        magnitudes.OUT_OF_RANGE,
+        shapes.NO_DATA,
+        shapes.NO_JOINT_MOMENTS,
+        shapes.NO_QUANTILES,
+        values.NON_FINITE,
+        caps.CAP_IS_ZERO,
+        answers.INVALID_ANSWERS,
+    }
+    assert [reason for reason in sorted(reasons) if f"`{reason}`" not in METHODS] == []
+
+
+@pytest.mark.parametrize("method", [*(f"A{i}" for i in range(1, 17)), *(f"B{i}" for i in range(1, 6)), "E6", "H2"])
+def test_every_method_is_described(method: str) -> None:
+    assert re.search(rf"^\| (?:\w+, )*{method}(?:, \w+)* \|", METHODS, re.MULTILINE)
+
+
+def test_every_option_of_an_analysis_is_described() -> None:
+    options = {"cluster", "trigger", "two_way_segments", "purpose"} & set(ExperimentSpec.model_fields)
+    options |= {name for name in Estimation.model_fields if name not in ("engine", "ci_level", "power", "seed", "rope")}
+    options -= {"prior_mean", "prior_scale", "srm_threshold"}
+    assert [name for name in sorted(options) if name not in METHODS] == []
