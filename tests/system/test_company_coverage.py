@@ -23,3 +23,5 @@ def test_intervals_of_many_companies_hold_the_truth_as_often_as_planned() -> Non
     assert sum(verdict == "unreliable" for said in verdicts for key, verdict in said.items() if key != BROKEN) <= 2
     assert all(said["infinite_feed"] != "better" and said["price_badge"] != "better" for said in verdicts)
     assert sum(said["onboarding_checklist"] == "better" for said in verdicts) >= 18
+    assert sum(said["quick_quotes"] == "better" for said in verdicts) >= 18
+    assert all(said["new_search"] != "worse" for said in verdicts), "as a comparison across stages would say"
