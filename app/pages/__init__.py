@@ -9,6 +9,7 @@ from app.pages import (
     home,
     new_experiment,
     planning_page,
+    portfolio_page,
     registry,
     sign_in,
     static_files,
@@ -24,6 +25,7 @@ for module in (
     experiment_actions,
     experiment_page,
     planning_page,
+    portfolio_page,
     registry,
 ):
     router.include_router(module.router)

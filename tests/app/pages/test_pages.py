@@ -27,6 +27,7 @@ PAGES = (
     "/planning",
     "/planning?metric-0-metric_key=orders&metric-0-role=primary&metric-0-mde=3&arms=3&unit_type=user",
     "/launches",
+    "/portfolio?scope=all",
     "/launches/brand-campaign",
     "/catalogue",
 )
@@ -171,11 +172,18 @@ async def test_home_shows_the_curve_the_tree_what_runs_and_what_was_learned(comp
     assert text.count('class="spark"') == 3
 
 
+async def test_discoveries_are_named_with_their_always_valid_interval(company: Reader) -> None:
+    text = (await company.http.get("/portfolio", params={"scope": "all"})).text
+    assert "strongest evidence first" in text and "always-valid" in text.lower()
+    assert (await company.http.get("/portfolio", params={"scope": "none"})).status_code == 422
+
+
 async def test_home_teaches_what_to_do_when_nothing_is_there(newcomer: Reader) -> None:
     for path, words in (
         ("/", "northlift apply"),
         ("/experiments", "Write down what you expect"),
         ("/launches", "Nothing has been launched yet"),
+        ("/portfolio", "Nothing to compare yet"),
         ("/catalogue", "Nothing is measured yet"),
     ):
         assert words in (await newcomer.http.get(path)).text
