@@ -59,7 +59,7 @@ STUDIES = (
         size_and_coverage.adjusted_means,
         size_and_coverage.stratified_means,
     ),
-    _study("clusters", "Few clusters", clusters.SEED, clusters.__doc__, clusters.type_one_error),
+    _study("clusters", "Few clusters", clusters.SEED, clusters.__doc__, clusters.type_one_error, clusters.repeated),
     _study("quantiles", "Quantiles with clustering", quantiles.SEED, quantiles.__doc__, quantiles.sizes),
     _study("cuped", "Variance reduction", cuped.SEED, cuped.__doc__, cuped.variance_ratios),
     _study(
