@@ -67,7 +67,7 @@ def quantile_differences(case: Case) -> Iterator[Comparison]:
     yield Same("standard error of the lift at n*", case["expected"]["se"], got.standard_error)
     by_hand = log_delta(value[1], value[0], theirs[1], theirs[0])
     yield Differs(
-        "95 % interval of the lift",
+        "interval of the lift",
         case["expected"]["ci"],
         [float(got.ci_lower[0]), float(got.ci_upper[0])],
         by_hand,
@@ -104,7 +104,7 @@ def clustered_quantiles(case: Case) -> Iterator[Comparison]:
     yield Same("standard error of the lift", case["expected"]["se"], got.standard_error)
     by_hand = log_delta(value[1], value[0], by_cluster[1], by_cluster[0])
     yield Differs(
-        "95 % interval of the lift",
+        "interval of the lift",
         case["expected"]["ci"],
         [float(got.ci_lower[0]), float(got.ci_upper[0])],
         by_hand,
