@@ -37,38 +37,13 @@ from experiments.definitions import (
 from experiments.freezing import baseline_plan, north_star_plan
 from experiments.plan import document, plan_hash
 from experiments.result import BaselineResult, Document, ExperimentResult, MetricBaseline
-from experiments.tables import Experiment
+from experiments.tables import Experiment, ResultRow
 from tests.app.documents import START, result, series
 
 NOW = START + timedelta(days=40)
 ACTOR = "ada"
 HOSTILE = "<script>alert('owned')</script>"
-ROW_COLUMNS = [
-    "metric_key",
-    "metric_version",
-    "variant_key",
-    "segment_dimension",
-    "segment",
-    "role",
-    "method",
-    "interval_kind",
-    "n_control",
-    "n_treatment",
-    "mean_control",
-    "mean_treatment",
-    "difference",
-    "difference_standard_error",
-    "lift",
-    "standard_error",
-    "ci_lower",
-    "ci_upper",
-    "ci_level",
-    "p_value",
-    "chance_to_win",
-    "expected_loss",
-    "estimable",
-    "reason",
-]
+ROW_COLUMNS = [name for name in ResultRow.model_fields if name not in ("id", "result_id", "experiment_key")]
 
 
 @dataclass(frozen=True, slots=True)
