@@ -52,13 +52,25 @@ def result_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def decision_lines(result: dict[str, Any]) -> list[str]:
+    """What to do, and which interval decides where it is not the one that the table shows."""
+    lines = []
+    if result.get("recommendation"):
+        lines.append(f"Recommended: {result['recommendation']['action'].replace('_', ' ')}.")
+    if result["decision_interval"] != "fixed":
+        lines.append(f"The {result['decision_interval'].replace('_', '-')} interval decides, not the one below.")
+    return lines
+
+
 def print_result(client: ApiClient, experiment_key: str, console: Console) -> None:
-    """Verdict, reasons, checks that did not pass, and the table."""
+    """Verdict, reasons, the recommendation, checks that did not pass, and the table."""
     result = client.get(f"/v1/experiments/{experiment_key}/result")
     verdict = result["verdict"]
     console.print(f"Verdict: [{VERDICT_STYLE.get(verdict, 'bold')}]{verdict}[/]")
     for reason in result["verdict_reasons"]:
         console.print(f"  {reason}", highlight=False)
+    for line in decision_lines(result):
+        console.print(f"  {line}", highlight=False)
     for check in result["checks"]:
         if check["status"] != "pass":
             console.print(f"  {check['status']}: {check['detail']} {check['remedy']}", highlight=False)

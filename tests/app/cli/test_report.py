@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from app.cli.report import percent, result_table
+from app.cli.report import decision_lines, percent, result_table
 
 ROW: dict[str, Any] = {
     "metric_key": "orders",
@@ -47,3 +47,14 @@ def test_a_number_that_cannot_be_had_is_a_dash_with_its_reason() -> None:
     without = dict.fromkeys(("lift", "ci_lower", "ci_upper", "p_value", "chance_to_win"))
     text = shown([{**ROW, **without, "reason": "zero_variance"}])
     assert "zero_variance" in text and "–" in text and "nan" not in text.lower()
+
+
+def test_the_recommendation_is_said_and_which_interval_decides_if_it_is_another() -> None:
+    ended = {"decision_interval": "fixed", "recommendation": {"action": "roll_back"}}
+    assert decision_lines(ended) == ["Recommended: roll back."]
+    running = {"decision_interval": "group_sequential", "recommendation": {"action": "keep_running"}}
+    assert decision_lines(running) == [
+        "Recommended: keep running.",
+        "The group-sequential interval decides, not the one below.",
+    ]
+    assert decision_lines({"decision_interval": "fixed"}) == [], "results of earlier versions recommend nothing"
