@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from stats.moments import Bools, Floats, Ints, safe_divide
 from stats.reasons import Reason, Reasons, first_reason
 
-FEWEST_UNITS = 10
-"""Fewer units cannot say how much the share of their events varies."""
+FEWEST_UNITS = 20
+"""Fewer units cannot say how much the share of their events varies: with ten, p90 of equal arms differed in 13 %."""
 FEWEST_DISTINCT = 4
 """An interval of fewer distinct values, though more events lie in it, shows heaping; the null was rejected in 48 %."""
 FEWEST_BEYOND = 5

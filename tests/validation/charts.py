@@ -17,7 +17,7 @@ SIZES = ["200", "2,000", "20,000"]
 def draw(folder: Path, cells: dict[str, list[Cell]]) -> dict[str, str]:
     """Draw all charts; returns the file name by study."""
     names: dict[str, str] = {}
-    _save(_overview([c for found in cells.values() for c in found]), folder / "frequentist_overview.svg")
+    _save(_overview([c for found in cells.values() for c in found]), folder / "frequentist_overview.png")
     makers = {
         "size_and_coverage": _sizes,
         "clusters": _clusters,
@@ -33,7 +33,7 @@ def draw(folder: Path, cells: dict[str, list[Cell]]) -> dict[str, str]:
 
 
 def _save(chart: Any, path: Path) -> None:
-    chart.configure_view(stroke=None).configure_axis(grid=False).save(str(path))
+    chart.configure_view(stroke=None).configure_axis(grid=False).save(str(path), ppi=110)
 
 
 def _data(rows: list[dict[str, Any]]) -> Any:

@@ -73,7 +73,8 @@ def _cell(
     reps = int(there.sum())
     if reps < 0.05 * replications:
         return [Cell(TABLE, case, "refused", 1 - reps / replications, 1.0, replications, "report")]
-    cells = [Cell(TABLE, case, "size", share(found < 0.05), 0.05, reps, "at_most", warned=1 - reps / replications)]
+    refused = {"refused": 1 - reps / replications}
+    cells = [Cell(TABLE, case, "size", share(found < 0.05), 0.05, reps, "at_most", extra=refused)]
     cells.append(
         Cell(
             TABLE,

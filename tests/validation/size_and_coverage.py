@@ -50,7 +50,7 @@ def _cells(
             share(p[made] < 1 - LEVEL),
             1 - LEVEL,
             reps,
-            warned=share(warned | ~made),
+            warned=share(warned[made]),
             skewness=skewness,
             extra={"below": share((p < 0.05)[made] & (t[made] < 0)), "above": share((p < 0.05)[made] & (t[made] > 0))},
         )
@@ -67,7 +67,7 @@ def _cells(
                 share((low <= LIFT) & (high >= LIFT)),
                 LEVEL,
                 int(there.sum()),
-                warned=share(warned | ~there),
+                warned=share(warned[there]),
                 skewness=skewness,
                 extra={"refused": refused, "fieller": share(up.interval_kind[there, 0, 0] == "fieller")},
             )
