@@ -17,9 +17,9 @@ from tests.system.company_coverage import BROKEN, Cell, cells_of, coverage, docu
 SEED = 1  # the demo's: this is the company that a stranger sees
 PLANNED = 0.95
 COMPANY_SD = 0.031
-"""How much one company's share of covered intervals varies: over 40 companies the share of the twelve experiments
-with users had a cluster-robust standard error of 0.49 %, so one has 0.49 % x sqrt(40). A binomial error would be too small, because the
-metrics and variants of one experiment share their users."""
+"""How much one company's share of covered intervals varies: over 40 companies the share of the twelve experiments with
+users had a cluster-robust standard error of 0.49 %, so one has 0.49 % x sqrt(40). A binomial error would be too small,
+because the metrics and variants of one experiment share their users."""
 
 
 @pytest.fixture(scope="module")
