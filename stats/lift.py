@@ -2,7 +2,7 @@
 
 With c the unadjusted control mean and d the (adjusted) difference, lift = d / |c|: its sign is the sign of the
 difference, also for a negative baseline. How the interval is made depends on z = |c| / se(c) and on the signs:
-log-delta when z >= 10 and both means are clearly positive, Fieller (1954) for 3 <= z < 10 or when a sign is ambiguous,
+log-delta when both means are positive by 10 standard errors, Fieller (1954) for 3 <= z < 10 or a weaker treatment mean,
 and no relative statement below 3, because dividing by something that may be zero says nothing.
 """
 
@@ -143,7 +143,7 @@ def _lift(given: _Parts, blocked: Reasons, level: float, df: Floats | None = Non
     top = c + d
     v_top = parts.v_change + parts.v_control + 2 * parts.covariance
     positive = estimable & (c > 0) & (top > 0)
-    by_log = positive & (baseline_z >= LOG_DELTA_FROM) & (top * np.abs(top) >= FIELLER_FROM**2 * v_top)
+    by_log = positive & (baseline_z >= LOG_DELTA_FROM) & (top * np.abs(top) >= LOG_DELTA_FROM**2 * v_top)
     always_log = bool(by_log.all())
     always_positive = always_log or bool(positive.all())
     log_value = np.log1p(relative if always_positive else np.where(positive, relative, 0.0))

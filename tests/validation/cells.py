@@ -26,7 +26,7 @@ MOSTLY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`case` says which cell of the table; `warned` is the share of replications, of those with a number, with a warning.
+    """`case` says which cell of the table; `warned` is the share of replications with a number that have a warning too.
 
     `skewness` is the true standardised skewness of the difference (METHODS A1). `within` replaces the binomial
     tolerance where the number is not a probability. Cells with the rule "report" are shown beside others and have no
