@@ -6,7 +6,7 @@ import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -56,6 +56,7 @@ class _Held:
     stage: str = "preparing"
     fraction: float = 0.0
     written: tuple[str, float] = ("claimed", 0.0)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def token(self) -> dict[str, Any]:
@@ -186,7 +187,8 @@ class Runner:
                 await self._retry(held.row.id, held.row.attempt)
             return outcome
         finally:
-            keeping.cancel()
+            # Told, not cancelled: a query that is cut off would cost its connection.
+            held.over.set()
             await asyncio.gather(keeping, return_exceptions=True)
 
     async def _compute(self, held: _Held) -> StoredResult:
@@ -218,10 +220,9 @@ class Runner:
         )
 
     async def _keep(self, held: _Held) -> None:
-        """Renew the lease until cancelled. Raises _CancelRequested or _LeaseLost."""
+        """Renew the lease until the analysis is over. Raises _CancelRequested or _LeaseLost."""
         period = self._settings.lease_seconds
-        while True:
-            await asyncio.sleep(min(WATCH_SECONDS, period / 3))
+        while not await _within(held.over, min(WATCH_SECONDS, period / 3)):
             now = time.monotonic()
             progress = (held.stage, held.fraction)
             due = now - held.renewed >= period / 3
@@ -296,3 +297,13 @@ class Runner:
                 await lease.release(session, **held.token)
         except DATABASE_ERRORS as error:  # the lease will expire instead
             log.warning("lease_not_released", analysis_id=str(held.row.id), error=type(error).__name__)
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event comes within so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
