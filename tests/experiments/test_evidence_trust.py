@@ -111,6 +111,19 @@ def test_a_covariate_that_differs_between_arms_fails_the_integrity_test_of_cuped
     assert check_of(document(plan, moment_set(plan, values, arm)), "pre_period_balance") == "warn"
 
 
+def test_a_ramp_whose_stages_attract_different_units_is_balanced_within_each_of_them():
+    rng = np.random.default_rng(3)
+    plan = plan_of([planned(spec("m", pre_period_days=14), "primary")], estimation=Estimation())
+    stage = np.arange(N) * 2 // N
+    arm = (rng.random(N) < np.where(stage == 0, 0.1, 0.5)).astype(int)
+    before = rng.normal(5, 1, N) - stage
+    values = np.column_stack([before + rng.normal(0, 1, N), before])
+    assert check_of(document(plan, moment_set(plan, values, arm)), "pre_period_balance") == "warn"
+    assert check_of(document(plan, moment_set(plan, values, arm, stratum=stage)), "pre_period_balance") == "pass"
+    values[:, 1] += 0.3 * arm
+    assert check_of(document(plan, moment_set(plan, values, arm, stratum=stage)), "pre_period_balance") == "warn"
+
+
 def test_monitoring_waits_for_enough_conversions():
     plan = plan_of([planned(spec("bought", "proportion"), "primary")], planned_units=N)
     rare = (np.arange(N) < 40).astype(float)[:, None]
