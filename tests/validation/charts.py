@@ -53,16 +53,15 @@ def _overview(cells: list[Cell]) -> Any:
         gap = (c.observed - c.nominal) / c.tolerance * (-1 if c.rule == "at_least" else 1)
         low = -1.0 if c.rule in ("at_most", "at_least") else -4.0
         rows.append({"table": c.table, "gap": min(max(gap, low), 4.0), "status": c.status, "y": (number * 7919) % 97})
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(_data(rows))
+    points = base.mark_circle(size=14, opacity=0.7).encode(
         x=alt.X("gap:Q", title="distance from the target, in tolerances (cut at ±4)", scale=alt.Scale(domain=[-4, 4])),
-        y=alt.Y("y:Q", axis=None),
+        y=alt.Y("table:N", title=None),
+        yOffset=alt.YOffset("y:Q"),
         color=_status(),
     )
-    edges = alt.Chart(_data([{"edge": -1}, {"edge": 1}])).mark_rule(strokeDash=[4, 3], color="#888").encode(x="edge:Q")
-    layered = alt.layer(edges, base.mark_circle(size=14, opacity=0.7), data=_data(rows)).properties(
-        width=420, height=34
-    )
-    return layered.facet(row=alt.Row("table:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left")))
+    edges = [base.mark_rule(strokeDash=[4, 3], color="#888").encode(x=alt.datum(edge)) for edge in (-1, 1)]
+    return alt.layer(*edges, points).properties(width=480, height=alt.Step(34))
 
 
 def _sizes(cells: list[Cell]) -> Any:

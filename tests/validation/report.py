@@ -99,7 +99,7 @@ def markdown(cells: dict[str, list[Cell]], charts: dict[str, str]) -> str:
     lines = [
         "# What the frequentist engine promises, and what simulations say",
         "",
-        "Made by `make validation` (about ten minutes of one core); every number is in `frequentist.csv`. A shorter",
+        "Made by `make validation` (seven minutes of one core); every number is in `frequentist.csv`. A shorter",
         "version with the same cells runs in the default test suite (`tests/validation`).",
         "",
         "A cell passes if |observed − target| ≤ 3 √(p (1 − p) / R) + slack, with R replications; slack is 0.005 unless",
