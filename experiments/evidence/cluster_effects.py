@@ -23,7 +23,7 @@ from stats.estimate import Estimates
 from stats.moments import Bools, Floats, Moments, safe_divide
 from stats.reasons import Reason
 
-FEW = 40
+FEW_CLUSTERS = 40
 """With fewer clusters than this in an arm, inference comes from the clusters' totals (CR2)."""
 ALONE = 0.99
 """A cluster that makes up this much of an arm leaves nothing to compare it with."""
@@ -114,7 +114,7 @@ def few_cluster_inference(
     if cells.clusters is None:
         return None
     count = cells.moments.count[cells.last]
-    few = np.minimum(count[1:], count[0]) < FEW
+    few = np.minimum(count[1:], count[0]) < FEW_CLUSTERS
     if not few.any():
         return None
     found = few_clusters(cells.clusters, block.shapes, len(count), plan.estimation.ci_level, plan.estimation.seed)

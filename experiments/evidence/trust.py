@@ -181,6 +181,7 @@ _RULES: tuple[Callable[[Facts], Check | None], ...] = (
     measurement.missing_values,
     measurement.caps,
     measurement.tied_quantiles,
+    measurement.few_clusters,
     measurement.small_segments,
     _variance,
     _skewness,

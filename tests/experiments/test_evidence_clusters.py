@@ -205,3 +205,11 @@ def test_units_of_an_unclustered_plan_are_not_touched():
     row = row_of(document(plan, moment_set(plan, value[:, None], arm[cluster])), "m")
     plain = sps.ttest_ind(value[arm[cluster] == 1], value[arm[cluster] == 0], equal_var=False)
     assert row.p_value == pytest.approx(plain.pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize(("clusters", "status"), [(24, "warn"), (200, "pass")])
+def test_few_clusters_are_said_to_make_intervals_a_little_short(clusters, status):
+    cluster, arm, value = company(clusters)
+    plan = clustered(planned(spec("m"), "primary"))
+    found = document(plan, cluster_set(plan, value[:, None], cluster, arm))
+    assert next(check for check in found.checks if check.name == "few_clusters").status == status
