@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.special as sc
 
-from experiments.evidence.cluster_effects import FEW, with_cluster_precision
+from experiments.evidence.cluster_effects import FEW_CLUSTERS, with_cluster_precision
 from experiments.evidence.shapes import BlockShapes
 from stats.clusters import ClusterInference, cluster_freedom, few_clusters
 from stats.difference import difference
@@ -45,8 +45,8 @@ def type_one_error(part: float = 1.0) -> list[Cell]:
             reps = scaled(2_000 if per_arm < 12 else 10_000, part, 150)
             total, size = _totals(rng, reps, 2 * per_arm, icc)
             got = _from_totals(total, size)
-            rule: Rule = "at_most" if per_arm < FEW else "report"
-            unused = "" if per_arm < FEW else " (not used)"
+            rule: Rule = "at_most" if per_arm < FEW_CLUSTERS else "report"
+            unused = "" if per_arm < FEW_CLUSTERS else " (not used)"
             cells.append(Cell(TABLE, case, f"totals{unused}: size", share(got.p_value < 0.05), 0.05, reps, rule))
             outside = (got.ci_lower > 0) | (got.ci_upper < 0)
             cells.append(Cell(TABLE, case, f"totals{unused}: 95 % interval misses", share(outside), 0.05, reps, rule))
