@@ -45,11 +45,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Portfolio:
-    """All comparisons that have an e-value, strongest evidence first; `without` counts those that have none yet."""
+    """All comparisons that have an e-value, strongest evidence first; `without` counts those that have none yet.
+
+    `unreliable` experiments failed a check: nothing of theirs can be a discovery, so they are left out.
+    """
 
     comparisons: Sequence[Comparison]
     alpha: float
     without: int
+    unreliable: int
 
     @property
     def discoveries(self) -> Sequence[Comparison]:
@@ -65,18 +69,27 @@ async def portfolio(session: AsyncSession, *, alpha: float = 0.05, scope: Scope 
         .label("rank")
     )
     ranked = (
-        sa.select(col(Result.id), col(Result.data_as_of), col(Experiment.key), col(Experiment.name), newest)
+        sa.select(
+            col(Result.id),
+            col(Result.data_as_of),
+            col(Result.verdict),
+            col(Experiment.key),
+            col(Experiment.name),
+            newest,
+        )
         .join(Experiment, col(Experiment.key) == col(Result.subject_key))
         .where(col(Result.kind) == "experiment", col(Experiment.status).in_(STATUSES[scope]))
         .subquery()
     )
     statement = (
-        sa.select(ranked.c.key, ranked.c.name, ranked.c.data_as_of, ResultRow)
+        sa.select(ranked.c.verdict, ranked.c.key, ranked.c.name, ranked.c.data_as_of, ResultRow)
         .join(ResultRow, col(ResultRow.result_id) == ranked.c.id)
         .where(ranked.c.rank == 1, col(ResultRow.segment).is_(None), col(ResultRow.role).in_(ROLES))
         .order_by(ranked.c.key, col(ResultRow.id))
     )
-    found = (await session.execute(statement)).all()
+    every = (await session.execute(statement)).all()
+    found = [rest for verdict, *rest in every if verdict != "unreliable"]
+    distrusted = {key for verdict, key, *_ in every if verdict == "unreliable"}
     known = [(*rest, row, row.log_e_value) for *rest, row in found if row.log_e_value is not None]
     rejected, adjusted = e_bh([log_e for *_, log_e in known], alpha)
     comparisons = [
@@ -84,4 +97,4 @@ async def portfolio(session: AsyncSession, *, alpha: float = 0.05, scope: Scope 
         for (key, name, at, row, log_e), discovery, lifted in zip(known, rejected, adjusted, strict=True)
     ]
     comparisons.sort(key=lambda item: -item.log_e_value)
-    return Portfolio(comparisons, alpha, len(found) - len(known))
+    return Portfolio(comparisons, alpha, len(found) - len(known), len(distrusted))

@@ -57,11 +57,15 @@ class ComparisonOut(BaseModel):
 
 
 class PortfolioOut(BaseModel):
-    """Discoveries at false discovery rate `alpha` by e-BH (METHODS B5). `without` comparisons have no e-value yet."""
+    """Discoveries at false discovery rate `alpha` by e-BH (METHODS B5). `without` comparisons have no e-value yet.
+
+    `unreliable` experiments are left out: one of their checks failed.
+    """
 
     alpha: float
     discoveries: int
     without: int
+    unreliable: int
     items: list[ComparisonOut]
 
 
@@ -77,5 +81,6 @@ async def get_portfolio(
         alpha=found.alpha,
         discoveries=len(found.discoveries),
         without=found.without,
+        unreliable=found.unreliable,
         items=[ComparisonOut.of(item) for item in found.comparisons],
     )

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 async def put(service: Service, experiment_key: str, log_e: dict[tuple[str, str], float | None], **fields: Any) -> None:
     """A result whose rows have these e-values, by (metric, role)."""
-    result = await service.store_result(b"{}", subject_key=experiment_key, verdict="inconclusive", **fields)
+    result = await service.store_result(b"{}", subject_key=experiment_key, **{"verdict": "inconclusive", **fields})
     known = {
         "result_id": result.id,
         "experiment_key": experiment_key,
@@ -76,6 +76,13 @@ async def test_stopped_experiments_are_in_the_portfolio_only_when_asked_for(serv
     assert [item["discovery"] for item in everything["items"]] == [True]
 
 
+async def test_nothing_of_an_unreliable_experiment_is_a_discovery(service: Service) -> None:
+    await service.fill(started=True)
+    await put(service, "one-page-checkout", {("orders_per_user", "primary"): 30.0}, verdict="unreliable")
+    document = (await service.read.get("/v1/portfolio")).json()
+    assert (document["items"], document["discoveries"], document["unreliable"]) == ([], 0, 1)
+
+
 async def test_a_portfolio_needs_a_key_and_a_rate_between_0_and_1(service: Service) -> None:
     assert_problem(await service.anonymous.get("/v1/portfolio"), "unauthenticated", 401)
     problem = assert_problem(await service.read.get("/v1/portfolio", params={"alpha": 1}), "invalid-definition", 422)
@@ -84,5 +91,6 @@ async def test_a_portfolio_needs_a_key_and_a_rate_between_0_and_1(service: Servi
         "alpha": 0.05,
         "discoveries": 0,
         "without": 0,
+        "unreliable": 0,
         "items": [],
     }
