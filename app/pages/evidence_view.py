@@ -124,11 +124,22 @@ def verdict_sentence(document: ExperimentResult, headline: Row | None, variant_n
         kind = "always_valid"
     errors = document.decision_errors
     several = errors is not None and errors.success_tests > 1 and headline.correction is not None
+    stopped = _after_stopping(document, headline) if kind == "group_sequential" else ""
     return (
         f"{opening}: {headline.metric_name} {formats.lift_of(headline)} "
         f"({words.INTERVALS[kind]} {formats.share(headline.ci_level)} interval {formats.between(*bounds)}"
-        f"{', corrected' if several else ''})."
+        f"{', corrected' if several else ''}).{stopped}"
     )
+
+
+def _after_stopping(document: ExperimentResult, headline: Row) -> str:
+    """Who stops because a bound was crossed saw a lucky number: the estimate that allows for it (METHODS B2)."""
+    about = (headline.metric_key, headline.variant_key)
+    for monitor in document.sequential:
+        if (monitor.metric_key, monitor.variant_key) == about and monitor.estimate is not None:
+            interval = formats.between(monitor.ci_lower, monitor.ci_upper)
+            return f" Allowing for the stop, the lift is {formats.change(monitor.estimate)} ({interval})."
+    return ""
 
 
 def corrections_sentence(document: ExperimentResult, overall: Sequence[Row]) -> str:

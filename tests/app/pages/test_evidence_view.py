@@ -83,6 +83,9 @@ def test_an_unreliable_segment_model_has_no_chart() -> None:
     assert view.segments.models[0].chart is None
 
 
+STOPPED = "Allowing for the stop, the lift is +2.9 % (+0.7 % to +4.9 %)."
+
+
 def view_of(document: ExperimentResult, name: str) -> EvidenceView:
     return evidence_view(name, document.model_dump_json().encode(), ARMS)
 
@@ -90,10 +93,11 @@ def view_of(document: ExperimentResult, name: str) -> EvidenceView:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({}, f"{BETTER} (repeated 95 % interval +0.5 % to +5.5 %)."),
+        ({}, f"{BETTER} (repeated 95 % interval +0.5 % to +5.5 %). {STOPPED}"),
+        ({"sequential": []}, f"{BETTER} (repeated 95 % interval +0.5 % to +5.5 %)."),
         (
             {"decision_errors": complete().decision_errors.model_copy(update={"success_tests": 4})},  # type: ignore[union-attr]
-            f"{BETTER} (repeated 95 % interval +0.5 % to +5.5 %, corrected).",
+            f"{BETTER} (repeated 95 % interval +0.5 % to +5.5 %, corrected). {STOPPED}",
         ),
         (
             {
