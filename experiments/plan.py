@@ -19,6 +19,20 @@ from experiments.definitions import (
 from experiments.types import canonical_json
 
 
+class PlannedPrior(Definition):
+    """A learned prior as it was when the plan was frozen (METHODS C3): a mixture of normals on the log lift.
+
+    `components` are (weight, mean, sd); `prior_id` is the analysis that learned it, from so many past `experiments`.
+    """
+
+    prior_id: str
+    version: int
+    experiments: int
+    mean: float
+    scale: float
+    components: list[tuple[float, float, float]]
+
+
 class PlannedMetric(Definition):
     """A metric as planned: its use and the very version of its definition."""
 
@@ -29,6 +43,7 @@ class PlannedMetric(Definition):
     mde: float | None
     non_inferiority_margin: float | None
     spec: MetricSpec
+    prior: PlannedPrior | None = None
 
 
 class PlannedNorthStar(Definition):
@@ -85,7 +100,29 @@ class BaselinePlan(Definition):
     weeks: int = 8
 
 
-type Plan = AnalysisPlan | NorthStarPlan | BaselinePlan
+class PriorEvidence(Definition):
+    """What one past experiment measured: the input of a learned prior. `stratum` is the team that ran it."""
+
+    experiment_key: str
+    variant_key: str
+    stratum: str | None
+    log_lift: float
+    standard_error: float
+
+
+class PriorPlan(Definition):
+    """Learning the prior of a metric from all past experiments, shipped or not (METHODS C3)."""
+
+    kind: Literal["prior"] = "prior"
+    schema_version: int = 1
+    metric_key: str
+    version: int
+    effects: list[PriorEvidence]
+
+
+type DataPlan = AnalysisPlan | NorthStarPlan | BaselinePlan
+"""The plans that are about data in the store."""
+type Plan = DataPlan | PriorPlan
 
 
 def document(plan: Plan) -> dict[str, Any]:
@@ -100,9 +137,10 @@ def plan_hash(plan_document: dict[str, Any]) -> str:
 
 def load(plan_document: dict[str, Any]) -> Plan:
     """The plan behind a stored document."""
-    models: dict[str, type[AnalysisPlan] | type[NorthStarPlan] | type[BaselinePlan]] = {
+    models: dict[str, type[AnalysisPlan] | type[NorthStarPlan] | type[BaselinePlan] | type[PriorPlan]] = {
         "experiment": AnalysisPlan,
         "north_star": NorthStarPlan,
         "baseline": BaselinePlan,
+        "prior": PriorPlan,
     }
     return models[plan_document["kind"]].model_validate(plan_document)

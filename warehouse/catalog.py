@@ -10,7 +10,7 @@ from sqlmodel import col
 from experiments import ingest_batch
 from experiments.allocation import allocation_of
 from experiments.definitions import EventSource
-from experiments.plan import AnalysisPlan, Plan
+from experiments.plan import AnalysisPlan, DataPlan
 from experiments.settings import Settings
 from experiments.tables import AuditEvent, Experiment
 from warehouse.data_slice import ConcurrentExposures, DataSlice
@@ -39,7 +39,7 @@ async def known_experiments(session: AsyncSession) -> dict[str, KnownExperiment]
 async def slice_for(
     session: AsyncSession,
     settings: Settings,
-    plan: Plan,
+    plan: DataPlan,
     experiment: Experiment | None,
     data_as_of: datetime,
     known_at: datetime | None = None,

@@ -4,7 +4,7 @@ These models validate input and are what is stored, versioned and hashed. Tables
 """
 
 from experiments.definitions.elements import KEY_PATTERN, Definition, Direction, Key, MetricKey, Moment, Stage
-from experiments.definitions.estimation import Estimation, Sequential
+from experiments.definitions.estimation import Beliefs, Estimation, Sequential
 from experiments.definitions.experiment import ExperimentSpec, PlanMetric, Role, Trigger, Variant
 from experiments.definitions.facts import DuckDBSource, EventSource, FactSourceSpec, FileSource
 from experiments.definitions.launch import DecisionSpec, LaunchSpec, RolloutStep
@@ -13,6 +13,7 @@ from experiments.definitions.north_star import InputMetric, NorthStarSpec, Omtm,
 
 __all__ = [
     "KEY_PATTERN",
+    "Beliefs",
     "Cap",
     "DecisionSpec",
     "Definition",

@@ -34,10 +34,36 @@ class Sequential(Definition):
         return self
 
 
+class Beliefs(Definition):
+    """Prior and decision rule of the Bayesian engine (METHODS C3, C5, H3, H4).
+
+    `learned`: the distribution of true effects behind the metric's past experiments, as it was known when the plan was
+    frozen; where they are too few, the stated one. `stated`: `prior_mean` and `prior_scale`. `flat`: none; it cannot be
+    monitored, so it needs a `fixed` plan. Shipping needs `chance_to_win`, an expected loss of at most `expected_loss`
+    (as a share of the North Star where the link is known, else of the metric) and every guardrail within its margin
+    with `guardrail_chance`.
+    """
+
+    prior: Literal["learned", "stated", "flat"] = "learned"
+    family: Literal["normal", "student_t4"] = Field(default="normal", description="Shape of the stated prior")
+    chance_to_win: float = Field(default=0.95, gt=0.5, lt=1)
+    expected_loss: float = Field(default=0.001, gt=0, le=0.1)
+    guardrail_chance: float = Field(default=0.95, gt=0.5, lt=1)
+    horizon_days: float = Field(default=365, gt=0, le=3650, description="How long a shipped change is worth something")
+    waiting_cost: float = Field(
+        default=0.0, ge=0, le=1, description="Cost of one more day of testing, as a share of a day's North Star"
+    )
+
+
 class Estimation(Definition):
-    """Options of the analysis, frozen with the plan."""
+    """Options of the analysis, frozen with the plan.
+
+    `engine`: who decides. With `both` the frequentist verdict leads and the Bayesian one stands beside it; with
+    `bayesian` it leads. Failed checks and harm overrule either.
+    """
 
     engine: Literal["frequentist", "bayesian", "both"] = "both"
+    beliefs: Beliefs = Beliefs()
     ci_level: float = Field(default=0.95, gt=0.5, lt=1)
     power: float = Field(default=0.8, gt=0.5, lt=1, description="Of the whole decision (METHODS A11)")
     cuped: bool = True

@@ -69,6 +69,13 @@ class MetricSpec(Definition):
         default="score", description="Survey: `nps` counts 9-10 as 1, 7-8 as 0 and 0-6 as -1"
     )
     cap: Cap | None = None
+    likelihood: Literal[
+        "lift", "beta_binomial", "gamma_poisson", "negative_binomial", "hurdle_lognormal", "student_t"
+    ] = Field(
+        default="lift",
+        description="Model of the Bayesian engine (METHODS C1, C2): `lift` takes the log lift as normal and fits any "
+        "metric; the others model the units' values",
+    )
     covariate: Measure | None = Field(
         default=None, description="CUPED covariate; default: the measure itself, before exposure"
     )
@@ -105,6 +112,12 @@ class MetricSpec(Definition):
             raise ValueError("a `cap` is for mean and ratio metrics")
         if self.cap is not None and self.cap.basis == "pre_period" and self.pre_period_days == 0:
             raise ValueError("a cap from the pre-period needs `pre_period_days`")
+        if self.likelihood == "beta_binomial" and self.kind != "proportion":
+            raise ValueError("the likelihood `beta_binomial` is for proportions")
+        if self.likelihood not in ("lift", "beta_binomial") and self.kind != "mean":
+            raise ValueError(f"the likelihood `{self.likelihood}` is for means")
+        if self.likelihood != "lift" and self.measure is None:
+            raise ValueError(f"the likelihood `{self.likelihood}` needs single units: give a `measure`")
         if self.covariate is not None and self.kind not in ("mean", "proportion"):
             raise ValueError("an explicit `covariate` is for mean and proportion metrics")
         return self

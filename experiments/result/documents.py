@@ -4,6 +4,17 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from experiments.result.beliefs import (
+    Agreement,
+    BestVariant,
+    EngineDecision,
+    FittedModel,
+    LearnedStratum,
+    PastEffectShown,
+    PriorSensitivity,
+    PriorUse,
+    WaitingValue,
+)
 from experiments.result.effects import Density, Look, Row, SegmentModel
 from experiments.result.elements import Check, Document
 from experiments.result.findings import (
@@ -45,7 +56,7 @@ class AmendmentNote(Document):
 class ExperimentResult(Document):
     """The result of one analysis of one experiment."""
 
-    schema_version: int = 2
+    schema_version: int = 3
     kind: Literal["experiment"] = "experiment"
     analysis_id: str
     experiment_key: str
@@ -71,6 +82,16 @@ class ExperimentResult(Document):
     heterogeneity: list[Heterogeneity] = Field(default_factory=list)
     interactions: list[Interaction] = Field(default_factory=list)
     age_curves: list[AgeCurve] = Field(default_factory=list)
+    priors: list[PriorUse] = Field(default_factory=list)
+    prior_sensitivity: list[PriorSensitivity] = Field(default_factory=list)
+    best_variants: list[BestVariant] = Field(default_factory=list)
+    models: list[FittedModel] = Field(default_factory=list)
+    waiting: list[WaitingValue] = Field(default_factory=list)
+    decisions: list[EngineDecision] = Field(default_factory=list)
+    """One per engine of the plan; the one that leads is the verdict and the recommendation."""
+    agreement: Agreement | None = None
+    monitoring: str | None = None
+    """Why Bayesian numbers may not decide yet, or are withheld (METHODS C5); null when they may."""
     methods: list[str]
 
 
@@ -116,4 +137,26 @@ class BaselineResult(Document):
     metrics: list[MetricBaseline]
     cumulative_units: list[int]
     """Unique active units by the end of day 1, 2, … of the history window."""
+    code_version: str
+
+
+class LearnedPriorResult(Document):
+    """The prior on a metric's log lift learned from its past experiments, winners and losers (METHODS C3).
+
+    `strata` has all experiments together first; strata of their own follow where effects differ between them. `version`
+    counts the priors learned for this metric.
+    """
+
+    schema_version: int = 1
+    kind: Literal["prior"] = "prior"
+    analysis_id: str
+    metric_key: str
+    version: int
+    data_as_of: AwareDatetime
+    strata: list[LearnedStratum]
+    stratified: bool
+    """Whether strata differ enough that a new experiment takes the prior of its own."""
+    chance_strata_differ: float | None
+    effects: list[PastEffectShown]
+    methods: list[str]
     code_version: str

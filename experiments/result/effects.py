@@ -142,6 +142,12 @@ class Look(Document):
     ci_upper: float | None
     always_valid_lower: float | None
     always_valid_upper: float | None
+    posterior_lift: float | None = None
+    hdi_lower: float | None = None
+    hdi_upper: float | None = None
+    chance_to_win: float | None = None
+    expected_loss: float | None = None
+    expected_loss_of_not_shipping: float | None = None
 
 
 class Density(Document):

@@ -120,8 +120,11 @@ def posterior(
 
 def prior_mixture(prior: Prior) -> Mixture:
     """The prior itself in the same form, (K,)."""
-    if prior.family is Family.NORMAL:
+    if prior.family in (Family.NORMAL, Family.FLAT):
         return Mixture(np.ones(1), np.array([prior.mean]), np.array([prior.scale]))
+    if prior.family is Family.LEARNED:
+        weight, mean, sd = np.array(prior.components).T
+        return Mixture(weight, mean, sd)
     log_density = 2 * _LOG_W - 2 * np.exp(_LOG_W)  # Gamma(2, 2) in ln w, up to a constant
     weight = np.exp(log_density - log_density.max())
     return Mixture(weight / weight.sum(), np.full(_LOG_W.shape, prior.mean), prior.scale * np.exp(-_LOG_W / 2))

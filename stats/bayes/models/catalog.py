@@ -1,0 +1,11 @@
+"""The models of the library by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stats.bayes.models.definition import ModelDefinition
+
+_ALL: Final[tuple[ModelDefinition, ...]] = ()
+
+DEFINITIONS: Final[dict[str, ModelDefinition]] = {definition.name: definition for definition in _ALL}

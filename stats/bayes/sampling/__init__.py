@@ -1,0 +1,1 @@
+"""From a model to draws: compiled once, re-used with new data, cancellable (METHODS C4, I3)."""
