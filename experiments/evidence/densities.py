@@ -4,40 +4,46 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.definitions import Direction, Role
+from experiments.definitions import Role
+from experiments.evidence.beliefs import BlockBeliefs
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan
 from experiments.result import Density
 from stats.bayes.density import density_curves
-from stats.bayes.normal import Posterior
 from stats.moments import Floats
 
 POINTS = 101
 DIGITS = 6
 
 
-def block_densities(plan: AnalysisPlan, block: BlockShapes, believed: dict[Direction, Posterior]) -> list[Density]:
+def block_densities(plan: AnalysisPlan, block: BlockShapes, believed: BlockBeliefs) -> list[Density]:
     """Densities of the metrics that are not merely monitored, and of the North Star. `believed` has one cell.
 
     Rounded: these are pictures, and full precision would make up most of the document's bytes.
     """
     shown_for_tree = plan.north_star.spec.metric_key if plan.north_star else None
-    curves = {direction: density_curves(belief, points=POINTS) for direction, belief in believed.items()}
-    found: list[Density] = []
-    for m, metric in enumerate(block.metrics):
-        belief = believed.get(metric.direction)
-        if belief is None or (metric.role is Role.MONITOR and metric.metric_key != shown_for_tree):
-            continue
-        curve = curves[metric.direction]
-        for v, variant in enumerate(plan.variants[1:]):
-            if not belief.estimable[0, v, m]:
+    found: dict[int, list[Density]] = {}
+    for belief in believed:
+        curve = density_curves(belief.posterior, points=POINTS)
+        for column, m in enumerate(belief.at):
+            metric = block.metrics[m]
+            if metric.role is Role.MONITOR and metric.metric_key != shown_for_tree:
                 continue
-            axes = np.stack([curve.lift[0, v, m], curve.posterior[0, v, m], curve.prior[0, v, m]])
-            lift, after, before = rounded(axes).tolist()
-            found.append(
-                Density(metric_key=metric.metric_key, variant_key=variant.key, lift=lift, posterior=after, prior=before)
-            )
-    return found
+            for v, variant in enumerate(plan.variants[1:]):
+                if not belief.posterior.estimable[0, v, column]:
+                    continue
+                axes = np.stack([a[0, v, column] for a in (curve.lift, curve.posterior, curve.prior)])
+                lift, after, before = rounded(axes).tolist()
+                found.setdefault(m, []).append(
+                    Density(
+                        metric_key=metric.metric_key,
+                        variant_key=variant.key,
+                        lift=lift,
+                        posterior=after,
+                        prior=before,
+                    )
+                )
+    return [density for m in sorted(found) for density in found[m]]
 
 
 def rounded(numbers: Floats) -> Floats:

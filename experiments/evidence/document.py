@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from experiments.evidence.beliefs import DECIDING, block_beliefs, prior_sensitivity, prior_uses
 from experiments.evidence.contract import Block, Draft, EvidenceContext, SegmentRequest
 from experiments.evidence.corrections import arm_variances, correct
 from experiments.evidence.densities import block_densities
@@ -19,14 +20,14 @@ from experiments.evidence.looks import block_looks
 from experiments.evidence.magnitudes import within_range
 from experiments.evidence.monitors import monitors
 from experiments.evidence.recommendation import errors_of, forecast, north_star_check, standing_of
-from experiments.evidence.rows import RowDraft, Segment, absent_drafts, block_drafts, plan_prior, posteriors, validated
+from experiments.evidence.rows import RowDraft, Segment, absent_drafts, block_drafts, validated
 from experiments.evidence.safety import add_safety
 from experiments.evidence.screening import screening
 from experiments.evidence.segments import segment_requests
 from experiments.evidence.shapes import BlockShapes, absent, block_shapes
 from experiments.evidence.trust import checks
 from experiments.plan import AnalysisPlan
-from experiments.result import Density, ExperimentResult, Exposures, Look, Row, VariantExposures
+from experiments.result import Density, ExperimentResult, Exposures, Look, PriorSensitivity, Row, VariantExposures
 from experiments.verdict import Situation, judge
 from stats.moments import Ints
 
@@ -38,6 +39,7 @@ class _BlockEvidence:
     drafts: list[RowDraft]
     looks: list[Look]
     densities: list[Density]
+    sensitivity: list[PriorSensitivity]
     requests: list[SegmentRequest]
 
 
@@ -120,6 +122,8 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         heterogeneity=beside.heterogeneity,
         interactions=beside.interactions,
         age_curves=beside.age_curves,
+        priors=prior_uses(plan),
+        prior_sensitivity=[item for part in parts for item in part.sensitivity],
         methods=sorted({*_methods(plan, rows, impact=bool(impact)), *beside.methods}),
     )
     return Draft(document, tuple(request for part in parts for request in part.requests))
@@ -140,22 +144,26 @@ def _block_evidence(
     """`now` has cells (1 + segments,), everybody first, `over_time` has cells (looks,)."""
     moments = block.moments
     segments: list[Segment] = [None, *moments.segments]
-    everything, head = slice(None), slice(0, 1)
+    head = slice(0, 1)
     drafts = block_drafts(
         plan,
         shapes,
         now,
-        posteriors(plan, shapes, now.lift, everything),
+        block_beliefs(plan, shapes, now.lift),
         segments,
         standing.margins,
         details(plan, shapes, moments),
     )
     add_safety(plan, shapes, now, drafts, standing)
+    followed = block_beliefs(plan, shapes, over_time.lift, roles=DECIDING)
     return _BlockEvidence(
         drafts=drafts,
-        looks=block_looks(plan, shapes, over_time, moments.looks),
-        densities=block_densities(plan, shapes, posteriors(plan, shapes, now.lift, head)),
-        requests=segment_requests(plan, block, shapes, now, plan_prior(plan)),
+        looks=block_looks(
+            plan, shapes, over_time, block_beliefs(plan, shapes, over_time.lift, roles=DECIDING), moments.looks
+        ),
+        densities=block_densities(plan, shapes, block_beliefs(plan, shapes, now.lift, head)),
+        sensitivity=prior_sensitivity(plan, shapes, now.lift),
+        requests=segment_requests(plan, block, shapes, now),
     )
 
 

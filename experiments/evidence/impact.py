@@ -15,8 +15,9 @@ import scipy.special as sc
 
 from experiments.definitions import NorthStarSpec
 from experiments.evidence.arms import joint_estimates
+from experiments.evidence.beliefs import metric_prior
 from experiments.evidence.contract import Block, EvidenceContext
-from experiments.evidence.rows import nulls, plan_prior
+from experiments.evidence.rows import nulls
 from experiments.evidence.shapes import NO_JOINT_MOMENTS, BlockShapes
 from experiments.plan import AnalysisPlan
 from experiments.result import Check, InputEffect, NorthStarEffect, Row, TreeEstimate
@@ -155,8 +156,8 @@ def _tree(plan: AnalysisPlan, spec: NorthStarSpec, through: _Through | None, v: 
     z = float(sc.ndtri(0.5 + plan.estimation.ci_level / 2))
     chance: float | None = None
     if plan.estimation.engine != "frequentist" and error > 0:
-        direction = next((m.direction.value for m in plan.metrics if m.metric_key == spec.metric_key), "increase")
-        belief = posterior(np.array(value), np.array(error), plan_prior(plan), direction=_direction(direction))
+        star = next(m for m in plan.metrics if m.metric_key == spec.metric_key)
+        belief = posterior(np.array(value), np.array(error), metric_prior(plan, star), direction=star.direction.value)
         chance = finite(float(belief.chance_to_win))
     return TreeEstimate(
         lift=finite(float(np.expm1(value))),
@@ -166,10 +167,6 @@ def _tree(plan: AnalysisPlan, spec: NorthStarSpec, through: _Through | None, v: 
         chance_to_win=chance,
         estimable=True,
     )
-
-
-def _direction(text: str) -> Literal["increase", "decrease"]:
-    return "decrease" if text == "decrease" else "increase"
 
 
 def _input(

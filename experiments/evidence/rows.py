@@ -15,47 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import TypeAdapter
 
-from experiments.definitions import Direction
+from experiments.evidence.beliefs import BlockBeliefs
 from experiments.evidence.details import Details
 from experiments.evidence.effects import Effects, stays_within
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan, PlannedMetric
 from experiments.result import DecisionInterval, Row
-from stats.bayes.normal import Posterior, posterior
-from stats.bayes.prior import Family, Prior
 from stats.estimate import Estimates
-from stats.lift import Lifts
 from stats.moments import Bools, Floats
 
 ESTIMATOR = {"mean": "A1", "proportion": "A1", "ratio": "A4", "formula": "E1", "quantile": "A6", "survey": "A4"}
 type Segment = tuple[str, str] | None
 type RowDraft = dict[str, Any]
 """The fields of a row that are known so far."""
-
-
-def plan_prior(plan: AnalysisPlan) -> Prior:
-    """The prior on log lifts that the plan froze (C3)."""
-    mean, scale = plan.estimation.prior_mean, plan.estimation.prior_scale
-    source = "default" if (mean, scale) == (0.0, 0.05) else "plan"
-    return Prior(Family.NORMAL, mean, scale, f"{source}: Normal({mean:g}, {scale:g}) on the log lift")
-
-
-def posteriors(plan: AnalysisPlan, block: BlockShapes, lifts: Lifts, cells: slice) -> dict[Direction, Posterior]:
-    """Posteriors of these cells (C1) for each direction that a metric of the block has; empty when switched off."""
-    if plan.estimation.engine == "frequentist":
-        return {}
-    return {
-        direction: posterior(
-            lifts.log_value[cells],
-            lifts.log_standard_error[cells],
-            plan_prior(plan),
-            direction=direction.value,
-            # The plan's region is on the log lift, the posterior takes a relative change.
-            rope=float(np.expm1(plan.estimation.rope)),
-            level=plan.estimation.ci_level,
-        )
-        for direction in sorted({metric.direction for metric in block.metrics})
-    }
 
 
 def nulls(values: ArrayLike) -> Any:
@@ -73,7 +45,7 @@ def block_drafts(
     plan: AnalysisPlan,
     block: BlockShapes,
     effects: Effects,
-    believed: dict[Direction, Posterior],
+    believed: BlockBeliefs,
     segments: Sequence[Segment],
     interval: DecisionInterval,
     details: Mapping[tuple[int, int], Details] | None = None,
@@ -267,20 +239,15 @@ _BAYES = {
 }
 
 
-def _bayes(block: BlockShapes, believed: dict[Direction, Posterior], shape: tuple[int, ...]) -> dict[str, Any]:
-    """Each metric's posterior is the one of its own direction."""
+def _bayes(block: BlockShapes, believed: BlockBeliefs, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Each metric's posterior is the one of its own prior and direction."""
     size = int(np.prod(shape))
     if not believed:
         return dict.fromkeys((*_BAYES, "prior_source"), [None] * size)
-    increase = np.array([metric.direction is Direction.INCREASE for metric in block.metrics])
-    one, other = (believed.get(direction) for direction in (Direction.INCREASE, Direction.DECREASE))
-
-    def of(name: str) -> Floats:
-        arrays: list[Floats] = [getattr(belief, name) for belief in (one, other) if belief is not None]
-        return arrays[0] if len(arrays) == 1 else np.where(increase, *arrays)
-
-    source = next(iter(believed.values())).prior_source
-    return {name: _numbers(of(attribute)) for name, attribute in _BAYES.items()} | {"prior_source": [source] * size}
+    found: dict[str, Any] = {name: _numbers(believed.of(attribute, shape)) for name, attribute in _BAYES.items()}
+    per_metric = shape[0] * shape[1]
+    sources = believed.sources(len(block.metrics))
+    return found | {"prior_source": [source for source in sources for _ in range(per_metric)]}
 
 
 _ROWS = TypeAdapter(list[Row])

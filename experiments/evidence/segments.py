@@ -9,13 +9,13 @@ import numpy as np
 import scipy.special as sc
 
 from experiments.definitions import Role
+from experiments.evidence.beliefs import metric_prior
 from experiments.evidence.contract import Block, SegmentRequest
 from experiments.evidence.effects import Effects
 from experiments.evidence.rows import nulls
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan, PlannedMetric
 from experiments.result import SegmentEffect, SegmentModel
-from stats.bayes.prior import Prior
 from stats.bayes.segments import SegmentPosterior
 from stats.moments import Floats
 
@@ -28,9 +28,7 @@ def is_modelled(plan: AnalysisPlan, metric: PlannedMetric) -> bool:
     return metric.role in MODELLED or metric.metric_key == star
 
 
-def segment_requests(
-    plan: AnalysisPlan, block: Block, shapes: BlockShapes, effects: Effects, prior: Prior
-) -> list[SegmentRequest]:
+def segment_requests(plan: AnalysisPlan, block: Block, shapes: BlockShapes, effects: Effects) -> list[SegmentRequest]:
     """One request per modelled metric (primary, guardrail, the North Star), treatment and dimension of the plan.
 
     Cells of `effects` are (1 + segments,), everybody first. Dimensions come in the plan's order. A request with fewer
@@ -58,7 +56,7 @@ def segment_requests(
                         standard_errors=error[cells],
                         units=units[cells, v],
                         ci_level=plan.estimation.ci_level,
-                        prior=prior,
+                        prior=metric_prior(plan, metric),
                     )
                 )
     return found

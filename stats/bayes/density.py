@@ -8,6 +8,7 @@ import numpy as np
 
 from stats.bayes.mixture import Array
 from stats.bayes.normal import Posterior, prior_mixture
+from stats.bayes.prior import Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +26,18 @@ class DensityCurves:
 def density_curves(posterior: Posterior, *, points: int = 201) -> DensityCurves:
     """Both densities on an axis that shows 4.5 posterior sd and 2.5 prior scales, evenly spaced in the log lift.
 
+    A flat prior has no scale to show.
+
     Densities carry the Jacobian `1 / (1 + lift)`, so the area under each curve over all lifts is one. Half of the
     points follow the posterior, so that it stays smooth however narrow it is beside its prior.
     """
     known = posterior.estimable
     mean, sd = np.where(known, posterior.mean, 0.0)[..., None], np.where(known, posterior.sd, 1.0)[..., None]
     prior = posterior.prior
-    low = np.minimum(mean - 4.5 * sd, prior.mean - 2.5 * prior.scale)
-    high = np.maximum(mean + 4.5 * sd, prior.mean + 2.5 * prior.scale)
+    low, high = mean - 4.5 * sd, mean + 4.5 * sd
+    if prior.family is not Family.FLAT:
+        low = np.minimum(low, prior.mean - 2.5 * prior.scale)
+        high = np.maximum(high, prior.mean + 2.5 * prior.scale)
     near = points // 2
     wide = low + (high - low) * np.linspace(0.0, 1.0, points - near)
     axis = np.sort(np.concatenate([wide, mean + sd * np.linspace(-4.4, 4.4, near)], axis=-1), axis=-1)
