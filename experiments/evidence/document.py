@@ -158,9 +158,7 @@ def _block_evidence(
     followed = block_beliefs(plan, shapes, over_time.lift, roles=DECIDING)
     return _BlockEvidence(
         drafts=drafts,
-        looks=block_looks(
-            plan, shapes, over_time, block_beliefs(plan, shapes, over_time.lift, roles=DECIDING), moments.looks
-        ),
+        looks=block_looks(plan, shapes, over_time, followed, moments.looks),
         densities=block_densities(plan, shapes, block_beliefs(plan, shapes, now.lift, head)),
         sensitivity=prior_sensitivity(plan, shapes, now.lift),
         requests=segment_requests(plan, block, shapes, now),
