@@ -166,6 +166,29 @@ def aged(plan: AnalysisPlan) -> tuple[AgedMetric, ...]:
     return tuple(found[:MOST_AGED])
 
 
+class ModelledMetric(NamedTuple):
+    """A metric whose likelihood is about the values of single units; `column` is its column's place in the layout."""
+
+    metric_key: str
+    likelihood: str
+    column: int
+
+
+def modelled(plan: AnalysisPlan) -> tuple[ModelledMetric, ...]:
+    """The metrics with a likelihood of their own (METHODS C2) that the plan is about: monitors are only watched.
+
+    None without the Bayesian engine, and none in summaries, which know no single units.
+    """
+    if plan.estimation.engine == "frequentist" or plan.data == "summary":
+        return ()
+    places = layout([metric.spec for metric in plan.metrics]).metrics
+    return tuple(
+        ModelledMetric(metric.metric_key, metric.spec.likelihood, places[metric.metric_key].value)
+        for metric in plan.metrics
+        if metric.spec.likelihood != "lift" and metric.role is not Role.MONITOR
+    )
+
+
 def _cap_before(spec: MetricSpec) -> Cap | None:
     """The cap of a metric's covariates: their own quantile; a fixed value only if they are the metric's own measure."""
     if spec.cap is None or (spec.cap.value is not None and spec.covariate is not None):

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from stats.moments import Floats, Ints, Moments
 from stats.quantile import QuantileSummary
+from stats.unit_summary import UnitSummary
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +93,7 @@ class MomentSet:
     exposure. `capped` per column name. `quantiles` and `responses` per metric key. `concurrent` per experiment key.
     `missing` (V,) per column name: facts that hold a null where the column takes a number, which count for nothing.
     `refused` maps a quantile metric with non-finite values, which is not in `quantiles`, to a reason code.
+    `units` per metric key: what a likelihood of single units is made of (METHODS C2).
     With clustered randomisation the units of every moment are clusters, `clusters` holds their totals.
     """
 
@@ -117,6 +119,7 @@ class MomentSet:
     concurrent: Mapping[str, ConcurrentCells] = field(default_factory=dict)
     missing: Mapping[str, Ints] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, UnitSummary] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         arms, k = len(self.variants), len(self.columns)

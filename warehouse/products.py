@@ -10,6 +10,7 @@ from stats.moments import Ints, Moments
 from warehouse.ages import moments_by_age
 from warehouse.answers import Respondents, merge_all, respondents
 from warehouse.caps import above, apply_caps, capped_columns, caps_of_bucket
+from warehouse.likelihoods import UnitParts, merge_units, parts_of_units, unit_summaries
 from warehouse.measured import Placed
 from warehouse.one_pass import Pass
 from warehouse.quantiles import (
@@ -40,6 +41,7 @@ class Products:
     groups: Groups
     quantiles: Mapping[str, Rows]
     refused: Mapping[str, str]
+    units: Mapping[str, UnitParts]
     sizes: tuple[int, ...]
 
     def merge(self, other: "Products") -> "Products":
@@ -52,6 +54,7 @@ class Products:
             self.groups.merge(other.groups),
             merge_rows(self.quantiles, other.quantiles, len(self.groups)),
             {**self.refused, **other.refused},
+            merge_units(self.units, other.units),
             self.sizes,
         )
 
@@ -71,6 +74,7 @@ class Products:
                 if metric.metric_key in self.quantiles
             },
             "refused": dict(self.refused),
+            "units": unit_summaries(work.wanted.modelled, self.units, self.caps, invalid),
             "responses": {key: found.table() for key, found in self.responses.items()},
             "by_age": dict(self.by_age),
             "missing": {names[i]: self.missing[i] for i in np.flatnonzero(self.missing.any(axis=1))},
@@ -117,5 +121,6 @@ def products_of(
         groups=groups_of(units.variant, units.cluster, breakdowns, inside),
         quantiles={key: rows for key, (rows, _) in found.items() if rows is not None},
         refused={key: reason for key, (_, reason) in found.items() if reason},
+        units=parts_of_units(work, table.values, units.variant, inside),
         sizes=tuple(size for _, size in breakdowns),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from experiments.columns import AgedMetric, Column, ColumnLayout, QuantileColumn, aged
+from experiments.columns import AgedMetric, Column, ColumnLayout, ModelledMetric, QuantileColumn, aged, modelled
 from experiments.plan import AnalysisPlan
 
 
@@ -17,7 +17,9 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Quantile metrics, surveys (metric key to the columns of scores and answers), and metrics to follow by age.
+    """Quantile metrics, surveys (metric key to the columns of scores and answers), metrics to follow by age, and those
+
+    whose units have a model.
 
     `level` is that of intervals. `caps` are the caps of all units; None where one bucket has all units, which then says
     what they are.
@@ -26,6 +28,7 @@ class Wanted:
     quantiles: tuple[QuantileColumn, ...] = ()
     surveys: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     ages: tuple[AgedMetric, ...] = ()
+    modelled: tuple[ModelledMetric, ...] = ()
     level: float = 0.95
     caps: Caps | None = None
 
@@ -52,4 +55,4 @@ def wanted(layout: ColumnLayout, plan: AnalysisPlan | None = None) -> Wanted:
     }
     if plan is None:
         return Wanted(layout.quantiles, surveys)
-    return Wanted(layout.quantiles, surveys, aged(plan), plan.estimation.ci_level)
+    return Wanted(layout.quantiles, surveys, aged(plan), modelled(plan), plan.estimation.ci_level)

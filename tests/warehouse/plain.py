@@ -55,7 +55,19 @@ class World:
     data: DataSlice
 
 
-def random_world(folder: Path, seed: int, *, units: int = 120, clustered: bool = False, **changes: Any) -> World:
+def normal_amount(rng: np.random.Generator) -> float:
+    return float(rng.normal(5, 3))
+
+
+def random_world(
+    folder: Path,
+    seed: int,
+    *,
+    units: int = 120,
+    clustered: bool = False,
+    amount: Callable[[np.random.Generator], float] = normal_amount,
+    **changes: Any,
+) -> World:
     """Units that are exposed up to three times in ten days, some of them in both arms; orders and visits of theirs.
 
     They have a country (or none), a platform and an account. With `clustered` the account decides on the arm.
@@ -76,7 +88,7 @@ def random_world(folder: Path, seed: int, *, units: int = 120, clustered: bool =
             exposures.append(Exposure(f"unit {i}", ARMS[1 - arm if crossed else arm], at, segments))
         for source, found in facts.items():
             for _ in range(int(rng.poisson(3 if source == "visits" else 1.5))):
-                value = None if rng.random() < 0.1 else float(rng.normal(5, 3))
+                value = None if rng.random() < 0.1 else amount(rng)
                 found.append(Fact(f"unit {i}", START + float(rng.uniform(-6, 16)) * DAY, value))
     files = {
         "order": [write_facts(folder, facts["orders"])],
