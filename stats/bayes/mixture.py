@@ -43,6 +43,23 @@ class Mixture:
         mean = np.asarray((self.weight * self.mean).sum(-1))
         return mean, np.sqrt((self.weight * (self.sd**2 + (self.mean - mean[..., None]) ** 2)).sum(-1))
 
+    def given(self, estimate: Array, error: Array) -> Mixture:
+        """The posterior of x given `estimate ~ N(x, error²)`, both broadcasting against the cells (...,).
+
+        Every component is updated by its precision, and re-weighted by its marginal likelihood.
+        """
+        estimate, error = estimate[..., None], error[..., None]
+        total = error**2 + self.sd**2
+        shrink = self.sd**2 / total
+        with np.errstate(divide="ignore"):
+            log_weight = np.log(self.weight) - 0.5 * np.log(total) - 0.5 * (estimate - self.mean) ** 2 / total
+        weight = np.exp(log_weight - log_weight.max(-1, keepdims=True))
+        return Mixture(
+            weight=weight / weight.sum(-1, keepdims=True),
+            mean=self.mean + shrink * (estimate - self.mean),
+            sd=np.sqrt(shrink) * error,
+        )
+
     def hdi(self, level: float) -> tuple[Array, Array]:
         """Shortest interval holding `level`: exact for one component, else from a grid of +-8 standard deviations."""
         mean, sd = self.moments()

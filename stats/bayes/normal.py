@@ -57,6 +57,18 @@ class Posterior:
         """Where the prior came from, in words for the report."""
         return self.prior.source
 
+    def chance_within(self, margin: Array) -> Array:
+        """Chance (...,) that the lift is not worse than `margin` (a fraction, broadcasting): a guardrail is safe.
+
+        Worse is below -margin for an increase and above +margin for a decrease (METHODS A10, C5). NaN where not
+        estimable.
+        """
+        share = np.broadcast_to(np.asarray(margin, np.float64), self.mean.shape)
+        with np.errstate(divide="ignore"):
+            edge = np.log1p(-np.minimum(share, 1.0)) if self.direction == "increase" else np.log1p(share)
+        below = self.mixture.cdf(edge[..., None])[..., 0]
+        return np.where(self.estimable, 1.0 - below if self.direction == "increase" else below, np.nan)
+
 
 def posterior(
     log_lift: Array,
@@ -78,7 +90,7 @@ def posterior(
     estimate, error = np.broadcast_arrays(np.asarray(log_lift, np.float64), np.asarray(standard_error, np.float64))
     estimable = np.asarray(np.isfinite(estimate) & np.isfinite(error) & (error > 0))
     # Harmless placeholders keep the arithmetic of the other cells vectorised; they are masked below.
-    mixture = _update(np.where(estimable, estimate, 0.0), np.where(estimable, error, 1.0), prior)
+    mixture = prior_mixture(prior).given(np.where(estimable, estimate, 0.0), np.where(estimable, error, 1.0))
     weight, mu, sd = mixture.weight, mixture.mean, mixture.sd
 
     mean, spread = mixture.moments()
@@ -128,19 +140,3 @@ def prior_mixture(prior: Prior) -> Mixture:
     log_density = 2 * _LOG_W - 2 * np.exp(_LOG_W)  # Gamma(2, 2) in ln w, up to a constant
     weight = np.exp(log_density - log_density.max())
     return Mixture(weight / weight.sum(), np.full(_LOG_W.shape, prior.mean), prior.scale * np.exp(-_LOG_W / 2))
-
-
-def _update(estimate: Array, error: Array, prior: Prior) -> Mixture:
-    """Conjugate update of every component, components re-weighted by their marginal likelihood."""
-    start = prior_mixture(prior)
-    estimate, error = estimate[..., None], error[..., None]
-    total = error**2 + start.sd**2
-    shrink = start.sd**2 / total
-    with np.errstate(divide="ignore"):
-        log_weight = np.log(start.weight) - 0.5 * np.log(total) - 0.5 * (estimate - start.mean) ** 2 / total
-    weight = np.exp(log_weight - log_weight.max(-1, keepdims=True))
-    return Mixture(
-        weight=weight / weight.sum(-1, keepdims=True),
-        mean=start.mean + shrink * (estimate - start.mean),
-        sd=np.sqrt(shrink) * error,
-    )
