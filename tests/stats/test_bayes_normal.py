@@ -137,3 +137,20 @@ def test_simulation_based_calibration_ranks_are_uniform_and_chances_mean_what_th
     # P(better) is a probability: regressing the outcome on it has slope one.
     slope = np.polyfit(result.chance_to_win, (truth > 0).astype(float), 1)[0]
     assert abs(slope - 1) < 0.06
+
+
+@pytest.mark.parametrize("direction", ["increase", "decrease"])
+@pytest.mark.parametrize("prior", [NORMAL, STUDENT])
+def test_a_guardrail_is_within_its_margin_as_often_as_draws_of_its_lift_are(prior: Prior, direction: str) -> None:
+    result = posterior(np.array([0.01, -0.02, np.nan]), np.array([0.01, 0.02, 0.01]), prior, direction=direction)  # type: ignore[arg-type]
+    rng = np.random.default_rng(11)
+    for cell in range(2):
+        weight = result.mixture.weight[cell]
+        which = rng.choice(weight.size, size=100_000, p=weight)
+        draws = result.mixture.mean[cell, which] + result.mixture.sd[cell, which] * rng.standard_normal(which.size)
+        lifts = np.expm1(draws)
+        safe = (lifts > -0.02) if direction == "increase" else (lifts < 0.02)
+        assert result.chance_within(np.array(0.02))[cell] == pytest.approx(safe.mean(), abs=4 * 0.5 / np.sqrt(1e5))
+    assert np.isnan(result.chance_within(np.array(0.02))[2])
+    no_margin = result.chance_within(np.array(0.0))[:2]
+    np.testing.assert_allclose(no_margin, result.chance_to_win[:2], rtol=1e-9)
