@@ -6,25 +6,44 @@ compilation.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from stats.bayes.models.definition import ModelDefinition
 from stats.bayes.sampling.contract import Data, Draws, FitCancelled, Sampling
+from stats.bayes.sampling.functions import Functions
+from stats.bayes.sampling.inputs import Inputs
+from stats.bayes.sampling.starts import Starts
+from stats.bayes.sampling.traces import read
 from stats.bayes.sampling.waiting import Watched, finished_trace
 
 _ONE_COMPILATION = threading.Lock()
 
 
 class CompiledProgram:
-    """`stats.bayes.sampling.contract.Program` by nutpie on a model of this process."""
+    """`stats.bayes.sampling.contract.Program` by nutpie on a model of this process.
 
-    def __init__(self, compiled: Any, kept: tuple[str, ...]) -> None:
+    `compiled` is nutpie's model, `inputs` the data it reads, `functions` its machine code, `starts` where its chains
+    start and `kept` the shapes of the quantities that draws hold.
+    """
+
+    def __init__(self, compiled: Any, starts: Starts, kept: Mapping[str, tuple[int, ...]]) -> None:
         self.compiled = compiled
-        self._kept = kept
+        self.starts = starts
+        self.kept = kept
+        self.inputs = Inputs(
+            {var.name: compiled.shared_data[key].shape for var, key in compiled.shared_var_keys.items()}
+        )
+        self.functions = Functions(
+            compiled.compiled_logp_func.address,
+            compiled.compiled_expand_func.address,
+            int(compiled.n_dim),
+            int(compiled.n_expanded),
+        )
 
     def sample(
         self,
@@ -38,11 +57,13 @@ class CompiledProgram:
         """See `Program.sample`."""
         if should_cancel():
             raise FitCancelled
+        arrays = self.inputs.checked(data)
+        self.functions.check(self.starts.centre, arrays, self.inputs)
         import nutpie
 
         watched = Watched()
         sampler = nutpie.sample(
-            self.compiled.with_data(**{k: np.ascontiguousarray(v, dtype=np.float64) for k, v in data.items()}),
+            self.compiled.with_data(**arrays),
             draws=sampling.draws,
             tune=sampling.tune,
             chains=sampling.chains,
@@ -51,38 +72,28 @@ class CompiledProgram:
             target_accept=sampling.target_accept,
             progress_bar=False,
             progress_callback=watched.note,
+            progress_rate=watched.every_milliseconds,
             return_raw_trace=True,
             blocking=False,
         )
         trace = finished_trace(sampler, watched, sampling, should_cancel, progress)
-        return read(trace, self._kept, sampling.tune)
+        return read(trace, self.kept, sampling.tune)
 
 
 def compile_program(definition: ModelDefinition, size: int) -> CompiledProgram:
-    """Build and compile the model of this size class. Seconds of CPU; one compilation at a time."""
+    """Build and compile the model of this size class. Seconds of CPU; one compilation at a time.
+
+    Raises `TypeError` for data that are not float64: integers would truncate what later fits pass in.
+    """
     with _ONE_COMPILATION:
         import nutpie
 
-        model = definition.build(size)
-        return CompiledProgram(nutpie.compile_pymc_model(model, var_names=list(definition.kept)), definition.kept)
-
-
-def read(trace: Any, kept: tuple[str, ...], tune: int) -> Draws:
-    """The draws after warm-up of a raw nutpie trace."""
-    chains, statistics = trace.get_arrow_trace()
-    return Draws(
-        values={name: np.stack([_column(chain, name)[tune:] for chain in chains]) for name in kept},
-        divergences=sum(int(np.sum(chain.column("diverging").to_numpy()[tune:])) for chain in statistics),
-    )
-
-
-def _column(chain: Any, name: str) -> Any:
-    """(draws, *shape): a vector per draw arrives as a list of equal length."""
-    column = chain.column(name)
-    try:
-        return np.asarray(column.to_numpy(), dtype=np.float64)
-    except NotImplementedError:
-        from arro3.core import list_flatten
-
-        values = np.asarray(list_flatten(column).to_numpy(), dtype=np.float64)
-        return values.reshape(len(column), -1)
+        compiled = nutpie.compile_pymc_model(definition.build(size), var_names=list(definition.kept), jitter_rvs=set())
+    for var, key in compiled.shared_var_keys.items():
+        if compiled.shared_data[key].dtype != np.float64:
+            raise TypeError(
+                f"{definition.name}: data {var.name} must be float64, not {compiled.shared_data[key].dtype}"
+            )
+    starts = Starts(np.asarray(compiled.initial_point_func(0), dtype=np.float64))
+    kept = {name: tuple(int(length) for length in compiled.shapes[name]) for name in definition.kept}
+    return CompiledProgram(dataclasses.replace(compiled, initial_point_func=starts), starts, kept)

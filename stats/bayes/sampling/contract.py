@@ -21,6 +21,10 @@ class SamplingFailed(Exception):
     """The sampler found no place to start, ran into non-finite numbers, or did not end in time."""
 
 
+class BundleRejected(Exception):
+    """Compiled code that cannot be kept, or kept code that must not run here; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How hard to sample. A failed first attempt is repeated once, twice as long and with smaller steps."""

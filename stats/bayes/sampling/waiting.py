@@ -13,6 +13,8 @@ POLL_SECONDS: Final = 0.05
 class Watched:
     """How far a sampler is. Its callback runs on a thread of the sampler, so it only remembers."""
 
+    every_milliseconds: Final = 50
+
     def __init__(self) -> None:
         self.fraction = 0.0
 
@@ -40,7 +42,7 @@ def finished_trace(
                 progress(watched.fraction)
                 continue
             except RuntimeError as error:
-                raise SamplingFailed(str(error)) from error
+                raise SamplingFailed(_said(error)) from error
             finished = True
             return trace
         raise SamplingFailed(f"no result within {sampling.patience_seconds:g} s")
@@ -48,3 +50,9 @@ def finished_trace(
         # An abandoned sampler keeps its threads and can bring the interpreter down at exit.
         if not finished:
             sampler.cancel()
+
+
+def _said(error: RuntimeError) -> str:
+    """What nutpie says, in a line and without its stack of addresses."""
+    text = str(error).partition("Stack backtrace")[0]
+    return " ".join(text.replace("Caused by:", "because:").split())
