@@ -1,6 +1,8 @@
-"""The verdict: what rows and checks of a result say about shipping, and what to do (METHODS A10, A11, H2)."""
+"""The verdict: what rows and checks of a result say about shipping, and what to do (METHODS A10, A11, C5, H2, H3)."""
 
-from experiments.verdict.judgement import (
+from experiments.verdict.case import good, holm
+from experiments.verdict.judgement import judge, verdict
+from experiments.verdict.outcomes import (
     FUTILE_BELOW,
     UNMARGINED_NORTH_STAR,
     UNPROVEN_LINK,
@@ -8,10 +10,6 @@ from experiments.verdict.judgement import (
     Judgement,
     Outcome,
     Verdict,
-    good,
-    holm,
-    judge,
-    verdict,
 )
 from experiments.verdict.situation import Situation, decision_interval, situation
 
