@@ -7,9 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments.allocation import allocation_of
+from experiments.definitions import Role
 from experiments.errors import NotFound, NotReady
 from experiments.evidence import EvidenceContext
 from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, load
+from experiments.replications import replications_of
 from experiments.result import AmendmentNote
 from experiments.settings import Settings
 from experiments.tables import Amendment, Analysis, Experiment, IngestBatch, Summary
@@ -47,6 +49,16 @@ async def prepare_experiment(session: AsyncSession, settings: Settings, analysis
             for row in (await session.execute(amendments.order_by(col(Amendment.at)))).scalars()
         ),
         allocation=await allocation_of(session, experiment=experiment, plan=plan, until=analysis.data_as_of),
+        replications=await replications_of(
+            session,
+            experiment=experiment,
+            metric_keys=[
+                metric.metric_key
+                for metric in plan.metrics
+                if metric.role is Role.PRIMARY and plan.estimation.engine != "frequentist"
+            ],
+            known_at=analysis.created_at,
+        ),
     )
     resources = _resources(settings)
     if plan.data == "summary":

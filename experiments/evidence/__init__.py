@@ -1,8 +1,10 @@
 """Evidence: a frozen plan and moments become the result document. Pure functions: no database, no files, no clock."""
 
 from experiments.evidence.baseline import baseline_result
-from experiments.evidence.contract import Block, Draft, EvidenceContext, SegmentRequest
+from experiments.evidence.contract import Block, EvidenceContext, PastReplication, SegmentRequest
 from experiments.evidence.document import build
+from experiments.evidence.draft import Draft
+from experiments.evidence.fitted import ModelRequest
 from experiments.evidence.segments import model_without_numbers, segment_model
 from experiments.evidence.series import north_star_series
 
@@ -10,6 +12,8 @@ __all__ = [
     "Block",
     "Draft",
     "EvidenceContext",
+    "ModelRequest",
+    "PastReplication",
     "SegmentRequest",
     "baseline_result",
     "build",

@@ -1,15 +1,14 @@
-"""What goes into the evidence and what comes out: moments and circumstances in, a draft of the result document out."""
+"""What goes into the evidence: moments and circumstances, and what segment models need of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.result import AmendmentNote, ExperimentResult, SegmentModel
+from experiments.result import AmendmentNote
 from stats.bayes.prior import Prior
 from stats.moment_set import MomentSet
 
@@ -27,6 +26,17 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class PastReplication:
+    """What another experiment that tests the same hypothesis measured; `log_lift` with its `standard_error`."""
+
+    experiment_key: str
+    metric_key: str
+    variant_key: str
+    log_lift: float
+    standard_error: float
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceContext:
     """The circumstances of one analysis: who asked for what, as of when. No clock is read anywhere below this."""
 
@@ -41,6 +51,8 @@ class EvidenceContext:
     amendments: tuple[AmendmentNote, ...] = ()
     allocation: tuple[tuple[datetime, tuple[float, ...]], ...] = ()
     """From when on which share each variant of the plan got, ascending; neighbours differ. Empty: always the plan's."""
+    replications: tuple[PastReplication, ...] = ()
+    """What experiments that this one replicates, or that replicate it, found (METHODS H5)."""
 
     @property
     def running(self) -> bool:
@@ -75,21 +87,3 @@ class SegmentRequest:
     units: NDArray[np.int64]
     ci_level: float
     prior: Prior
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A result document that still lacks its segment models, and what those models need. Picklable.
-
-    The verdict does not depend on the segment models, so a model that fails or takes too long costs only itself.
-    """
-
-    document: ExperimentResult
-    segment_requests: tuple[SegmentRequest, ...]
-
-    def finish(self, segment_models: Sequence[SegmentModel] = ()) -> ExperimentResult:
-        """The complete document. Models are kept in the order of `segment_requests` by the caller."""
-        methods = self.document.methods
-        if any(model.status == "ok" for model in segment_models):
-            methods = sorted({*methods, "A15", "C4"})
-        return self.document.model_copy(update={"segment_models": list(segment_models), "methods": methods})

@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from experiments.evidence.beliefs import DECIDING, block_beliefs, prior_sensitivity, prior_uses
-from experiments.evidence.contract import Block, Draft, EvidenceContext, SegmentRequest
+from experiments.evidence.contract import Block, EvidenceContext, SegmentRequest
 from experiments.evidence.corrections import arm_variances, correct
 from experiments.evidence.densities import block_densities
 from experiments.evidence.details import details
+from experiments.evidence.draft import Draft
 from experiments.evidence.effects import Effects, current_effects, effects_over_time, planned_pairs
 from experiments.evidence.facts import Facts
 from experiments.evidence.impact import coherence_check, north_star_effects
+from experiments.evidence.judging import Judging
 from experiments.evidence.levels import Levels
 from experiments.evidence.looks import block_looks
 from experiments.evidence.magnitudes import within_range
+from experiments.evidence.models import model_requests
 from experiments.evidence.monitors import monitors
 from experiments.evidence.recommendation import errors_of, forecast, north_star_check, standing_of
 from experiments.evidence.rows import RowDraft, Segment, absent_drafts, block_drafts, validated
@@ -28,7 +31,7 @@ from experiments.evidence.shapes import BlockShapes, absent, block_shapes
 from experiments.evidence.trust import checks
 from experiments.plan import AnalysisPlan
 from experiments.result import Density, ExperimentResult, Exposures, Look, PriorSensitivity, Row, VariantExposures
-from experiments.verdict import Situation, judge
+from experiments.verdict import Situation
 from stats.moments import Ints
 
 
@@ -96,7 +99,8 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
     beside = screening(facts, rows)
     found = [*checks(facts), *coherence_check(impact), *north_star_check(plan), *beside.checks]
     looks = main.moments.looks if main else ()
-    judged = judge(plan, rows, found, standing, forecast(plan, context, rows, looks, exposures, errors, followed))
+    ahead = forecast(plan, context, rows, looks, exposures, errors, followed)
+    judging = Judging(plan, tuple(found), standing, ahead)
     document = ExperimentResult(
         analysis_id=context.analysis_id,
         experiment_key=plan.experiment_key,
@@ -105,11 +109,7 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         seed=context.seed,
         code_version=context.code_version,
         amendments=list(context.amendments),
-        verdict=judged.verdict.outcome,
-        verdict_variant=judged.verdict.variant,
-        verdict_reasons=list(judged.verdict.reasons),
         decision_interval=standing.interval,
-        recommendation=judged.recommendation,
         decision_errors=errors,
         checks=found,
         exposures=_exposures(plan, main, facts.crossover),
@@ -125,8 +125,10 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         priors=prior_uses(plan),
         prior_sensitivity=[item for part in parts for item in part.sensitivity],
         methods=sorted({*_methods(plan, rows, impact=bool(impact)), *beside.methods}),
+        **judging.fields(rows),
     )
-    return Draft(document, tuple(request for part in parts for request in part.requests))
+    asked = model_requests(plan, blocks, shapes, heads, rows, context, standing)
+    return Draft(document, tuple(request for part in parts for request in part.requests), *asked, judging)
 
 
 def _require_variants(plan: AnalysisPlan, blocks: Sequence[Block]) -> None:

@@ -119,7 +119,8 @@ class FittedModel(Document):
 
     `likelihood`: the units of one metric, all arms. `arms`: all variants of one metric, shrunk together. `metrics`: all
     metrics of one variant. `replications`: experiments that test the same hypothesis. `used` says whether the rows and
-    the decision carry its numbers.
+    the decision carry its numbers; where a likelihood is `ok` and they do not, `reason` says why. `notes` are sentences
+    on what went in.
     """
 
     model: str
@@ -140,6 +141,7 @@ class FittedModel(Document):
     """How fast the posterior moves when the prior is scaled; above 0.05 the prior matters."""
     densities: list[Density]
     diagnostics: ModelDiagnostics | None
+    notes: list[str] = Field(default_factory=list)
 
 
 class WaitingPoint(Document):
