@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from stats.bayes.models.definition import ModelDefinition
-from stats.bayes.sampling.contract import Data, Draws, FitCancelled, Sampling
+from stats.bayes.sampling.contract import Array, Data, Draws, FitCancelled, Sampling
 from stats.bayes.sampling.functions import Functions
 from stats.bayes.sampling.inputs import Inputs
 from stats.bayes.sampling.starts import Starts
 from stats.bayes.sampling.traces import read
-from stats.bayes.sampling.waiting import Watched, finished_trace
+from stats.bayes.sampling.waiting import Sampler, Token, Watched, sampled
 
 _ONE_COMPILATION = threading.Lock()
 
@@ -59,11 +59,21 @@ class CompiledProgram:
             raise FitCancelled
         arrays = self.inputs.checked(data)
         self.functions.check(self.starts.centre, arrays, self.inputs)
+        trace = sampled(
+            lambda watched, token: self._started(arrays, sampling, seed, watched, token),
+            sampling,
+            should_cancel,
+            progress,
+        )
+        return read(trace, self.kept, sampling.tune)
+
+    def _started(
+        self, arrays: Mapping[str, Array], sampling: Sampling, seed: int, watched: Watched, token: Token
+    ) -> Sampler:
         import nutpie
 
-        watched = Watched()
-        sampler = nutpie.sample(
-            self.compiled.with_data(**arrays),
+        started: Sampler = nutpie.sample(
+            dataclasses.replace(self.compiled.with_data(**arrays), initial_point_func=self.starts.holding(token)),
             draws=sampling.draws,
             tune=sampling.tune,
             chains=sampling.chains,
@@ -76,8 +86,7 @@ class CompiledProgram:
             return_raw_trace=True,
             blocking=False,
         )
-        trace = finished_trace(sampler, watched, sampling, should_cancel, progress)
-        return read(trace, self.kept, sampling.tune)
+        return started
 
 
 def compile_program(definition: ModelDefinition, size: int) -> CompiledProgram:

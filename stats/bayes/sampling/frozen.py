@@ -36,7 +36,7 @@ from stats.bayes.sampling.linking import link, nutpie_core
 from stats.bayes.sampling.machine import machine
 from stats.bayes.sampling.starts import Starts
 from stats.bayes.sampling.traces import read
-from stats.bayes.sampling.waiting import Watched, finished_trace
+from stats.bayes.sampling.waiting import Token, Watched, sampled
 
 __all__ = ["FrozenProgram", "fingerprint", "freeze", "load"]
 
@@ -89,12 +89,15 @@ class FrozenProgram:
             raise FitCancelled
         arrays = self.inputs.checked(data)
         self.functions.check(self.starts.centre, arrays, self.inputs)
-        watched = Watched()
-        sampler = self._started(Record(arrays), sampling, seed, watched)
-        trace = finished_trace(sampler, watched, sampling, should_cancel, progress)
+        trace = sampled(
+            lambda watched, token: self._started(Record(arrays), sampling, seed, watched, token),
+            sampling,
+            should_cancel,
+            progress,
+        )
         return read(trace, self.kept, sampling.tune)
 
-    def _started(self, record: Record, sampling: Sampling, seed: int, watched: Watched) -> _Running:
+    def _started(self, record: Record, sampling: Sampling, seed: int, watched: Watched, token: Token) -> _Running:
         """What `nutpie.sample` does with a compiled PyMC model, without its Python layer."""
         core = nutpie_core()
         settings = core.PyNutsSettings.Diag(seed % 2**63)
@@ -106,7 +109,7 @@ class FrozenProgram:
                 "target_accept": sampling.target_accept,
             }
         )
-        functions, alive = self.functions, (record, self._engines)
+        functions, alive = self.functions, (record, self._engines, token)
         names = list(self._layout.shapes)
         shapes = [list(shape) for shape in self._layout.shapes.values()]
         dimensions: dict[str, int] = {}  # `new_variables` enters the ones it makes up, the model reads them
@@ -117,7 +120,7 @@ class FrozenProgram:
             functions.parameters,
             dimensions,
             {},
-            self.starts,
+            self.starts.holding(token),
             None,
         )
         return _Running(

@@ -13,8 +13,13 @@ class Starts:
     Compiled and frozen programs both start here, so the same seed gives both the same draws.
     """
 
-    def __init__(self, centre: Array) -> None:
+    def __init__(self, centre: Array, held: object = None) -> None:
         self.centre = centre
+        self._held = held
+
+    def holding(self, held: object) -> Starts:
+        """The same starts, keeping something alive for as long as a sampler keeps them."""
+        return Starts(self.centre, held)
 
     def __call__(self, seed: int | None = None) -> Array:
         """A point (parameters,) on the unconstrained scale; nutpie passes a seed per chain and attempt."""

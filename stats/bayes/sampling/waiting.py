@@ -1,13 +1,36 @@
-"""Waiting for a sampler without being at its mercy: progress, cancellation, an end to patience."""
+"""Waiting for a sampler without being at its mercy: progress, cancellation, an end to patience, no threads left over.
+
+nutpie samples on threads of its own that call back into Python. A process that ends while they live crashes (exit code
+139), and a sampler that failed or was cancelled says so before its last thread is done. So every way out of here waits
+until nutpie has let go of what it was given, and interpreters that end first cancel what still runs.
+"""
 
 from __future__ import annotations
 
+import atexit
+import time
+import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from stats.bayes.sampling.contract import FitCancelled, Sampling, SamplingFailed
+from stats.bayes.sampling.linking import nutpie_core
 
 POLL_SECONDS: Final = 0.05
+_PARTING_SECONDS: Final = 5.0
+_PARTING_POLL: Final = 0.001
+
+
+class Sampler(Protocol):
+    """A sampler that runs in the background."""
+
+    def wait(self, *, timeout: float) -> Any:
+        """The raw trace. Raises `TimeoutError` while sampling and `RuntimeError` where it failed."""
+        ...
+
+    def cancel(self) -> None:
+        """Ask for the end; threads end with the draw they are at."""
+        ...
 
 
 class Watched:
@@ -23,36 +46,80 @@ class Watched:
         self.fraction = sum(c.finished_draws for c in chains) / max(sum(c.total_draws for c in chains), 1)
 
 
-def finished_trace(
-    sampler: Any,
-    watched: Watched,
+class Token:
+    """Given to a sampler and kept by nobody else: when it is gone, so are the sampler's threads."""
+
+    __slots__ = ("__weakref__",)
+
+
+class _Running:
+    """A sampler, and whether it still holds its token."""
+
+    def __init__(self, start: Callable[[Watched, Token], Sampler]) -> None:
+        self.watched = Watched()
+        token = Token()
+        self._token = weakref.ref(token)
+        self._sampler: Sampler | None = start(self.watched, token)
+
+    def trace(self, timeout: float) -> Any | None:
+        """The trace, or None where it takes longer than this. Raises `SamplingFailed`."""
+        failure = ""
+        assert self._sampler is not None, "waited for after its end"
+        try:
+            return self._sampler.wait(timeout=timeout)
+        except TimeoutError:
+            return None
+        except RuntimeError as error:
+            failure = _said(error)
+        raise SamplingFailed(failure)  # outside: the error's traceback would hold the sampler, and so its token
+
+    def end(self) -> None:
+        """Cancel what still runs, and wait until its threads are done."""
+        sampler, self._sampler = self._sampler, None
+        if sampler is not None:
+            sampler.cancel()
+        del sampler
+        deadline = time.monotonic() + _PARTING_SECONDS
+        while self._token() is not None and time.monotonic() < deadline:
+            time.sleep(_PARTING_POLL)
+            nutpie_core().ProgressType.none()  # what nutpie let go of without the GIL is released on its next call
+
+
+_RUNNING: Final[weakref.WeakSet[_Running]] = weakref.WeakSet()
+
+
+def sampled(
+    start: Callable[[Watched, Token], Sampler],
     sampling: Sampling,
     should_cancel: Callable[[], bool],
     progress: Callable[[float], None],
 ) -> Any:
-    """The raw trace of a sampler that runs in the background; it ends finished or cancelled, whatever happens."""
-    finished = False
+    """The raw trace of the sampler that `start` starts.
+
+    It has ended when this returns or raises, whatever the reason. Raises `FitCancelled` and `SamplingFailed`.
+    """
+    running = _Running(start)
+    _RUNNING.add(running)
     try:
         for _ in range(max(1, round(sampling.patience_seconds / POLL_SECONDS))):
-            try:
-                trace = sampler.wait(timeout=POLL_SECONDS)
-            except TimeoutError:
-                if should_cancel():
-                    raise FitCancelled from None
-                progress(watched.fraction)
-                continue
-            except RuntimeError as error:
-                raise SamplingFailed(_said(error)) from error
-            finished = True
-            return trace
+            trace = running.trace(POLL_SECONDS)
+            if trace is not None:
+                return trace
+            if should_cancel():
+                raise FitCancelled
+            progress(running.watched.fraction)
         raise SamplingFailed(f"no result within {sampling.patience_seconds:g} s")
     finally:
-        # An abandoned sampler keeps its threads and can bring the interpreter down at exit.
-        if not finished:
-            sampler.cancel()
+        running.end()
 
 
 def _said(error: RuntimeError) -> str:
     """What nutpie says, in a line and without its stack of addresses."""
     text = str(error).partition("Stack backtrace")[0]
     return " ".join(text.replace("Caused by:", "because:").split())
+
+
+@atexit.register
+def _end_all() -> None:
+    for running in list(_RUNNING):
+        running.end()
