@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from stats.bayes.models import exchangeable
+from stats.bayes.models import beta_binomial, exchangeable
 from stats.bayes.models.definition import ModelDefinition
 
-_ALL: Final[tuple[ModelDefinition, ...]] = (exchangeable.DEFINITION,)
+_ALL: Final[tuple[ModelDefinition, ...]] = (beta_binomial.DEFINITION, exchangeable.DEFINITION)
 
 DEFINITIONS: Final[dict[str, ModelDefinition]] = {definition.name: definition for definition in _ALL}
