@@ -29,6 +29,7 @@ from experiments.evidence.screening import screening
 from experiments.evidence.segments import segment_requests
 from experiments.evidence.shapes import BlockShapes, absent, block_shapes
 from experiments.evidence.trust import checks
+from experiments.evidence.waiting import waiting_values
 from experiments.plan import AnalysisPlan
 from experiments.result import Density, ExperimentResult, Exposures, Look, PriorSensitivity, Row, VariantExposures
 from experiments.verdict import Situation
@@ -100,7 +101,18 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
     found = [*checks(facts), *coherence_check(impact), *north_star_check(plan), *beside.checks]
     looks = main.moments.looks if main else ()
     ahead = forecast(plan, context, rows, looks, exposures, errors, followed)
-    judging = Judging(plan, tuple(found), standing, ahead)
+    worth = waiting_values(
+        plan,
+        context,
+        rows,
+        looks,
+        exposures,
+        standing=standing,
+        errors=errors,
+        courses=followed,
+        impact=impact,
+    )
+    judging = Judging(plan, tuple(found), standing, ahead, tuple(impact), tuple(worth))
     document = ExperimentResult(
         analysis_id=context.analysis_id,
         experiment_key=plan.experiment_key,
@@ -124,6 +136,7 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         age_curves=beside.age_curves,
         priors=prior_uses(plan),
         prior_sensitivity=[item for part in parts for item in part.sensitivity],
+        waiting=worth,
         methods=sorted({*_methods(plan, rows, impact=bool(impact)), *beside.methods}),
         **judging.fields(rows),
     )

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.evidence.guardrail_chances import guardrail_chances
 from experiments.plan import AnalysisPlan
-from experiments.result import Check, Row
-from experiments.verdict import Forecast, Situation, judge
+from experiments.result import Check, NorthStarEffect, Row, WaitingValue
+from experiments.verdict import Forecast, Situation, decide, monitoring
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,13 +20,19 @@ class Judging:
     checks: tuple[Check, ...]
     standing: Situation
     forecast: Forecast
+    impact: tuple[NorthStarEffect, ...] = ()
+    waiting: tuple[WaitingValue, ...] = ()
 
     def fields(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What the document says about these rows: the fields of `ExperimentResult` that decisions fill."""
-        judged = judge(self.plan, rows, self.checks, self.standing, self.forecast)
+        chances = guardrail_chances(self.plan, rows)
+        decided = decide(self.plan, rows, self.checks, self.standing, self.forecast, self.impact, self.waiting, chances)
         return {
-            "verdict": judged.verdict.outcome,
-            "verdict_variant": judged.verdict.variant,
-            "verdict_reasons": list(judged.verdict.reasons),
-            "recommendation": judged.recommendation,
+            "verdict": decided.verdict.outcome,
+            "verdict_variant": decided.verdict.variant,
+            "verdict_reasons": list(decided.verdict.reasons),
+            "recommendation": decided.recommendation,
+            "decisions": list(decided.decisions),
+            "agreement": decided.agreement,
+            "monitoring": monitoring(self.plan, self.standing),
         }

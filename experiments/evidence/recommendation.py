@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -14,7 +15,9 @@ from experiments.evidence.monitors import Course, Key
 from experiments.evidence.schedule import ripening, still_ripening
 from experiments.plan import AnalysisPlan
 from experiments.result import Check, DecisionErrors, Row
+from experiments.types import finite
 from experiments.verdict import Forecast, Situation, good, situation
+from stats.bayes import waiting
 from stats.moments import Ints
 from stats.multiplicity import decision_errors
 
@@ -55,13 +58,47 @@ def standing_of(plan: AnalysisPlan, context: EvidenceContext, courses: Mapping[K
 
 
 def predictive_power(z: float, fraction: float, critical: float) -> float | None:
-    """Probability that the planned end shows a win, with a flat prior (H4): Phi((z - c sqrt t) / sqrt(1 - t)).
+    """Probability that the planned end shows a win, with a flat prior (H4).
 
     `z` in the good direction with a part `fraction` of the information; None at the end, when nothing is left to come.
     """
-    if not 0 < fraction < 1:
+    return finite(float(waiting.predictive_power(np.array(z), np.array(fraction), np.array(critical))))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a comparison is on its way to its planned end: its score in the good direction, the part of the
+
+    information it has, and the score it takes then.
+    """
+
+    z: float
+    fraction: float
+    critical: float
+
+
+def progress(
+    row: Row,
+    measured: float | None,
+    errors: DecisionErrors,
+    courses: Mapping[Key, Course],
+) -> Progress | None:
+    """The progress of a primary with this part of the planned units `measured`; None without an end, or after it."""
+    course = courses.get((row.metric_key, row.variant_key))
+    if course is not None:
+        if course.z is None or course.fraction is None or course.complete:
+            return None
+        return Progress(course.z, course.fraction, course.final_bound)
+    if measured is None or row.p_value is None:
         return None
-    return float(sc.ndtr((z - critical * np.sqrt(fraction)) / np.sqrt(1 - fraction)))
+    return Progress(_score(row), measured, float(sc.ndtri(1 - errors.alpha_per_success_test / 2)))
+
+
+def measured_part(plan: AnalysisPlan, context: EvidenceContext, total: Traffic) -> float | None:
+    """The part of the planned units whose windows are complete; None without a planned end."""
+    target = total.planned(plan)
+    measured = total.by(context.data_as_of - ripening(plan))
+    return None if target is None or target <= 0 else min(measured / target, 1.0)
 
 
 def forecast(
@@ -74,22 +111,15 @@ def forecast(
     courses: Mapping[Key, Course],
 ) -> Forecast:
     """The forecast from `exposures` (looks, V) at the times `looks`, the rows, and group-sequential monitors if any."""
-    total = _Traffic(context, looks, exposures)
-    wait = ripening(plan)
-    target = total.planned(plan)
-    measured = total.by(context.data_as_of - wait)
-    fraction = None if target is None or target <= 0 else min(measured / target, 1.0)
-    critical = float(sc.ndtri(1 - errors.alpha_per_success_test / 2))
+    total = Traffic(context, looks, exposures)
+    fraction = measured_part(plan, context, total)
     chances: list[float | None] = []
     for row in rows:
         if row.role != "primary" or row.segment is not None or row.p_value is None:
             continue
-        course = courses.get((row.metric_key, row.variant_key))
-        if course is not None:
-            if course.z is not None and course.fraction is not None and not course.complete:
-                chances.append(predictive_power(course.z, course.fraction, course.final_bound))
-        elif fraction is not None:
-            chances.append(predictive_power(_score(row), fraction, critical))
+        now = progress(row, fraction, errors, courses)
+        if now is not None:
+            chances.append(predictive_power(now.z, now.fraction, now.critical))
     stops = {key: course.document.stopped_for for key, course in courses.items()}
     return Forecast(
         predictive_power=max((chance for chance in chances if chance is not None), default=None),
@@ -127,8 +157,8 @@ def _score(row: Row) -> float:
     return min(size, _FARTHEST) * (1 if good(row) else -1)
 
 
-class _Traffic:
-    """Exposed units of all variants as a function of time, linear between looks."""
+class Traffic:
+    """Exposed units of all variants as a function of time, linear between looks and at the recent rate after them."""
 
     def __init__(self, context: EvidenceContext, looks: Sequence[datetime], exposures: Ints) -> None:
         self.context = context
@@ -139,6 +169,11 @@ class _Traffic:
     def by(self, at: datetime) -> float:
         """Units exposed by then."""
         return float(np.interp((at - self.context.started_at).total_seconds(), self.seconds, self.units))
+
+    def ahead(self, at: datetime) -> float:
+        """Units that will be exposed by then, if units keep coming while exposure goes on."""
+        beyond = max((at - self.context.exposed_until) / timedelta(days=1), 0.0)
+        return self.by(at) + (beyond * self.per_day if self.context.running else 0.0)
 
     @property
     def per_day(self) -> float:
