@@ -1,4 +1,4 @@
-"""Which options of a plan go together, decided when they are written down (METHODS A6, A11, B2, B4).
+"""Which options of a plan go together, decided when they are written down (METHODS A6, A11, B2, B4, C5).
 
 What one definition can check alone it does itself; these rules need the metrics that an experiment names.
 """
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from experiments.definitions import ExperimentSpec, MetricSpec, PlanMetric, Role
 from experiments.errors import FieldError
+from stats.bayes.prior import FLAT_FROM
 from stats.formula import parse
 
 _FEWEST_FOR_DUNNETT = 2
@@ -14,7 +15,7 @@ _FEWEST_FOR_DUNNETT = 2
 
 def plan_faults(spec: ExperimentSpec, known: Mapping[str, MetricSpec]) -> list[FieldError]:
     """Faults with the place of each; metrics that do not exist are somebody else's fault and are passed over."""
-    return [*_corrections(spec), *_sequential(spec, known), *_summaries(spec, known)]
+    return [*_corrections(spec), *_sequential(spec, known), *_beliefs(spec), *_summaries(spec, known)]
 
 
 def _corrections(spec: ExperimentSpec) -> Iterator[FieldError]:
@@ -46,6 +47,21 @@ def _sequential(spec: ExperimentSpec, known: Mapping[str, MetricSpec]) -> Iterat
                 f"`{item.metric_key}` has no closed window, so units are no measure of its information: "
                 "`group_sequential` needs its `mde`",
             )
+
+
+def _beliefs(spec: ExperimentSpec) -> Iterator[FieldError]:
+    """Posteriors without a prior mislead whoever looks early, so only a plan that looks once may do without (C5)."""
+    options = spec.estimation
+    if options.engine == "frequentist" or options.sequential.method == "fixed":
+        return
+    where = "/estimation/beliefs/prior"
+    remedy = "look once (`sequential.method` fixed), or use a learned prior"
+    why = "with nothing to find, 28 daily looks show a chance to win above 95 % in 23 % of experiments"
+    if options.beliefs.prior == "flat":
+        yield FieldError(where, f"a flat prior cannot be monitored, {why}: {remedy}")
+    elif options.prior_scale >= FLAT_FROM:
+        scale = f"a stated prior as wide as {options.prior_scale:g} is flat in all but name and cannot be monitored"
+        yield FieldError(where, f"{scale}, {why}: {remedy}, or state a `prior_scale` below {FLAT_FROM:g}")
 
 
 def open_ended(item: PlanMetric, known: Mapping[str, MetricSpec]) -> bool:

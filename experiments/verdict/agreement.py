@@ -85,11 +85,11 @@ class _Difference:
             by_interval, by_posterior = self.frequentist.equivalent(row), self.bayesian.equivalent(row)
             if by_interval == by_posterior or row.mde is None:
                 continue
-            inside, outside = ("interval", "HDI") if by_interval else ("HDI", "interval")
-            yield (
-                f"The {inside} of {self.words.subject(row)} lies within ±{row.mde * 100:g} % and the {outside} does "
-                f"not: {_pulled(row)}."
-            )
+            interval = f"interval that may decide now ({_span(row.decision_lower, row.decision_upper)})"
+            posterior = f"HDI ({_span(row.hdi_lower, row.hdi_upper)})"
+            inside, outside = (interval, posterior) if by_interval else (posterior, interval)
+            subject = self.words.subject(row)
+            yield f"The {inside} of {subject} lies within ±{row.mde * 100:g} %, and its {outside} does not."
 
     def giving_up(self, first: Judgement, second: Judgement) -> Iterator[str]:
         """One engine has given up and the other has not."""

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import experiment, fact_source, metric
 from experiments.database import Database
-from experiments.definitions import Estimation, EventSource, PlanMetric, Role, Sequential, Trigger, Variant
+from experiments.definitions import Beliefs, Estimation, EventSource, PlanMetric, Role, Sequential, Trigger, Variant
 from experiments.errors import InvalidDefinition
 from experiments.plan_rules import plan_faults
 from tests.experiments.shop import AT, draft, formula, mean, open_shop
@@ -50,6 +50,27 @@ def test_dunnett_compares_several_treatments():
 def test_summaries_say_nothing_about_quantiles():
     assert places("p90", data="summary") == ["/metrics/0/metric_key"]
     assert places("p90") == []
+
+
+@pytest.mark.parametrize(
+    ("beliefs", "scale", "engine", "method", "refused"),
+    [
+        ("flat", 0.05, "both", "always_valid", True),
+        ("flat", 0.05, "bayesian", "group_sequential", True),
+        ("flat", 0.05, "both", "fixed", False),
+        ("flat", 0.05, "frequentist", "always_valid", False),
+        ("stated", 0.5, "both", "always_valid", True),
+        ("stated", 0.49, "both", "always_valid", False),
+        ("learned", 1.0, "both", "always_valid", True),
+        ("learned", 0.05, "bayesian", "always_valid", False),
+    ],
+)
+def test_without_a_prior_nobody_may_look_before_the_end(beliefs, scale, engine, method, refused):
+    estimation = Estimation(
+        engine=engine, beliefs=Beliefs(prior=beliefs), prior_scale=scale, sequential=Sequential(method=method)
+    )
+    found = places(estimation=estimation, planned_units=1000)
+    assert found == (["/estimation/beliefs/prior"] if refused else [])
 
 
 async def test_a_trigger_is_a_fact_source_of_the_experiments_unit(database: Database) -> None:
