@@ -31,7 +31,7 @@ STORY: Final = (
 
 
 def _build(size: int) -> Any:
-    import pymc as pm  # type: ignore[import-untyped]  # it ships no annotations
+    import pymc as pm
     import pytensor.tensor as pt
 
     ones, zeros = np.ones(size), np.zeros(size)

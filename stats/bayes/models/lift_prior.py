@@ -6,6 +6,9 @@ many as it has. K is not compiled in.
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -53,15 +56,72 @@ def local_normal(log_lift: Array, parts: Array) -> tuple[Array, Array]:
 
 def graph_log_density(log_lift: Any, parts: Any) -> Any:
     """`log_density` as a PyTensor graph, for a vector (A,) of log lifts and components that are `pm.Data`."""
-    import pytensor.tensor as pt
-    from pytensor.gradient import disconnected_grad
+    return _operation()(log_lift, parts)[0]
 
-    log_weight, mean, scale, heavy = (parts[:, column][None, :] for column in range(4))
-    squared = ((log_lift[:, None] - mean) / scale) ** 2
-    terms = log_weight - heavy * 2.5 * pt.log1p(squared / 4) - (1 - heavy) * 0.5 * squared
-    # The largest term only guards against underflow: its own gradient cancels, so it need not be compiled.
-    top = disconnected_grad(terms.max(axis=1))
-    return top + pt.log(pt.exp(terms - top[:, None]).sum(axis=1))
+
+@functools.cache
+def _operation() -> Any:
+    """One loop over arms and components, with its slope: as matrices it would cost more than the rest of a model.
+
+    The class is made here because importing this module must not import PyTensor.
+    """
+    from pytensor.gradient import DisconnectedType
+    from pytensor.graph.basic import Apply
+    from pytensor.graph.op import Op
+    from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
+
+    class LogLiftPrior(Op):
+        """Log densities and their slopes, both (A,)."""
+
+        __props__ = ()
+
+        def make_node(self, *inputs: Any) -> Any:
+            return Apply(self, list(inputs), [inputs[0].type(), inputs[0].type()])
+
+        def perform(self, node: Any, inputs: Sequence[Any], output_storage: list[list[Any]]) -> None:
+            log_lift, parts = inputs
+            precision, mean = local_normal(log_lift, parts)
+            output_storage[0][0] = log_density(log_lift, parts)
+            output_storage[1][0] = precision * (mean - log_lift)
+
+        def infer_shape(self, fgraph: Any, node: Any, shapes: list[Any]) -> list[Any]:
+            return [shapes[0], shapes[0]]
+
+        def connection_pattern(self, node: Any) -> list[list[bool]]:
+            return [[True, False], [False, False]]
+
+        def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+            return [cotangents[0] * outputs[1], DisconnectedType()()]
+
+    @register_funcify_default_op_cache_key(LogLiftPrior)  # type: ignore[no-untyped-call, untyped-decorator]  # theirs
+    def compiled(op: Any, node: Any, **kwargs: Any) -> tuple[Any, int]:
+        return numba_njit(_density_and_slope), 1
+
+    return LogLiftPrior()
+
+
+def _density_and_slope(log_lift: Array, parts: Array) -> tuple[Array, Array]:
+    """Of every log lift; the sum over components is kept relative to the largest term so far."""
+    density, slope = np.empty(log_lift.shape[0]), np.empty(log_lift.shape[0])
+    for a in range(log_lift.shape[0]):
+        top, total, falls = -np.inf, 0.0, 0.0
+        for k in range(parts.shape[0]):
+            z = (log_lift[a] - parts[k, 1]) / parts[k, 2]
+            if parts[k, 3] > 0:
+                term = parts[k, 0] - 2.5 * math.log1p(z * z / 4)
+                fall = 5 * z / (4 + z * z) / parts[k, 2]
+            else:
+                term = parts[k, 0] - 0.5 * z * z
+                fall = z / parts[k, 2]
+            if term > top:
+                rest = math.exp(top - term)
+                total, falls, top = total * rest + 1.0, falls * rest + fall, term
+            else:
+                share = math.exp(term - top)
+                total, falls = total + share, falls + share * fall
+        density[a] = top + math.log(total)
+        slope[a] = -falls / total
+    return density, slope
 
 
 def _terms(log_lift: Array, parts: Array) -> Array:
