@@ -28,7 +28,7 @@ class CompiledProgram:
     """`stats.bayes.sampling.contract.Program` by nutpie on a model of this process.
 
     `compiled` is nutpie's model, `inputs` the data it reads, `functions` its machine code, `starts` where its chains
-    start and `kept` the shapes of the quantities that draws hold.
+    start, `stored` the shapes of what nutpie stores per draw and `kept` those of the quantities that draws hold.
     """
 
     def __init__(self, compiled: Any, starts: Starts, kept: Mapping[str, tuple[int, ...]]) -> None:
@@ -38,6 +38,8 @@ class CompiledProgram:
         self.inputs = Inputs(
             {var.name: compiled.shared_data[key].shape for var, key in compiled.shared_var_keys.items()}
         )
+        names, _, shapes = compiled.shape_info
+        self.stored = {name: tuple(map(int, shape)) for name, shape in zip(names, shapes, strict=True)}
         self.functions = Functions(
             compiled.compiled_logp_func.address,
             compiled.compiled_expand_func.address,

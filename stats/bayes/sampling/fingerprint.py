@@ -45,6 +45,7 @@ def _sources(build: Callable[..., Any]) -> set[str]:
         seen.add(function)
         found.add(_digest(function))
         for code in _codes(function.__code__):
+            found.update(_constants(code, function.__globals__))
             for used in _used(code, function.__globals__, project):
                 if isinstance(used, types.FunctionType):
                     waiting.append(used)
@@ -60,10 +61,18 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(constant)
 
 
+def _constants(code: types.CodeType, names: dict[str, Any]) -> Iterator[str]:
+    """Numbers and texts that code takes from its module, which may have imported them from another."""
+    for name in code.co_names:
+        value = names.get(name)
+        if isinstance(value, (bool, int, float, str, tuple)):
+            yield f"{name}={value!r}"
+
+
 def _used(code: types.CodeType, names: dict[str, Any], project: str) -> Iterator[Any]:
     """Functions, classes and modules of the project that code names or imports."""
     for name in code.co_names:
-        value = names.get(name)
+        value = inspect.unwrap(names[name]) if callable(names.get(name)) else names.get(name)
         home = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
         known = isinstance(value, (types.ModuleType, types.FunctionType, type))
         if known and isinstance(home, str) and home.partition(".")[0] == project:

@@ -11,52 +11,35 @@ A bundle is code: load only what this service has written itself. The checksum f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
-
-import numpy as np
 
 from stats.bayes.models.definition import ModelDefinition
 from stats.bayes.sampling.bundle import Bundle, of_arrays, packed, unpacked
 from stats.bayes.sampling.compiled import CompiledProgram
-from stats.bayes.sampling.contract import (
-    Array,
-    BundleRejected,
-    Data,
-    Draws,
-    FitCancelled,
-    Sampling,
-    SamplingFailed,
-)
+from stats.bayes.sampling.contract import BundleRejected, Data, Draws, FitCancelled, Sampling
 from stats.bayes.sampling.fingerprint import fingerprint
 from stats.bayes.sampling.functions import Functions
 from stats.bayes.sampling.inputs import Inputs, Record
 from stats.bayes.sampling.linking import link, nutpie_core
 from stats.bayes.sampling.machine import machine
+from stats.bayes.sampling.self_test import check, references
 from stats.bayes.sampling.starts import Starts
 from stats.bayes.sampling.traces import read
 from stats.bayes.sampling.waiting import Token, Watched, sampled
 
 __all__ = ["FrozenProgram", "fingerprint", "freeze", "load"]
 
-_LOGP_TOLERANCE: Final = 1e-10
-_GRADIENT_TOLERANCE: Final = 1e-8
-_SHRUNK: Final = 0.75
-"""The second data set is the example's times this: counts stay below their totals and indices within their range."""
-_ABSOLUTE = re.compile(r"inttoptr \(i64 \d{5,}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Names and shapes of what nutpie stores per draw: parameters first, then what was kept."""
-
-    shapes: Mapping[str, tuple[int, ...]]
-    kept: tuple[str, ...]
+_ABSOLUTE: Final = re.compile(r"inttoptr \(i64 \d{5,}")
+"""An address of this process in the code, as LLVM writes it."""
 
 
 class FrozenProgram:
-    """`stats.bayes.sampling.contract.Program` from a bundle. `made_for` is the model's name, version and size class."""
+    """`stats.bayes.sampling.contract.Program` from a bundle.
+
+    `made_for` is the model's name, version and size class, `stored` the shapes of what nutpie keeps per draw in its
+    order (parameters first), and `kept` those of the quantities that draws hold. `engines` own the machine code.
+    """
 
     def __init__(
         self,
@@ -64,15 +47,16 @@ class FrozenProgram:
         functions: Functions,
         inputs: Inputs,
         starts: Starts,
-        layout: _Layout,
+        stored: Mapping[str, tuple[int, ...]],
+        kept: Mapping[str, tuple[int, ...]],
         engines: tuple[Any, ...],
     ) -> None:
         self.made_for = made_for
         self.functions = functions
         self.inputs = inputs
         self.starts = starts
-        self.kept = {name: layout.shapes[name] for name in layout.kept}
-        self._layout = layout
+        self.kept = kept
+        self._stored = stored
         self._engines = engines
 
     def sample(
@@ -110,8 +94,8 @@ class FrozenProgram:
             }
         )
         functions, alive = self.functions, (record, self._engines, token)
-        names = list(self._layout.shapes)
-        shapes = [list(shape) for shape in self._layout.shapes.values()]
+        names = list(self._stored)
+        shapes = [list(shape) for shape in self._stored.values()]
         dimensions: dict[str, int] = {}  # `new_variables` enters the ones it makes up, the model reads them
         model = core.PyMcModel(
             core.LogpFunc(functions.logp_address, record.address, alive),
@@ -161,23 +145,20 @@ def freeze(program: CompiledProgram, definition: ModelDefinition, size: int) -> 
     compiled = program.compiled
     functions = {"logp": compiled.compiled_logp_func, "expand": compiled.compiled_expand_func}
     needs = sorted({name for function in functions.values() for name in _symbols(definition.name, function)})
-    record = Record({name: np.zeros(shape) for name, shape in program.inputs.shapes.items()})
-    if compiled.user_data.nbytes != record.words.nbytes:
-        raise BundleRejected("nutpie lays its data out differently from what is known")
-    names, _, shapes = compiled.shape_info
-    references, arrays = _references(program, program.inputs.checked(definition.example(size)))
+    _known_layout(compiled)
+    example = program.inputs.checked(definition.example(size))
+    names, arrays = references(program.functions, program.starts, example)
     header = {
         "model": [definition.name, definition.version, size],
         "machine": machine(),
         "entries": {name: function._wrapper_name for name, function in functions.items()},
         "needs": needs,
-        "inputs": {name: list(shape) for name, shape in program.inputs.shapes.items()},
-        "input_order": list(program.inputs.shapes),
+        "inputs": [[name, list(values.shape)] for name, values in example.items()],
         "parameters": program.functions.parameters,
         "expanded": program.functions.expanded,
-        "shapes": [[name, [int(n) for n in shape]] for name, shape in zip(names, shapes, strict=True)],
+        "shapes": [[name, list(shape)] for name, shape in program.stored.items()],
         "kept": list(definition.kept),
-        "references": references,
+        "references": names,
     }
     code = {name: function._library._get_compiled_object() for name, function in functions.items()}
     bundle = packed(Bundle(header, {**code, **of_arrays({"centre": program.starts.centre, **arrays})}))
@@ -188,24 +169,34 @@ def freeze(program: CompiledProgram, definition: ModelDefinition, size: int) -> 
 def load(bundle: bytes) -> FrozenProgram:
     """The program of a bundle, tested here. Raises `BundleRejected` for one that is damaged, foreign or wrong."""
     content = unpacked(bundle)
+    _same_machine(content.header.get("machine", {}))
+    try:
+        return _linked(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleRejected(f"its header is not understood: {error!r}") from error
+
+
+def _linked(content: Bundle) -> FrozenProgram:
     header = content.header
-    _same_machine(header["machine"])
     engines, addresses = [], {}
     for name, entry in header["entries"].items():
         engine, addresses[name] = link(content.parts[name], entry, header["needs"])
         engines.append(engine)
     parameters = int(header["parameters"])
+    functions = Functions(addresses["logp"], addresses["expand"], parameters, int(header["expanded"]))
+    inputs = Inputs({name: tuple(shape) for name, shape in header["inputs"]})
+    check(functions, inputs, header["references"], content)
     model, version, size = header["model"]
-    program = FrozenProgram(
+    stored = {name: tuple(shape) for name, shape in header["shapes"]}
+    return FrozenProgram(
         (model, version, size),
-        Functions(addresses["logp"], addresses["expand"], parameters, int(header["expanded"])),
-        Inputs({name: tuple(header["inputs"][name]) for name in header["input_order"]}),
+        functions,
+        inputs,
         Starts(content.array("centre", (parameters,))),
-        _Layout({name: tuple(shape) for name, shape in header["shapes"]}, tuple(header["kept"])),
+        stored,
+        {name: stored[name] for name in header["kept"]},
         tuple(engines),
     )
-    _self_test(program, content)
-    return program
 
 
 def _symbols(model: str, function: Any) -> Iterator[str]:
@@ -217,78 +208,22 @@ def _symbols(model: str, function: Any) -> Iterator[str]:
         raise BundleRejected(
             f"{model} calls back into the process that compiled it (scipy.special or BLAS in its graph)"
         )
-    mathematics = _mathematics()
-    for symbol in (*module.functions, *module.global_variables):
-        if not symbol.is_declaration:
-            continue
-        family, _, rest = symbol.name.partition(".")
-        if family != "llvm":
-            yield symbol.name
-        elif rest.partition(".")[0] in mathematics:  # an intrinsic that becomes a call
-            yield rest.partition(".")[0]
-
-
-def _mathematics() -> Iterable[str]:
     from numba.core.intrinsics import INTR_MATH
 
-    return frozenset(INTR_MATH)
+    for symbol in (*module.functions, *module.global_variables):
+        family, _, rest = symbol.name.partition(".")
+        operation = rest.partition(".")[0]
+        if symbol.is_declaration and family != "llvm":
+            yield symbol.name
+        elif symbol.is_declaration and operation in INTR_MATH:  # an operation of LLVM that becomes a call
+            yield operation
 
 
-def _references(program: CompiledProgram, example: Mapping[str, Array]) -> tuple[list[str], dict[str, Array]]:
-    """Densities, gradients and kept values at a few points, for the example's data and for other data."""
-    points = [program.starts.centre, *(program.starts(seed) for seed in range(4))]
-    arrays: dict[str, Array] = {}
-    references = []
-    for data_set, data in (("example", example), ("shrunk", {k: np.asarray(v * _SHRUNK) for k, v in example.items()})):
-        record = Record(data)
-        for k, point in enumerate(points):
-            try:
-                evaluated = program.functions.logp(point, record)
-                expanded = program.functions.expand(point, record)
-            except SamplingFailed as error:
-                raise BundleRejected(f"the example's data do not fit the model: {error}") from error
-            if evaluated is None or not np.isfinite(expanded).all():
-                continue
-            prefix = f"{data_set} {k} "
-            references.append(prefix)
-            arrays |= {
-                f"{prefix}point": point,
-                f"{prefix}logp": np.array(evaluated[0]),
-                f"{prefix}gradient": evaluated[1],
-                f"{prefix}expanded": expanded,
-            }
-        arrays |= {f"{data_set} data {name}": values for name, values in data.items()}
-    if sum(reference.startswith("example") for reference in references) < 3:
-        raise BundleRejected("the density of the example's data is finite at too few points to test the code")
-    return references, arrays
-
-
-def _self_test(program: FrozenProgram, content: Bundle) -> None:
-    """Compute the stored references again. Raises `BundleRejected` where the code computes something else here."""
-    for reference in content.header["references"]:
-        data_set = reference.partition(" ")[0]
-        record = Record(
-            {name: content.array(f"{data_set} data {name}", shape) for name, shape in program.inputs.shapes.items()}
-        )
-        point = content.array(f"{reference}point", (program.functions.parameters,))
-        try:
-            evaluated = program.functions.logp(point, record)
-            expanded = program.functions.expand(point, record)
-        except SamplingFailed as error:
-            raise BundleRejected(f"its self-test failed: {error}") from error
-        if (
-            evaluated is None
-            or not _near(evaluated[0], content.array(f"{reference}logp", ()), _LOGP_TOLERANCE)
-            or not _near(evaluated[1], content.array(f"{reference}gradient", point.shape), _GRADIENT_TOLERANCE)
-            or not _near(expanded, content.array(f"{reference}expanded", expanded.shape), _LOGP_TOLERANCE)
-        ):
-            raise BundleRejected("its self-test failed: it computes other numbers here than where it was made")
-
-
-def _near(value: Array | float, reference: Array, tolerance: float) -> bool:
-    """Relative to the largest entry: a gradient's small entries are differences of large terms."""
-    scale = max(float(np.max(np.abs(reference), initial=0.0)), 1e-300)
-    return bool(np.all(np.abs(value - reference) <= tolerance * scale))
+def _known_layout(compiled: Any) -> None:
+    """Raise `BundleRejected` where nutpie's record of its data is not what `Record` makes."""
+    arrays = {var.name: compiled.shared_data[key] for var, key in compiled.shared_var_keys.items()}
+    if compiled.user_data.tobytes() != Record(arrays).words.tobytes():
+        raise BundleRejected("nutpie lays its data out differently from what is known")
 
 
 def _same_machine(made_on: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ until nutpie has let go of what it was given, and interpreters that end first ca
 from __future__ import annotations
 
 import atexit
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -85,7 +86,8 @@ class _Running:
             nutpie_core().ProgressType.none()  # what nutpie let go of without the GIL is released on its next call
 
 
-_RUNNING: Final[weakref.WeakSet[_Running]] = weakref.WeakSet()
+_RUNNING: Final[set[_Running]] = set()
+_CLOSING: Final = threading.Event()
 
 
 def sampled(
@@ -105,12 +107,13 @@ def sampled(
             trace = running.trace(POLL_SECONDS)
             if trace is not None:
                 return trace
-            if should_cancel():
+            if should_cancel() or _CLOSING.is_set():
                 raise FitCancelled
             progress(running.watched.fraction)
         raise SamplingFailed(f"no result within {sampling.patience_seconds:g} s")
     finally:
         running.end()
+        _RUNNING.discard(running)
 
 
 def _said(error: RuntimeError) -> str:
@@ -120,6 +123,9 @@ def _said(error: RuntimeError) -> str:
 
 
 @atexit.register
-def _end_all() -> None:
-    for running in list(_RUNNING):
-        running.end()
+def _close() -> None:
+    """Have the threads that wait for samplers end them: nutpie lets no second thread touch one."""
+    _CLOSING.set()
+    deadline = time.monotonic() + _PARTING_SECONDS
+    while _RUNNING and time.monotonic() < deadline:
+        time.sleep(_PARTING_POLL)
