@@ -71,16 +71,28 @@ def _constants(code: types.CodeType, names: dict[str, Any]) -> Iterator[str]:
 
 def _used(code: types.CodeType, names: dict[str, Any], project: str) -> Iterator[Any]:
     """Functions, classes and modules of the project that code names or imports."""
-    for name in code.co_names:
-        value = inspect.unwrap(names[name]) if callable(names.get(name)) else names.get(name)
-        home = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
-        known = isinstance(value, (types.ModuleType, types.FunctionType, type))
-        if known and isinstance(home, str) and home.partition(".")[0] == project:
-            yield value
+    values = [names[name] for name in code.co_names if name in names]
+    module = None
     for instruction in get_instructions(code):
-        imported = instruction.argval if instruction.opname == "IMPORT_NAME" else ""
-        if imported.partition(".")[0] == project:
-            yield importlib.import_module(imported)
+        if instruction.opname == "IMPORT_NAME":
+            ours = instruction.argval.partition(".")[0] == project
+            module = importlib.import_module(instruction.argval) if ours else None
+            values.append(module)
+        elif instruction.opname == "IMPORT_FROM":
+            values.append(_imported(module, instruction.argval))
+    for value in values:
+        used = inspect.unwrap(value) if callable(value) else value
+        home = used.__name__ if isinstance(used, types.ModuleType) else getattr(used, "__module__", None)
+        known = isinstance(used, (types.ModuleType, types.FunctionType, type))
+        if known and isinstance(home, str) and home.partition(".")[0] == project:
+            yield used
+
+
+def _imported(module: types.ModuleType | None, name: str) -> Any:
+    """What `from module import name` gives: an attribute, or a module nobody has imported yet."""
+    if module is None or hasattr(module, name):
+        return getattr(module, name, None)
+    return importlib.import_module(f"{module.__name__}.{name}")
 
 
 def _digest(source: Any) -> str:
@@ -88,6 +100,6 @@ def _digest(source: Any) -> str:
     module = source if isinstance(source, types.ModuleType) else inspect.getmodule(source)
     try:
         text = inspect.getsource(module or source)
-    except OSError:  # defined where there is no file: bytecode is the best there is
+    except (OSError, TypeError):  # defined where there is no file: bytecode is the best there is
         text = repr((source.__code__.co_code, source.__code__.co_consts)) if hasattr(source, "__code__") else ""
     return hashlib.sha256(text.encode()).hexdigest()
