@@ -14,8 +14,6 @@ from typing import Final
 
 import numpy as np
 
-from stats.bayes.mixture import Mixture
-from stats.bayes.normal import prior_mixture
 from stats.bayes.prior import Family, Prior
 
 type Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -39,19 +37,12 @@ def between_scale(prior: Prior) -> float:
     return TAU_SHARE * (Prior.default().scale if prior.is_flat else prior.scale)
 
 
-def normals(prior: Prior) -> Mixture:
-    """The prior as a mixture of normals (K,), exact for every family; components without weight are left out."""
-    start = prior_mixture(prior)
-    heavy = start.weight > 0
-    return Mixture(start.weight[heavy], start.mean[heavy], start.sd[heavy])
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Hierarchy:
     """One family: `value`, `loading`, `variance` (E,) in rotated coordinates, `rotation` (E, E) back to effects.
 
     `rotation` is None where errors are independent. `scale` (E,) gives every effect its unit, with a sign where a
-    smaller number is the better one. `prior` (K,) is that of mu, `between_scale` that of tau.
+    smaller number is the better one. `prior` is that of mu, `between_scale` that of tau.
     """
 
     value: Array
@@ -59,17 +50,17 @@ class Hierarchy:
     variance: Array
     rotation: Array | None
     scale: Array
-    prior: Mixture
+    prior: Prior
     between_scale: float
 
     @classmethod
-    def independent(cls, estimates: Array, errors: Array, prior: Mixture, between: float) -> Hierarchy:
+    def independent(cls, estimates: Array, errors: Array, prior: Prior, between: float) -> Hierarchy:
         """Effects in units of their own, from estimates and standard errors (E,) of disjoint units."""
         one = np.ones(len(estimates))
         return cls(estimates, one, errors**2, None, one, prior, between)
 
     @classmethod
-    def correlated(cls, estimates: Array, covariance: Array, scale: Array, prior: Mixture, between: float) -> Hierarchy:
+    def correlated(cls, estimates: Array, covariance: Array, scale: Array, prior: Prior, between: float) -> Hierarchy:
         """From estimates (E,) with error covariance (E, E), both in units of the data.
 
         Raises `ValueError` for a covariance that is none: not symmetric, or negative in some direction.
@@ -92,14 +83,15 @@ class Hierarchy:
             between,
         )
 
-    def conditional(self, mu: Array, tau: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation (E, D) of every effect given D pairs of mu and tau."""
-        keep = tau**2 / (tau**2 + self.variance[:, None])
-        mean = keep * self.value[:, None] + (1 - keep) * self.loading[:, None] * mu
+    def given_tau(self, tau: Array) -> tuple[Array, Array, Array]:
+        """Every effect (E, D) as `offset + slope mu + sd` noise, for each tau (D,)."""
+        keep = tau**2 / (tau**2 + self.variance[:, None])  # how much of an estimate survives
+        offset, slope = keep * self.value[:, None], (1 - keep) * self.loading[:, None]
         variance = keep * self.variance[:, None]
         if self.rotation is not None:
-            mean, variance = self.rotation @ mean, self.rotation**2 @ variance
-        return self.scale[:, None] * mean, np.abs(self.scale[:, None]) * np.sqrt(variance)
+            offset, slope, variance = self.rotation @ offset, self.rotation @ slope, self.rotation**2 @ variance
+        scale = self.scale[:, None]
+        return scale * offset, scale * slope, np.abs(scale) * np.sqrt(variance)
 
     def drawn(self, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
         """One joint draw of all effects (D, E) for each of D pairs of mu and tau."""
