@@ -13,6 +13,7 @@ from experiments.definitions import Role
 from experiments.evidence.beliefs import metric_prior
 from experiments.evidence.contract import Block, EvidenceContext
 from experiments.evidence.effects import Effects
+from experiments.evidence.families import arms_requests, metrics_requests, replications_requests
 from experiments.evidence.fitted import EffectAsked, ModelRequest, not_fitted
 from experiments.evidence.shapes import BlockShapes
 from experiments.evidence.unit_questions import LIKELIHOODS
@@ -59,6 +60,14 @@ def model_requests(
             )
             continue
         asked.append(_likelihood(plan, metric, summary, rows))
+    hidden = [metric.metric_key for metric in plan.metrics if _withheld(plan, metric, standing)]
+    for block, known, head in zip(blocks, shapes, heads, strict=True):
+        families = [
+            *arms_requests(plan, known, head),
+            *metrics_requests(plan, block, known, hidden),
+            *replications_requests(plan, known, head, context),
+        ]
+        asked += [request for request in families if request.metric_key not in hidden]
     return tuple(asked), tuple(refused)
 
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from stats.bayes.models import beta_binomial
+from stats.bayes.models import beta_binomial, gamma_poisson
 from stats.bayes.models.beta_binomial import BetaBinomialQuestion
 from stats.bayes.models.definition import ModelDefinition
 from stats.bayes.models.fit import Question
+from stats.bayes.models.gamma_poisson import GammaPoissonQuestion
 from stats.moments import Floats, Ints
 from stats.unit_summary import UnitSummary
 
@@ -28,11 +29,16 @@ def _beta_binomial(summary: UnitSummary, options: Mapping[str, Any]) -> Question
     return BetaBinomialQuestion(_floats(summary.count), np.rint(summary.total), **options)
 
 
+def _gamma_poisson(summary: UnitSummary, options: Mapping[str, Any]) -> Question:
+    return GammaPoissonQuestion(_floats(summary.count), np.rint(summary.total), summary.squares, **options)
+
+
 def _floats(values: Ints | Floats) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
 LIKELIHOODS: Final[Mapping[str, Likelihood]] = {
     "beta_binomial": Likelihood(beta_binomial.DEFINITION, _beta_binomial),
+    "gamma_poisson": Likelihood(gamma_poisson.DEFINITION, _gamma_poisson),
 }
 """By the name that a metric's `likelihood` has."""
