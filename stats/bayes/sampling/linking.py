@@ -32,7 +32,8 @@ def link(code: bytes, entry: str, needs: Iterable[str]) -> tuple[Any, int]:
     """The engine that owns the linked code, and the address of `entry`, good for as long as the engine lives.
 
     `needs` are the symbols the code calls. LLVM ends the process over a symbol it cannot find, so they are looked up
-    first; `BundleRejected` names the missing ones.
+    first; `BundleRejected` names the missing ones. LLVM does not survive bytes that are no object file either: whole
+    code is what the checksum of a bundle is for.
     """
     from llvmlite import binding
 
@@ -44,10 +45,7 @@ def link(code: bytes, entry: str, needs: Iterable[str]) -> tuple[Any, int]:
         missing = [name for name in needs if not _provided(name)]
         if missing:
             raise BundleRejected(f"this process has no {', '.join(missing)}")
-        try:
-            engine.add_object_file(binding.ObjectFileRef.from_data(code))
-        except RuntimeError as error:
-            raise BundleRejected(f"its code cannot be read: {error}") from error
+        engine.add_object_file(binding.ObjectFileRef.from_data(code))
         engine.finalize_object()
         address = engine.get_function_address(entry)
     if not address:
