@@ -210,9 +210,10 @@ def _why_aside(request: ModelRequest, checks: Sequence[ModelCheck]) -> str:
     failed = next((check for check in checks if not check.passed), None)
     if failed is None:
         return request.aside
+    where = f"{failed.statistic} in {failed.variant_key}"
     return (
-        f"The model does not describe these units: {failed.statistic} in {failed.variant_key} is {failed.observed:.4g},"
-        f" where it expects {failed.expected:.4g} (p = {failed.p_value:.2g}). The rows keep the normal log lift."
+        f"The model and its prior do not describe these units: {where} is {failed.observed:.4g}, "
+        f"and {failed.expected:.4g} would be expected (p = {failed.p_value:.2g}). The rows keep the normal log lift."
     )
 
 

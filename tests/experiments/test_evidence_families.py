@@ -9,8 +9,10 @@ from experiments.definitions import Direction, Estimation, MetricSpec
 from experiments.evidence import Draft, ModelRequest, PastReplication
 from experiments.evidence.fitted import fitted_model
 from experiments.plan import AnalysisPlan, PlannedMetric, PlannedPrior
-from experiments.result import Row
+from experiments.result import ExperimentResult, Row
+from experiments.types import canonical_json
 from stats.bayes.models.arms import ArmsQuestion
+from stats.bayes.models.exchangeable import Exchangeable, pool_questions
 from stats.bayes.models.metrics import MetricsQuestion
 from stats.bayes.models.replications import ReplicationsQuestion
 from tests.experiments.evidence_cases import draft, moment_set, plan_of, planned, row_of, spec, variants
@@ -155,3 +157,33 @@ def test_a_family_that_was_not_fitted_still_shows_what_would_have_gone_in() -> N
     assert (model.status, model.used, model.purpose) == ("unreliable", False, "arms")
     assert [effect.lift for effect in model.effects] == [None] * 3
     assert all(effect.raw_lift is not None for effect in model.effects)
+
+
+def test_answers_become_documents_beside_the_rows_which_keep_their_beliefs() -> None:
+    plan = plan_with(*metrics("a", "b", "c", "d"), arms=4)
+    others = tuple(past("first", 0.03, f"v{i}") for i in (1, 2, 3))
+    found = drafted(plan, *units(4, 4), replications=others)
+    questions = [request.question for request in found.model_requests]
+    assert [request.purpose for request in found.model_requests] == ["arms", *["metrics"] * 3, *["replications"] * 3]
+    fits = pool_questions([question for question in questions if isinstance(question, Exchangeable)], seed=7)
+    result = found.finish((), fits)
+    result = ExperimentResult.model_validate_json(canonical_json(result.model_dump(mode="json")))
+    assert result.rows == found.document.rows and result.verdict == found.document.verdict
+    assert {"A15", "C4"} <= set(result.methods)
+    for request, model, fit in zip(found.model_requests, result.models, fits, strict=True):
+        assert (model.status, model.reason, model.used, model.method) == ("ok", None, False, "grid")
+        assert (model.model, model.purpose, model.seed) == ("exchangeable", request.purpose, 7)
+        assert fit.effects is not None and fit.densities is not None
+        assert [effect.lift for effect in model.effects] == fit.effects.lift.tolist()
+        assert [effect.difference for effect in model.effects] == [None] * len(model.effects)
+        assert {item.name for item in model.hyper_parameters} >= {"mean", "between"}
+        assert [(d.metric_key, d.variant_key) for d in model.densities] == [
+            (effect.metric_key, effect.variant_key) for effect in request.effects
+        ]
+        (check,) = model.checks
+        assert check.variant_key == (request.variant_key or "")
+    arms = result.models[0]
+    assert [arm.variant_key for arm in arms.arms] == ["control", "v1", "v2", "v3"]
+    assert sum(arm.chance_to_be_best or 0.0 for arm in arms.arms) == pytest.approx(1)
+    top = arms.effects[2]
+    assert top.lift is not None and top.raw_lift is not None and 0 < top.lift < top.raw_lift, "shrunk"
