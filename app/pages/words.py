@@ -168,6 +168,8 @@ METHODS: Final = {
     "E2": "Input effects propagated with their covariance",
     "E6": "Effects by days since exposure",
     "H2": "Verdict rules, first match wins",
+    "H3": "Shipping by the chance to win, the expected loss and the chance that guardrails hold",
+    "H4": "What more data may show, and whether that is worth the days it takes",
 }
 
 

@@ -137,7 +137,7 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         priors=prior_uses(plan),
         prior_sensitivity=[item for part in parts for item in part.sensitivity],
         waiting=worth,
-        methods=sorted({*_methods(plan, rows, impact=bool(impact)), *beside.methods}),
+        methods=sorted({*_methods(plan, rows, impact=bool(impact), waiting=bool(worth)), *beside.methods}),
         **judging.fields(rows),
     )
     asked = model_requests(plan, blocks, shapes, heads, rows, context, standing)
@@ -199,7 +199,7 @@ def _exposures(plan: AnalysisPlan, block: Block | None, crossover: int) -> Expos
     )
 
 
-def _methods(plan: AnalysisPlan, rows: Sequence[Row], *, impact: bool) -> list[str]:
+def _methods(plan: AnalysisPlan, rows: Sequence[Row], *, impact: bool, waiting: bool) -> list[str]:
     """METHODS ids behind the numbers of the document."""
     used = {part for row in rows for part in row.method.split("+")} | {"A11", "A12", "H2"}
     if any(row.always_valid_p_value is not None for row in rows):
@@ -212,6 +212,10 @@ def _methods(plan: AnalysisPlan, rows: Sequence[Row], *, impact: bool) -> list[s
         used.add("B2")
     if plan.estimation.exploratory_correction == "e_bh":
         used.add("B5")
+    if plan.estimation.engine != "frequentist":
+        used |= {"C3", "C5", "H3"}
+    if waiting:
+        used.add("H4")
     if impact:
         used |= {"E1", "E2"}
     return sorted(used)
