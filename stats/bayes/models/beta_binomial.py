@@ -13,10 +13,12 @@ import numpy as np
 import scipy.special as sc
 
 from stats.bayes.models.arrowhead import Local, RoundMap, padded, round_map
+from stats.bayes.models.count_densities import binomial_density
 from stats.bayes.models.definition import ImpossibleData, ModelDefinition
-from stats.bayes.models.fit import ModelFit
-from stats.bayes.models.lift_prior import components, graph_log_density
+from stats.bayes.models.fit import ModelFit, PredictiveCheck
+from stats.bayes.models.lift_prior import components
 from stats.bayes.models.lifted_arms import named, predictive_checks, refuse_impossible_arms, summary
+from stats.bayes.models.written_density import log_density
 from stats.bayes.normal import Direction
 from stats.bayes.prior import Prior
 from stats.bayes.sampling.contract import Array, Data, Draws
@@ -33,25 +35,22 @@ STORY: Final = (
 def _build(size: int) -> Any:
     import pymc as pm
     import pytensor.tensor as pt
+    from pytensor.link.numba.dispatch.basic import numba_njit
 
     ones, zeros = np.ones(size), np.zeros(size)
     with pm.Model() as model:
-        units, successes = pm.Data("units", 10 * ones), pm.Data("successes", ones)
         centre, pull, width = pm.Data("centre", zeros), pm.Data("pull", zeros), pm.Data("width", ones)
-        real, treated = pm.Data("real", ones), pm.Data("treated", ones)
-        baseline = pm.Data("baseline", np.array([-2.0, 1.0]))
-        lift_prior = pm.Data("lift_prior", np.array([[0.0, 0.0, 1.0, 0.0]]))
+        data = [
+            pm.Data("units", 10 * ones),
+            pm.Data("successes", ones),
+            pm.Data("real", ones),
+            pm.Data("treated", zeros),
+            pm.Data("baseline", np.array([-2.0, 1.0])),
+            pm.Data("lift_prior", np.array([[0.0, 0.0, 1.0, 0.0]])),
+        ]
         z = pm.Flat("z", shape=size)
-        logit = centre + pull * z[0] + width * z
-        log_no = -pt.softplus(logit)
-        log_rate = logit + log_no
-        pm.Deterministic("mean", pt.exp(log_rate))
-        likelihood = successes * log_rate + (units - successes) * log_no
-        # d log p / d logit = 1 - p, once per arm: the priors are densities of log rates.
-        prior = real * log_no + treated * graph_log_density(log_rate - log_rate[0], lift_prior)
-        control = -0.5 * ((log_rate[0] - baseline[0]) / baseline[1]) ** 2
-        # Arms that are not there are standard normal and touch nothing else.
-        pm.Potential("log_density", control + (likelihood + prior - 0.5 * (1 - real) * z**2).sum())
+        pm.Potential("log_density", log_density(binomial_density(numba_njit), z, centre, pull, width, *data))
+        pm.Deterministic("mean", pt.sigmoid(centre + pull * z[0] + width * z))
     return model
 
 
@@ -128,6 +127,20 @@ class BetaBinomialQuestion:
         start = np.log((self.successes + 0.5) / (self.units - self.successes + 1.5))
         return round_map(local, start, self.control_prior, components(self.prior))
 
+    @property
+    def largest_log_mean(self) -> float:
+        """See `LatticeArms`."""
+        return 0.0
+
+    def log_means(self, position: Array) -> tuple[Array, Array]:
+        """See `LatticeArms`: positions are logits."""
+        return sc.log_expit(position), sc.expit(-position)
+
+    def log_likelihood(self, arm: int, log_mean: Array) -> Array:
+        """See `LatticeArms`."""
+        failures = self.units[arm] - self.successes[arm]
+        return np.asarray(self.successes[arm] * log_mean + sc.xlogy(failures, -np.expm1(log_mean)))
+
     def data(self) -> Data:
         """See `Question`."""
         self.check()
@@ -147,14 +160,8 @@ class BetaBinomialQuestion:
         return named(self._means(draws))
 
     def summarise(self, draws: Draws, seed: int) -> ModelFit:
-        """See `Question`. Checked: the conversions of each arm, which a prior far from the data gets wrong."""
+        """See `Question`."""
         means = self._means(draws)
-        rng = np.random.default_rng(seed)
-        units = self.units.astype(np.int64)
-        rates = means.reshape(-1, len(units))
-        checks = predictive_checks(
-            "conversions", self.successes, lambda arm: rng.binomial(units[arm], rates[:, arm]), range(len(units))
-        )
         return summary(
             DEFINITION,
             means,
@@ -162,7 +169,14 @@ class BetaBinomialQuestion:
             direction=self.direction,
             rope=self.rope,
             level=self.level,
-            checks=checks,
+            checks=self.checks(means.reshape(-1, len(self.units)), np.random.default_rng(seed)),
+        )
+
+    def checks(self, means: Array, rng: np.random.Generator) -> tuple[PredictiveCheck, ...]:
+        """The conversions of each arm, which a prior far from the data gets wrong, from draws (D, A) of rates."""
+        units = self.units.astype(np.int64)
+        return predictive_checks(
+            "conversions", self.successes, lambda arm: rng.binomial(units[arm], means[:, arm]), range(len(units))
         )
 
     def _means(self, draws: Draws) -> Array:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from stats.bayes.models import beta_binomial, exchangeable
+from stats.bayes.models import beta_binomial, exchangeable, gamma_poisson, negative_binomial
 from stats.bayes.models.definition import ModelDefinition
 
-_ALL: Final[tuple[ModelDefinition, ...]] = (beta_binomial.DEFINITION, exchangeable.DEFINITION)
+_ALL: Final[tuple[ModelDefinition, ...]] = (
+    beta_binomial.DEFINITION,
+    exchangeable.DEFINITION,
+    gamma_poisson.DEFINITION,
+    negative_binomial.DEFINITION,
+)
 
 DEFINITIONS: Final[dict[str, ModelDefinition]] = {definition.name: definition for definition in _ALL}

@@ -95,13 +95,13 @@ def _operation() -> Any:
 
     @register_funcify_default_op_cache_key(LogLiftPrior)  # type: ignore[no-untyped-call, untyped-decorator]  # theirs
     def compiled(op: Any, node: Any, **kwargs: Any) -> tuple[Any, int]:
-        return numba_njit(_density_and_slope), 1
+        return numba_njit(density_and_slope), 1
 
     return LogLiftPrior()
 
 
-def _density_and_slope(log_lift: Array, parts: Array) -> tuple[Array, Array]:
-    """Of every log lift; the sum over components is kept relative to the largest term so far."""
+def density_and_slope(log_lift: Array, parts: Array) -> tuple[Array, Array]:
+    """`log_density` of log lifts (A,) and its derivative, for Numba: the sum is relative to the largest term so far."""
     density, slope = np.empty(log_lift.shape[0]), np.empty(log_lift.shape[0])
     for a in range(log_lift.shape[0]):
         top, total, falls = -np.inf, 0.0, 0.0
