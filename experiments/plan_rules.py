@@ -55,13 +55,13 @@ def _beliefs(spec: ExperimentSpec) -> Iterator[FieldError]:
     if options.engine == "frequentist" or options.sequential.method == "fixed":
         return
     where = "/estimation/beliefs/prior"
-    remedy = "look once (`sequential.method` fixed), or use a learned prior"
     why = "with nothing to find, 28 daily looks show a chance to win above 95 % in 23 % of experiments"
+    once = "look once (`sequential.method` fixed)"
     if options.beliefs.prior == "flat":
-        yield FieldError(where, f"a flat prior cannot be monitored, {why}: {remedy}")
+        yield FieldError(where, f"a flat prior cannot be monitored, {why}: {once}, or use a learned prior")
     elif options.prior_scale >= FLAT_FROM:
         scale = f"a stated prior as wide as {options.prior_scale:g} is flat in all but name and cannot be monitored"
-        yield FieldError(where, f"{scale}, {why}: {remedy}, or state a `prior_scale` below {FLAT_FROM:g}")
+        yield FieldError(where, f"{scale}, {why}: {once}, or state a `prior_scale` below {FLAT_FROM:g}")
 
 
 def open_ended(item: PlanMetric, known: Mapping[str, MetricSpec]) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.validation.cells import Cell
-from tests.validation.optional_stopping import calibration, curves, stopping
+from tests.validation.optional_stopping import calibration, curves, losses, stopping
 
 
 def outside(cells: Sequence[Cell]) -> list[str]:
@@ -38,3 +38,11 @@ def test_stopping_on_the_default_prior_claims_more_than_holds():
     assert abs(gap["learned", True]) < 0.01 and abs(gap["learned", False]) < 0.01
     assert gap["default", True] > 0.08 > gap["default", False] + 0.02
     assert all(np.nansum(curve.count) == found["learned", True].count.sum() for curve in found.values())
+
+
+@pytest.mark.parametrize("part", [0.1, pytest.param(1.0, marks=pytest.mark.simulation)])
+def test_what_a_look_ships_loses_what_the_learned_prior_said_it_would(part):
+    cells = losses(part)
+    assert outside(cells) == []
+    by_default = next(cell for cell in cells if cell.case["prior"] == "default")
+    assert by_default.observed > 2 * by_default.nominal, "a prior that is too wide understates the loss"
