@@ -22,7 +22,7 @@ type Growth = Callable[[Array], Array]
 
 _NEGLIGIBLE_WEIGHT: Final = 1e-12
 _REACH: Final = 12.0
-_HALVINGS: Final = 40
+_HALVINGS: Final = 26
 _DAILY: Final = 14
 _STEPS: Final = 48
 

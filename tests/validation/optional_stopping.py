@@ -94,6 +94,11 @@ def _without_a_prior(reps: int) -> list[Cell]:
         case = {"prior": "flat", "looks": str(looks)}
         stops = share((sc.ndtr(z) > ENOUGH).any(axis=1))
         cells.append(Cell(TABLE, case, "null experiments that stop", stops, PRINTED_FLAT[looks], reps))
+        for name, scale in (("twice the final se", PRIOR_SCALE), ("half the final se", PRIOR_SCALE / 4)):
+            shrink = scale**2 / (scale**2 + error**2)
+            stops = share((sc.ndtr(np.sqrt(shrink) * z) > ENOUGH).any(axis=1))
+            beside = {"prior": name, "looks": str(looks)}
+            cells.append(Cell(TABLE, beside, "null experiments that stop", stops, 0.0, reps, "report"))
         if looks == LOOKS:
             loss = error * (standard_density(z) - z * sc.ndtr(-z))
             ships = share((loss < 0.05).any(axis=1))
