@@ -1,0 +1,60 @@
+"""Expected loss over time: what shipping, and what not shipping, is expected to cost at each look (METHODS C5)."""
+
+from collections.abc import Sequence
+
+import altair as alt
+
+from app.charts.theme import Spec, Values, colour, data, finish
+from experiments.result import Look
+
+
+def loss_values(looks: Sequence[Look]) -> Values:
+    """One value per look with both losses; looks without beliefs are left out, never drawn as zero."""
+    return [
+        {
+            "at": look.at.isoformat(),
+            "ship": look.expected_loss,
+            "hold": look.expected_loss_of_not_shipping,
+            "chance": look.chance_to_win,
+        }
+        for look in looks
+        if look.expected_loss is not None and look.expected_loss_of_not_shipping is not None
+    ]
+
+
+def loss_over_time(looks: Sequence[Look], *, threshold: float, metric_name: str) -> Spec:
+    """Loss of shipping (solid), of not shipping (dashed), and the largest loss the plan accepts.
+
+    The looks of one comparison. The axis is logarithmic: losses fall over orders of magnitude while data come in.
+    """
+    values = loss_values(looks)
+    floor = threshold / 100
+    text = "replace(format(datum.value * 100, '~g'), '-', '−') + ' %'"
+    axis = alt.Axis(title=None, labelExpr=text, tickCount=4, labelOverlap=True)
+    scale = alt.Scale(type="log", nice=False, clamp=True, domainMin=floor)
+    x = alt.X("at:T", title=None, axis=alt.Axis(format="%-d %b", tickCount=6, labelOverlap=True))
+    base = alt.Chart(data(values))
+    tooltip = [
+        alt.Tooltip("at:T", title="Look", format="%-d %b %Y"),
+        alt.Tooltip("ship:Q", title="Expected loss of shipping", format=".3%"),
+        alt.Tooltip("hold:Q", title="of not shipping", format=".3%"),
+        alt.Tooltip("chance:Q", title="Chance to win", format=".1%"),
+    ]
+
+    def y(field: str) -> alt.Y:
+        return alt.Y(f"{field}:Q", scale=scale, axis=axis)
+
+    accepted = alt.Chart(data([{"accepted": threshold}]))
+    layers = [
+        accepted.mark_rule(color=colour("good"), strokeWidth=1.5, strokeDash=[2, 3]).encode(y=y("accepted")),
+        base.mark_line(color=colour("muted"), strokeWidth=1.75, strokeDash=[5, 4], clip=True).encode(x=x, y=y("hold")),
+        base.mark_line(color=colour("accent"), strokeWidth=2.25, clip=True).encode(x=x, y=y("ship")),
+        base.mark_point(color=colour("accent"), filled=True, size=36, opacity=1, clip=True).encode(
+            x=x, y=y("ship"), tooltip=tooltip
+        ),
+    ]
+    return finish(
+        alt.layer(*layers),
+        height=220,
+        description=f"{metric_name}: expected loss of shipping and of not shipping at {len(values)} looks",
+    )
