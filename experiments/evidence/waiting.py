@@ -120,7 +120,7 @@ def _value(
         variant_key=row.variant_key,
         predictive_power=flat,
         predictive_power_with_prior=with_prior,
-        evsi=_evsi(believed, error, growth, days or _days_to_the_end(plan, context, growth), horizon),
+        evsi=_evsi(believed, error, growth, days or _days_to_the_end(plan, growth), horizon),
         net_gain=finite(float(best.best_gain)),
         days_worth_waiting=days,
         horizon_days=horizon,
@@ -128,7 +128,7 @@ def _value(
             WaitingPoint(days=day, net_gain=float(f"{gain:.{_DIGITS}g}"))
             for day, gain in zip(best.days.tolist(), best.net_gain.tolist(), strict=True)
         ],
-        reason=NO_PLANNED_END if flat is None and now is None and context.running else None,
+        reason=NO_PLANNED_END if growth.traffic.planned(plan) is None else None,
     )
 
 
@@ -175,7 +175,7 @@ def _evsi(believed: Mixture, error: Array, growth: _Growth, days: float, horizon
     return finite(horizon * float(value_of_information(believed, new)[0]))
 
 
-def _days_to_the_end(plan: AnalysisPlan, context: EvidenceContext, growth: _Growth) -> float:
+def _days_to_the_end(plan: AnalysisPlan, growth: _Growth) -> float:
     """Days until all units of the planned end are measured; a week without one."""
     left = growth.traffic.days_left(plan)
     return (7.0 if left is None else left) + growth.wait / timedelta(days=1)

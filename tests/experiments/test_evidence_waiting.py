@@ -117,6 +117,18 @@ def test_where_waiting_cannot_be_judged_there_is_a_reason(options, context, reas
         assert worth.predictive_power is None
 
 
+def test_a_metric_below_zero_has_no_log_lift_to_wait_for():
+    of = plan()
+    values, arm, day = units(0.004)
+    values[:, 0] -= 30
+    looks = tuple(START + timedelta(days=i + 1) for i in range(DAYS))
+    found = document(of, moment_set(of, values, arm, look=day, looks=looks), **LATER)
+    assert found.waiting[0].reason == "no_log_lift" and found.waiting[0].curve == []
+    decision = next(item for item in found.decisions if item.engine == "bayesian")
+    assert decision.action == "keep_running" and "no posterior" in decision.reasons[0]
+    assert decision.chance_to_win is None and decision.expected_loss_per_thousand is None
+
+
 def test_without_new_units_waiting_brings_nothing():
     of = plan()
     values, arm, day = units(0.004)
