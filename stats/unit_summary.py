@@ -23,15 +23,11 @@ BINS: Final = 512
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrequencyTable:
-    """Units by count: `frequency` (V, 63) of 0 to 62; `tail_units` and `tail_total` (V,) of the larger ones.
-
-    `largest` (V,) is the largest count, 0 without units.
-    """
+    """Units by count: `frequency` (V, 63) of 0 to 62; `tail_units` and `tail_total` (V,) of the larger ones."""
 
     frequency: Ints
     tail_units: Ints
     tail_total: Floats
-    largest: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)

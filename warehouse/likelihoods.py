@@ -112,13 +112,10 @@ def _tabled(value: Floats, arm: Ints, arms: int) -> FrequencyTable:
     low = value < TABLED
     cell = arm[low] * TABLED + value[low].astype(np.int64)
     large, of = value[~low], arm[~low]
-    largest = np.zeros(arms)
-    np.maximum.at(largest, arm, value)
     return FrequencyTable(
         frequency=np.bincount(cell, minlength=arms * TABLED).reshape(arms, TABLED),
         tail_units=np.bincount(of, minlength=arms),
         tail_total=np.bincount(of, weights=large, minlength=arms),
-        largest=largest,
     )
 
 
@@ -129,7 +126,6 @@ def _both(one: FrequencyTable | None, other: FrequencyTable | None) -> Frequency
         one.frequency + other.frequency,
         one.tail_units + other.tail_units,
         one.tail_total + other.tail_total,
-        np.maximum(one.largest, other.largest),
     )
 
 

@@ -8,11 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from stats.bayes.models import beta_binomial, gamma_poisson
+from stats.bayes.models import beta_binomial, gamma_poisson, hurdle_lognormal, negative_binomial
 from stats.bayes.models.beta_binomial import BetaBinomialQuestion
 from stats.bayes.models.definition import ModelDefinition
 from stats.bayes.models.fit import Question
 from stats.bayes.models.gamma_poisson import GammaPoissonQuestion
+from stats.bayes.models.hurdle_lognormal import HurdleLognormalQuestion
+from stats.bayes.models.negative_binomial import NegativeBinomialQuestion
 from stats.moments import Floats, Ints
 from stats.unit_summary import UnitSummary
 
@@ -33,6 +35,33 @@ def _gamma_poisson(summary: UnitSummary, options: Mapping[str, Any]) -> Question
     return GammaPoissonQuestion(_floats(summary.count), np.rint(summary.total), summary.squares, **options)
 
 
+def _negative_binomial(summary: UnitSummary, options: Mapping[str, Any]) -> Question:
+    table = summary.table
+    assert table is not None
+    return NegativeBinomialQuestion(
+        _floats(summary.count),
+        np.rint(summary.total),
+        summary.squares,
+        _floats(table.frequency),
+        _floats(table.tail_units),
+        **options,
+    )
+
+
+def _hurdle_lognormal(summary: UnitSummary, options: Mapping[str, Any]) -> Question:
+    amounts = summary.amounts
+    assert amounts is not None
+    return HurdleLognormalQuestion(
+        _floats(summary.count),
+        _floats(amounts.count),
+        amounts.log_mean,
+        amounts.log_squares,
+        mean=summary.total / np.maximum(summary.count, 1),
+        percentile_99=amounts.percentile_99,
+        **options,
+    )
+
+
 def _floats(values: Ints | Floats) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
@@ -40,5 +69,7 @@ def _floats(values: Ints | Floats) -> Floats:
 LIKELIHOODS: Final[Mapping[str, Likelihood]] = {
     "beta_binomial": Likelihood(beta_binomial.DEFINITION, _beta_binomial),
     "gamma_poisson": Likelihood(gamma_poisson.DEFINITION, _gamma_poisson),
+    "hurdle_lognormal": Likelihood(hurdle_lognormal.DEFINITION, _hurdle_lognormal),
+    "negative_binomial": Likelihood(negative_binomial.DEFINITION, _negative_binomial),
 }
 """By the name that a metric's `likelihood` has."""
