@@ -130,6 +130,8 @@ def rising_factorials(size: float, above: Array, tail: Array) -> tuple[float, fl
     """
     value, slope = 0.0, 0.0
     for j in range(above.shape[0]):
+        if above[j] == 0:
+            break
         value += above[j] * math.log(size + j)
         slope += above[j] / (size + j)
     if tail[0] > 0:

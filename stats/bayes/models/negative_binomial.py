@@ -195,10 +195,12 @@ class NegativeBinomialQuestion:
         self.check()
         arms, size = len(self.units), self.size
         means, spreads = (each.padded(size) for each in self.coordinates())
-        own = np.ones(arms)
+        own, above = np.ones(arms), self.above
         if self.shared_dispersion:
-            # Every arm has the control's dispersion: the same position, moved by the same parameter.
+            # Every arm has the control's dispersion: the same position, moved by the same parameter; and units of all
+            # arms add to one sum of logarithms.
             own[1:] = 0.0
+            above = np.concatenate([above.sum(axis=0, keepdims=True), np.zeros((arms - 1, TABLED))])
             spreads = {
                 "centre": padded(np.full(arms, spreads["centre"][0]), size),
                 "pull": padded((1 - own) * spreads["width"][0], size),
@@ -207,7 +209,7 @@ class NegativeBinomialQuestion:
         return {
             "units": padded(self.units, size),
             "total": padded(self.total, size),
-            "above": padded(self.above, size),
+            "above": padded(above, size),
             "tail": padded(self.tail, size),
             "real": padded(np.ones(arms), size),
             "treated": padded(np.minimum(np.arange(arms), 1.0), size),
