@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import analysis, audit, freezing
+from experiments import analysis, audit, freezing, learned_prior, metric
 from experiments.errors import FieldError, InvalidDefinition
 from experiments.experiment import require_plan
 from experiments.paging import Page, page_of
@@ -84,6 +84,28 @@ async def of_baseline(
         subject_key=unit_type,
         experiment_id=None,
         plan=plan,
+        actor=actor,
+        at=at,
+        data_as_of=data_as_of,
+        max_attempts=max_attempts,
+    )
+
+
+async def of_prior(
+    session: AsyncSession, *, metric_key: str, actor: str, at: datetime, max_attempts: int = 5
+) -> tuple[Analysis, bool]:
+    """Learn the prior of a metric from its past experiments as they are known now (METHODS C3).
+
+    Raises `NotFound`, and `NotReady` with fewer than 8 of them. With the same experiments it is the same analysis.
+    """
+    await metric.get(session, key=metric_key)
+    plan, data_as_of = await learned_prior.prior_plan(session, metric_key=metric_key)
+    return await _submit(
+        session,
+        kind=learned_prior.KIND,
+        subject_key=metric_key,
+        experiment_id=None,
+        plan=document(plan),
         actor=actor,
         at=at,
         data_as_of=data_as_of,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from experiments import fact_source, metric, north_star
+from experiments import fact_source, learned_prior, metric, north_star
 from experiments.definitions import ExperimentSpec, FactSourceSpec, NorthStarSpec, PlanMetric, Role
 from experiments.errors import FieldError, InvalidDefinition, NotFound, PlanIncomplete
 from experiments.metric import Known
@@ -21,7 +21,7 @@ from stats.formula import parse
 async def freeze(session: AsyncSession, experiment: Experiment, *, pinned: AnalysisPlan | None = None) -> AnalysisPlan:
     """The plan of an experiment as it is defined now. Changes nothing.
 
-    With `pinned` (the plan that is amended), whatever was in it keeps the very definition it had. Raises
+    With `pinned` (the plan that is amended), whatever was in it keeps the very definition and prior it had. Raises
     `PlanIncomplete` without a primary metric, `InvalidDefinition` for a metric or North Star that does not exist.
     """
     spec = ExperimentSpec.model_validate(experiment.spec)
@@ -35,7 +35,7 @@ async def freeze(session: AsyncSession, experiment: Experiment, *, pinned: Analy
     kept = {item.metric_key: Known(item.spec, item.version) for item in pinned.metrics} if pinned else {}
     known = await metric.all_known(session) | kept
     guide = await _north_star(session, spec, pinned)
-    planned = _planned(spec, known, guide.spec if guide else None)
+    planned = await _with_priors(session, spec, _planned(spec, known, guide.spec if guide else None), pinned)
     sources = {source.key: source for source in pinned.fact_sources} if pinned else {}
     return AnalysisPlan(
         experiment_key=spec.key,
@@ -185,6 +185,23 @@ def _pin(item: PlanMetric, known: Mapping[str, Known]) -> PlannedMetric:
         non_inferiority_margin=item.non_inferiority_margin,
         spec=current.spec,
     )
+
+
+async def _with_priors(
+    session: AsyncSession, spec: ExperimentSpec, planned: list[PlannedMetric], pinned: AnalysisPlan | None
+) -> list[PlannedMetric]:
+    """The metrics with the learned priors that they have now; those of the amended plan keep what they had.
+
+    A metric without one keeps None: the prior that the plan states then stands (METHODS C3).
+    """
+    if spec.estimation.beliefs.prior != "learned":
+        return planned
+    kept = {}
+    if pinned is not None and pinned.estimation.beliefs.prior == "learned":
+        kept = {item.metric_key: item.prior for item in pinned.metrics}
+    new = [item.metric_key for item in planned if item.metric_key not in kept]
+    priors = kept | await learned_prior.pinned(session, metric_keys=new, experiment_key=spec.key, team=spec.team)
+    return [item.model_copy(update={"prior": priors.get(item.metric_key)}) for item in planned]
 
 
 async def _sources(

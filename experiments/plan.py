@@ -22,7 +22,8 @@ from experiments.types import canonical_json
 class PlannedPrior(Definition):
     """A learned prior as it was when the plan was frozen (METHODS C3): a mixture of normals on the log lift.
 
-    `components` are (weight, mean, sd); `prior_id` is the analysis that learned it, from so many past `experiments`.
+    `components` are (weight, mean, sd); `prior_id` is the analysis that learned it, from so many past `experiments`:
+    those of one team where teams differ (`stratum`), never the experiment itself.
     """
 
     prior_id: str
@@ -31,6 +32,7 @@ class PlannedPrior(Definition):
     mean: float
     scale: float
     components: list[tuple[float, float, float]]
+    stratum: str | None = None
 
 
 class PlannedMetric(Definition):

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import freezing
+from experiments import freezing, learned_prior
 from experiments.analysis import seed_of, submit
 from experiments.columns import layout
 from experiments.errors import DomainError
@@ -46,8 +46,9 @@ def period_start(at: datetime, every: timedelta) -> datetime:
 async def due(session: AsyncSession, *, at: datetime, every: timedelta) -> list[Due]:
     """What has no analysis of this period yet: running experiments, North Stars, baselines of every unit type.
 
-    A stopped experiment is due once more when the last unit's longest window has closed. Reads only. A subject whose
-    plan cannot be made (a metric without a source) is left out and logged.
+    Priors of metrics are due when an experiment more has ended, or was analysed again since it ended. A stopped
+    experiment is due once more when the last unit's longest window has closed. Reads only. A subject whose plan cannot
+    be made (a metric without a source) is left out and logged.
     """
     as_of = period_start(at, every)
     newest = await _newest(session)
@@ -55,6 +56,7 @@ async def due(session: AsyncSession, *, at: datetime, every: timedelta) -> list[
         *await _experiments(session, as_of=as_of, newest=newest),
         *await _north_stars(session, as_of=as_of, newest=newest),
         *await _baselines(session, as_of=as_of, newest=newest),
+        *await _priors(session),
     ]
 
 
@@ -135,4 +137,12 @@ async def _baselines(session: AsyncSession, *, as_of: datetime, newest: dict[tup
                 log.info("baseline_not_due", unit_type=unit_type, reason=error.detail)
                 continue
             found.append(Due("baseline", unit_type, None, document(plan), as_of))
+    return found
+
+
+async def _priors(session: AsyncSession) -> list[Due]:
+    found: list[Due] = []
+    for key in await learned_prior.due(session):
+        plan, data_as_of = await learned_prior.prior_plan(session, metric_key=key)
+        found.append(Due(learned_prior.KIND, key, None, document(plan), data_as_of))
     return found
