@@ -32,9 +32,15 @@ class Settings(BaseSettings):
     analysis_threads: int = Field(default=2, ge=1, description="Threads of the data engine in one analysis")
     analysis_memory_mb: int = Field(default=2048, ge=64, description="Memory the data engine may use before it spills")
     warm_models: bool = Field(
-        default=True, description="Compile the segment model when a worker starts, not at first use"
+        default=True, description="Load compiled models when a worker starts, and compile the segment model if missing"
     )
-    model_timeout_seconds: float = Field(default=90.0, gt=0, description="Longest fit of one segment model")
+    model_timeout_seconds: float = Field(default=90.0, gt=0, description="Longest fit of one model")
+    model_cache_dir: Path | None = Field(
+        default=None, description="Folder of compiled models; without it `northlift/models` in the user's cache folder"
+    )
+    model_memory_mb: int = Field(
+        default=512, ge=160, description="Memory of a worker's sampling process; beyond it the process starts anew"
+    )
     metrics_port: int | None = Field(default=None, ge=1, le=65535, description="Port of a worker's Prometheus metrics")
     reconcile_seconds: float = Field(
         default=1.0, gt=0, description="How often workers look for analyses that nobody owns"

@@ -9,6 +9,7 @@ A `Job` names a function `(payload, Channel) -> StoredResult` as "package.module
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import multiprocessing
 import threading
@@ -59,6 +60,9 @@ class _Progress:
 @dataclass(frozen=True, slots=True)
 class _Question:
     question: Any
+    stage: str
+    begin: float
+    end: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,10 @@ class _Crashed:
     detail: str
 
 
+type Answer = Callable[[Any, float, Callable[[float], None]], Awaitable[Any]]
+"""Serves what a child asks for: the question, the seconds that are left, and whom to tell the share that is done."""
+
+
 class Channel:
     """The child's line to its worker."""
 
@@ -82,9 +90,12 @@ class Channel:
         """Say what is being done and how much of the whole is behind us, in [0, 1]."""
         self._connection.send(_Progress(stage, fraction))
 
-    def ask(self, question: Any) -> Any:
-        """Let the worker do something for us (fit a compiled model) and wait for its answer."""
-        self._connection.send(_Question(question))
+    def ask(self, question: Any, *, stage: str, begin: float, end: float) -> Any:
+        """Let the worker do something for us (fit compiled models) and wait for its answer.
+
+        Meanwhile the worker moves the progress of `stage` from `begin` to `end`.
+        """
+        self._connection.send(_Question(question, stage, begin, end))
         return self._connection.recv()
 
 
@@ -93,11 +104,11 @@ async def compute(
     *,
     limit_seconds: float,
     on_progress: Callable[[str, float], None],
-    answer: Callable[[Any, float], Awaitable[Any]],
+    answer: Answer,
 ) -> StoredResult:
     """Run the job in a child. Cancelling this coroutine kills the child.
 
-    `answer` serves what the child asks for, within the seconds that it is told are left.
+    `answer` serves what the child asks for, within the seconds that it is told are left; its progress is the child's.
 
     Raises ComputationFailed, ComputationCrashed, or TimeoutError `limit_seconds` after it started.
     """
@@ -126,14 +137,16 @@ async def _converse(
     messages: asyncio.Queue[Any],
     deadline: float,
     on_progress: Callable[[str, float], None],
-    answer: Callable[[Any, float], Awaitable[Any]],
+    answer: Answer,
 ) -> StoredResult:
     while True:
         match await messages.get():
             case _Progress(stage, fraction):
                 on_progress(stage, fraction)
-            case _Question(question):
-                reply = await answer(question, deadline - asyncio.get_running_loop().time())
+            case _Question(question, stage, begin, end):
+                on_progress(stage, begin)
+                report = functools.partial(_report_within, on_progress, stage, begin, end)
+                reply = await answer(question, deadline - asyncio.get_running_loop().time(), report)
                 with contextlib.suppress(OSError):  # a child that died meanwhile is seen at the next message
                     await asyncio.to_thread(connection.send, reply)
             case StoredResult() as result:
@@ -145,6 +158,12 @@ async def _converse(
             case _:
                 await asyncio.to_thread(process.join, 1.0)
                 raise ComputationCrashed(f"the computing process ended without a result: {describe_exit(process)}")
+
+
+def _report_within(
+    on_progress: Callable[[str, float], None], stage: str, begin: float, end: float, fraction: float
+) -> None:
+    on_progress(stage, begin + (end - begin) * fraction)
 
 
 def warm() -> None:

@@ -12,21 +12,25 @@ from typing import Any
 
 from experiments.evidence import (
     Block,
+    Draft,
     EvidenceContext,
-    SegmentRequest,
     baseline_result,
     build,
+    learned_prior_result,
     model_without_numbers,
     north_star_series,
+    segment_model,
 )
+from experiments.evidence.segments import segment_question
 from experiments.lease import StoredResult
-from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan
-from experiments.result import BaselineResult, ExperimentResult, NorthStarSeries, Row, SegmentModel
+from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, PriorPlan
+from experiments.result import BaselineResult, ExperimentResult, LearnedPriorResult, NorthStarSeries, Row
 from experiments.tables import ResultRow
-from stats.bayes.segments import TOO_FEW
+from stats.bayes.models.fit import ModelFit
+from stats.bayes.models.segments import TOO_FEW
 from warehouse.extract import DataSlice, extract_baseline, extract_experiment, extract_series, extract_summaries
 from workers.child import Channel
-from workers.model_process import SegmentQuestion
+from workers.models.messages import ModelQuestion
 
 _ROW_COLUMNS = tuple(name for name in ResultRow.model_fields if name not in ("id", "result_id", "experiment_key"))
 
@@ -73,6 +77,16 @@ class CompanyJob[P: (NorthStarPlan, BaselinePlan)]:
     resources: Resources
 
 
+@dataclass(frozen=True, slots=True)
+class PriorJob:
+    """What a prior is learned from: all of it is in the plan."""
+
+    plan: PriorPlan
+    analysis_id: str
+    data_as_of: datetime
+    code_version: str
+
+
 def run_experiment(job: ExperimentJob, channel: Channel) -> StoredResult:
     """The result of an experiment."""
     plan = job.plan
@@ -90,9 +104,8 @@ def run_experiment(job: ExperimentJob, channel: Channel) -> StoredResult:
         blocks = [Block(tuple(metric.metric_key for metric in plan.metrics), moments)]
     channel.progress("evidence", 0.6)
     draft = build(plan, blocks, job.context)
-    models = _segment_models(draft.segment_requests, job.context.seed, channel)
+    document = _completed(draft, job.context.seed, channel)
     channel.progress("storing", 0.95)
-    document = draft.finish(models)
     return stored(document, verdict=document.verdict, rows=_flat(document.experiment_key, document.rows))
 
 
@@ -139,8 +152,18 @@ def run_baseline(job: CompanyJob[BaselinePlan], channel: Channel) -> StoredResul
     )
 
 
+def run_prior(job: PriorJob, channel: Channel) -> StoredResult:
+    """The prior of a metric, learned from the past effects in its plan."""
+    channel.progress("learning", 0.1)
+    return stored(
+        learned_prior_result(
+            job.plan, analysis_id=job.analysis_id, data_as_of=job.data_as_of, code_version=job.code_version
+        )
+    )
+
+
 def stored(
-    document: ExperimentResult | NorthStarSeries | BaselineResult,
+    document: ExperimentResult | NorthStarSeries | BaselineResult | LearnedPriorResult,
     *,
     verdict: str | None = None,
     rows: Iterable[Mapping[str, Any]] = (),
@@ -151,18 +174,22 @@ def stored(
     return StoredResult(body=body, etag=hashlib.sha256(body).hexdigest(), verdict=verdict, rows=tuple(rows))
 
 
-def _segment_models(requests: tuple[SegmentRequest, ...], seed: int, channel: Channel) -> list[SegmentModel]:
-    """One model per request, in order. One level alone cannot be pooled: that needs no model to be said."""
-    enough = tuple(request for request in requests if len(request.levels) >= 2)
-    fitted: Iterable[SegmentModel] = ()
-    if enough:
-        channel.progress("segment models", 0.7)
-        fitted = channel.ask(SegmentQuestion(enough, seed))
-    answers = iter(fitted)
-    return [
-        next(answers) if len(request.levels) >= 2 else model_without_numbers(request, "not_estimable", TOO_FEW)
-        for request in requests
+def _completed(draft: Draft, seed: int, channel: Channel) -> ExperimentResult:
+    """The document with the answers of its models: one question to the worker for all of them."""
+    # One level alone cannot be pooled: that needs no model to be said.
+    enough = tuple(request for request in draft.segment_requests if len(request.levels) >= 2)
+    questions = (*map(segment_question, enough), *(request.question for request in draft.model_requests))
+    fits: list[ModelFit] = []
+    if questions:
+        fits = channel.ask(ModelQuestion(questions, seed), stage="models", begin=0.7, end=0.95)
+    of_segments = iter(fits[: len(enough)])
+    models = [
+        segment_model(request, next(of_segments))
+        if len(request.levels) >= 2
+        else model_without_numbers(request, "not_estimable", TOO_FEW)
+        for request in draft.segment_requests
     ]
+    return draft.finish(models, fits[len(enough) :])
 
 
 def _flat(experiment_key: str, rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from experiments.database import Database
 from experiments.settings import Settings
 from workers.child import warm
 from workers.kinds import Kinds
-from workers.model_process import ModelProcess, model_cache_dir
+from workers.models.catalogue import bundle_folder
+from workers.models.pool import ModelPool
 from workers.queue import FUNCTION, QUEUE, QUEUE_ERRORS, Bell, connect, deserialize, serialize
 from workers.reconcile import Reconciler
 from workers.run import Interrupted, Runner
@@ -58,7 +59,11 @@ async def serve(
         start_http_server(settings.metrics_port)
     database = Database(settings.database_url, synchronous=settings.sqlite_synchronous)
     bell = Bell(settings.redis_url)
-    models = ModelProcess(fit_seconds=settings.model_timeout_seconds, cache_dir=model_cache_dir())
+    models = ModelPool(
+        folder=bundle_folder(settings.model_cache_dir),
+        fit_seconds=settings.model_timeout_seconds,
+        memory_bytes=settings.model_memory_mb * 1024 * 1024,
+    )
     runner = Runner(database, settings, kinds, answer=models.answer, retry=bell.ring)
     reconciler = Reconciler(
         database, settings.redis_url, period=settings.reconcile_seconds, lease_seconds=settings.lease_seconds

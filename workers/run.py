@@ -22,7 +22,7 @@ from experiments.tables import Analysis
 from experiments.types import utc_now
 from experiments.version import code_version
 from workers import telemetry
-from workers.child import ComputationCrashed, ComputationFailed, Job, compute
+from workers.child import Answer, ComputationCrashed, ComputationFailed, Job, compute
 from workers.kinds import Kinds
 
 WATCH_SECONDS = 0.4
@@ -71,7 +71,7 @@ class Runner:
         database: Database,
         settings: Settings,
         kinds: Kinds,
-        answer: Callable[[Any, float], Awaitable[Any]],
+        answer: Answer,
         retry: Callable[[uuid.UUID, int], Awaitable[Any]],
     ) -> None:
         """`answer`: see `child.compute`. `retry` is told (id, attempt) of what went back to the queue."""

@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 
 from app.cli.faults import faults_end_the_command
+from app.cli.model_commands import models_cli
+from app.cli.prior_commands import priors_cli
 
 cli = typer.Typer(
     name="northlift",
@@ -23,6 +25,8 @@ cli = typer.Typer(
 )
 keys_cli = typer.Typer(help="API keys", no_args_is_help=True)
 cli.add_typer(keys_cli, name="keys")
+cli.add_typer(priors_cli, name="priors")
+cli.add_typer(models_cli, name="models")
 out = Console()
 err = Console(stderr=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,8 @@ from experiments.evidence.rows import nulls
 from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan, PlannedMetric
 from experiments.result import SegmentEffect, SegmentModel
-from stats.bayes.segments import SegmentPosterior
+from stats.bayes.models.fit import ModelFit
+from stats.bayes.models.segments import SegmentsQuestion
 from stats.moments import Floats
 
 MODELLED = (Role.PRIMARY, Role.GUARDRAIL)
@@ -62,27 +63,30 @@ def segment_requests(plan: AnalysisPlan, block: Block, shapes: BlockShapes, effe
     return found
 
 
-def segment_model(request: SegmentRequest, fit: SegmentPosterior, family: int = 0) -> SegmentModel:
-    """The document of one fitted family. The estimates going in are shown also where the model came out unusable."""
-    status = str(fit.status[family])
-    n = len(request.levels)
-    if status == "ok":
+def segment_question(request: SegmentRequest) -> SegmentsQuestion:
+    """What the model is asked (METHODS C4)."""
+    return SegmentsQuestion(request.log_lifts, request.standard_errors, request.prior, request.ci_level)
+
+
+def segment_model(request: SegmentRequest, fit: ModelFit) -> SegmentModel:
+    """The document of a fit of `segment_question`. The estimates going in are shown also where it came out unusable."""
+    numbers: dict[str, Sequence[float | None]] = {}
+    mean = tau = None
+    if fit.status == "ok" and fit.effects is not None:
         numbers = {
-            "lift": nulls(fit.lift[family, :n]),
-            "hdi_lower": nulls(fit.hdi_lower[family, :n]),
-            "hdi_upper": nulls(fit.hdi_upper[family, :n]),
-            "probability_sign_differs": nulls(fit.sign_differs[family, :n]),
+            "lift": nulls(fit.effects.lift),
+            "hdi_lower": nulls(fit.effects.hdi_lower),
+            "hdi_upper": nulls(fit.effects.hdi_upper),
+            "probability_sign_differs": nulls(fit.effects.sign_differs),
         }
-        mean, tau = nulls(np.expm1(fit.overall_mean))[family], nulls(fit.between_mean)[family]
-    else:
-        numbers, mean, tau = {}, None, None
-    seen = fit.diagnostics[family]
+        mean, tau = float(np.expm1(fit.hyper["mean"][0])), fit.hyper["between"][0]
+    seen = fit.diagnostics
     return SegmentModel(
         metric_key=request.metric_key,
         variant_key=request.variant_key,
         dimension=request.dimension,
-        status="ok" if status == "ok" else "unreliable" if status == "unreliable" else "not_estimable",
-        reason=str(fit.reason[family]) or None,
+        status=fit.status,
+        reason=fit.reason or None,
         effects=_effects(request, numbers),
         mean_lift=mean,
         tau=tau,
@@ -113,7 +117,7 @@ def model_without_numbers(
     )
 
 
-def _effects(request: SegmentRequest, numbers: dict[str, Sequence[float | None]]) -> list[SegmentEffect]:
+def _effects(request: SegmentRequest, numbers: Mapping[str, Sequence[float | None]]) -> list[SegmentEffect]:
     z = float(sc.ndtri(0.5 + request.ci_level / 2))
     half: Floats = z * request.standard_errors
     raw = [nulls(np.expm1(a)) for a in (request.log_lifts, request.log_lifts - half, request.log_lifts + half)]

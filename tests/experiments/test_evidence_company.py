@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from experiments.evidence import baseline_result, model_without_numbers, north_star_series, segment_model
+from experiments.evidence.segments import segment_question
 from experiments.plan import BaselinePlan, NorthStarPlan
 from experiments.types import canonical_json
-from stats.bayes.segments import pool
+from stats.bayes.models.exchangeable import pool_questions
 from stats.moment_set import MomentSet
 from stats.moments import Moments
 from tests.experiments.evidence_cases import (
@@ -96,7 +97,7 @@ def segmented(levels: int = 5):
 def test_a_fitted_segment_model_joins_the_document_with_raw_and_shrunken_lifts():
     made = segmented()
     (request,) = made.segment_requests
-    fit = pool(request.log_lifts[None], request.standard_errors[None], request.prior)
+    (fit,) = pool_questions([segment_question(request)])
     result = made.finish([segment_model(request, fit)])
     canonical_json(result.model_dump(mode="json"))
     (model,) = result.segment_models

@@ -15,6 +15,7 @@ from experiments.settings import Settings
 from experiments.tables import Analysis, Result
 from experiments.types import utc_now
 from tests.workers.tiny import KINDS
+from workers.child import Answer
 from workers.run import Runner
 
 AS_OF = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -50,14 +51,14 @@ class Desk:
         self.settings = settings
         self.retried: list[tuple[uuid.UUID, int]] = []
 
-    def runner(self, **changes: Any) -> Runner:
-        async def answer(question: Any, seconds: float) -> Any:
+    def runner(self, answer: Answer | None = None, **changes: Any) -> Runner:
+        async def silence(question: Any, seconds: float, progress: Callable[[float], None]) -> Any:
             await asyncio.sleep(3600)
 
         async def retry(analysis_id: uuid.UUID, attempt: int) -> None:
             self.retried.append((analysis_id, attempt))
 
-        return Runner(self.database, self.settings.model_copy(update=changes), KINDS, answer, retry)
+        return Runner(self.database, self.settings.model_copy(update=changes), KINDS, answer or silence, retry)
 
     async def submit(self, name: str = "one", *, kind: str = "tiny", seed: int = 7, **plan: Any) -> Analysis:
         async with self.database.write() as session:

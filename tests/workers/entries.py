@@ -11,7 +11,7 @@ from workers.child import Channel
 
 def echo_answer(payload: Any, channel: Channel) -> StoredResult:
     channel.progress("asking", 0.5)
-    return StoredResult(body=channel.ask(payload), etag="")
+    return StoredResult(body=channel.ask(payload, stage="asked", begin=0.5, end=0.9), etag="")
 
 
 def who_am_i(payload: Any, channel: Channel) -> StoredResult:

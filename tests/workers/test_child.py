@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ ENTRIES = "tests.workers.entries"
 
 
 async def run(function: str, payload: Any = None, *, limit_seconds: float = 30.0, **hooks: Any) -> StoredResult:
-    async def shout(question: Any, seconds: float) -> Any:
+    async def shout(question: Any, seconds: float, progress: Callable[[float], None]) -> Any:
         assert 0 < seconds <= limit_seconds
+        progress(0.5)
         return str(question).upper().encode()
 
     hooks.setdefault("on_progress", lambda stage, fraction: None)
@@ -29,7 +31,8 @@ async def run(function: str, payload: Any = None, *, limit_seconds: float = 30.0
 async def test_a_child_may_ask_its_worker_and_report_progress() -> None:
     seen: list[tuple[str, float]] = []
     result = await run("echo_answer", "quiet", on_progress=lambda stage, fraction: seen.append((stage, fraction)))
-    assert result.body == b"QUIET" and seen == [("asking", 0.5)]
+    assert result.body == b"QUIET"
+    assert seen == [("asking", 0.5), ("asked", 0.5), ("asked", pytest.approx(0.7))]
 
 
 async def test_children_do_not_import_the_main_script_or_the_heavy_libraries() -> None:
@@ -78,7 +81,7 @@ async def test_cancelling_kills_the_child_within_a_second() -> None:
 ORPHAN = """
 import asyncio, sys
 from workers.child import Job, compute
-async def nobody(question, seconds): ...
+async def nobody(question, seconds, progress): ...
 def say(stage, fraction):
     print(stage, flush=True)
 asyncio.run(compute(Job("tests.workers.entries:sleep", None), limit_seconds=600, on_progress=say, answer=nobody))

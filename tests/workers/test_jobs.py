@@ -15,7 +15,8 @@ from experiments.settings import Settings
 from experiments.tables import Analysis, Result, ResultRow
 from experiments.types import utc_now
 from tests.workers.shop import open_shop
-from workers.model_process import ModelProcess
+from workers.models.folder import BundleFolder
+from workers.models.pool import ModelPool
 from workers.preparation import KINDS
 from workers.run import Runner
 
@@ -27,8 +28,10 @@ async def test_every_kind_of_analysis_ends_in_the_document_that_its_data_imply(
 ) -> None:
     now = utc_now()
     shop = await open_shop(database, worker_settings, tmp_path, now)
-    # A model process that dies at every fit must not cost the analysis anything but its segment models.
-    models = ModelProcess(fit_seconds=20, cache_dir=tmp_path, entry="tests.workers.tiny:kills_itself")
+    # Models that cannot be compiled must not cost the analysis anything but what they would have said.
+    models = ModelPool(
+        folder=BundleFolder(tmp_path), fit_seconds=20, memory_bytes=512 * 1024 * 1024, compile_seconds=0.05
+    )
 
     async def nothing(*args: Any) -> None: ...
 
@@ -58,7 +61,7 @@ async def test_every_kind_of_analysis_ends_in_the_document_that_its_data_imply(
     effect = experiment["north_star"][0]
     assert effect["tree"]["lift"] == pytest.approx(effect["direct"]["lift"], abs=1e-8)
     assert [m["status"] for m in experiment["segment_models"]] == ["unreliable"]
-    assert "SIGKILL" in experiment["segment_models"][0]["reason"]
+    assert "the model was not compiled within 0.05 seconds" in experiment["segment_models"][0]["reason"]
     assert len(experiment["segment_models"][0]["effects"]) == 3
 
     total = sum(shop.mean_orders[i] * shop.units[i] for i in (0, 1))

@@ -1,106 +1,273 @@
-"""The process that keeps the compiled segment model: right numbers, and nothing lost when it misbehaves."""
+"""The compiled models of a worker, with real processes and real sampling: right numbers, and nothing lost or left over.
+
+One model is compiled for the whole module, on the hardest road there is: a damaged bundle lies in the folder, and the
+first compiling process is killed.
+"""
 
 import asyncio
+import os
+import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from experiments.evidence import SegmentRequest
-from stats.bayes.prior import Prior
-from stats.bayes.segments import pool
+from experiments.analysis import request_cancel
+from experiments.types import utc_now
+from stats.bayes.models.exchangeable import DEFINITION, pool_questions
+from stats.bayes.models.fit import ModelFit
+from stats.bayes.sampling.contract import BundleRejected
+from tests.workers.conftest import Desk
+from tests.workers.hard_questions import Deadly, Defective, Impossible, Sleeping, like, long_segments, segments
 from tests.workers.test_child import gone
-from workers.model_process import ModelProcess, SegmentQuestion, model_cache_dir
+from workers.models.folder import BundleFolder, key_of
+from workers.models.messages import ModelQuestion, SizedModel
+from workers.models.pool import ModelPool
+from workers.models.sampling import Library
 
 pytestmark = pytest.mark.anyio
 
+MEGABYTE = 1024 * 1024
+MODEL = SizedModel(DEFINITION, 1)
+QUESTION = ModelQuestion((segments(1), segments(2, levels=9)), seed=11)
 
-def request(seed: int = 0, levels: int = 6) -> SegmentRequest:
-    random = np.random.default_rng(seed)
-    errors = random.uniform(0.02, 0.04, levels)
-    return SegmentRequest(
-        metric_key="orders",
-        variant_key="treatment",
-        dimension="country",
-        levels=tuple(f"c{i}" for i in range(levels)),
-        log_lifts=random.normal(0.05, errors),
-        standard_errors=errors,
-        units=np.full(levels, 1000),
-        ci_level=0.95,
-        prior=Prior.default(),
+
+@dataclass(frozen=True)
+class First:
+    """The first answer on a machine that never compiled."""
+
+    folder: BundleFolder
+    fits: list[ModelFit]
+    bundles: list[str]
+    compiler_left: bool
+
+
+def open_pool(folder: BundleFolder, *, fit_seconds: float = 60.0, memory: int = 512 * MEGABYTE) -> ModelPool:
+    return ModelPool(folder=folder, fit_seconds=fit_seconds, memory_bytes=memory, idle_seconds=0.2)
+
+
+async def until(reached: Callable[[], bool], seconds: float) -> bool:
+    """Whether it came about in time."""
+    for _ in range(round(seconds / 0.02)):
+        if reached():
+            return True
+        await asyncio.sleep(0.02)
+    return reached()
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> First:
+    folder = BundleFolder(tmp_path_factory.mktemp("bundles"))
+    folder.write(key_of(MODEL), b"NLFROZEN, but not really")
+
+    async def ask() -> First:
+        pool = open_pool(folder)
+        try:
+            asking = asyncio.ensure_future(pool.answer(QUESTION, 280.0))
+            assert await until(lambda: pool.process_ids[1] is not None, 30.0)
+            await asyncio.sleep(0.3)
+            os.kill(pool.process_ids[1] or 0, signal.SIGKILL)
+            fits = await asking
+            left = await until(lambda: pool.process_ids[1] is None, 10.0)
+            bundles = [path.name for path in folder.path.iterdir() if path.suffix in (".bundle", ".part")]
+            return First(folder, fits, bundles, left)
+        finally:
+            await pool.close()
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module")
+async def models(first: First) -> AsyncIterator[ModelPool]:
+    """What most tests share: a pool that finds the bundle on disk."""
+    pool = open_pool(first.folder)
+    yield pool
+    await pool.close()
+
+
+def bits(fit: ModelFit) -> bytes:
+    assert fit.status == "ok" and fit.effects is not None, fit.reason
+    return fit.effects.lift.tobytes() + fit.effects.hdi_upper.tobytes()
+
+
+def cpu_seconds(process_id: int | None) -> float:
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def test_the_first_answer_survives_a_damaged_bundle_and_a_killed_compilation(first: First) -> None:
+    assert [fit.status for fit in first.fits] == ["ok", "ok"], first.fits[0].reason
+    assert first.bundles == [f"{key_of(MODEL)}.bundle"]
+    assert first.compiler_left, "the process that compiled keeps its memory"
+
+
+async def test_nuts_agrees_with_the_grid(first: First) -> None:
+    for fit, exact in zip(first.fits, pool_questions([segments(1), segments(2, levels=9)]), strict=True):
+        assert fit.effects is not None and exact.effects is not None
+        assert fit.hyper["between"][0] == pytest.approx(exact.hyper["between"][0], abs=0.004)
+        assert fit.effects.lift.tolist() == pytest.approx(exact.effects.lift.tolist(), abs=0.004)
+
+
+async def test_after_a_restart_the_same_question_gives_the_same_bits_in_any_company(
+    first: First, models: ModelPool
+) -> None:
+    """Alone on two cores, beside others on one, and in another process than the one that compiled."""
+    wanted = bits(first.fits[0])
+    (alone,) = await models.answer(ModelQuestion(QUESTION.questions[:1], 11), 60.0)
+    crowd = ModelQuestion((segments(5), QUESTION.questions[0], segments(6)), 11)
+    together = await asyncio.gather(models.answer(crowd, 60.0), models.answer(QUESTION, 60.0))
+    assert {bits(alone), bits(together[0][1]), bits(together[1][0])} == {wanted}
+    assert bits((await models.answer(ModelQuestion(QUESTION.questions[:1], 12), 60.0))[0]) != wanted
+    assert models.process_ids[1] is None, "nothing was compiled"
+
+
+async def test_progress_grows_from_nothing_to_everything(models: ModelPool) -> None:
+    seen: list[float] = []
+    await models.answer(ModelQuestion((segments(1), long_segments()), 1), 4.0, seen.append)
+    assert len(seen) > 5 and seen == sorted(seen) and 0.5 < seen[-1] < 1.0
+    await models.answer(QUESTION, 60.0, seen.append)
+    assert seen[-1] == 1.0
+
+
+async def test_a_cancelled_question_stops_sampling_within_a_second_and_leaves_nothing_running(
+    models: ModelPool, first: First
+) -> None:
+    began: list[float] = []
+    waiting = asyncio.ensure_future(
+        models.answer(ModelQuestion((long_segments(), long_segments(1)), 1), 60.0, began.append)
     )
+    assert await until(lambda: bool(began) and began[-1] > 0, 30.0)
+    process = models.process_ids[0]
+    begun = time.monotonic()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert time.monotonic() - begun < 0.5
+    await asyncio.sleep(1.0)
+    if models.process_ids[0] == process:  # else it did not hear us in time, and was ended
+        used = cpu_seconds(process)
+        await asyncio.sleep(0.5)
+        assert cpu_seconds(process) - used < 0.1
+    assert bits((await models.answer(QUESTION, 60.0))[0]) == bits(first.fits[0])
 
 
-@pytest.fixture
-async def misbehaving(tmp_path: Path) -> AsyncIterator[list[ModelProcess]]:
-    opened: list[ModelProcess] = []
-    yield opened
-    for each in opened:
-        await each.close()
+async def test_a_sampler_killed_in_the_middle_costs_nothing(models: ModelPool, first: First) -> None:
+    began: list[float] = []
+    asking = asyncio.ensure_future(models.answer(QUESTION, 60.0))
+    long = asyncio.ensure_future(models.answer(ModelQuestion((long_segments(),), 1), 60.0, began.append))
+    assert await until(lambda: bool(began) and began[-1] > 0, 30.0)
+    process = models.process_ids[0] or 0
+    os.kill(process, signal.SIGKILL)
+    assert [bits(fit) for fit in await asking] == [bits(fit) for fit in first.fits]
+    assert await until(lambda: models.process_ids[0] not in (None, process), 30.0), "sampling began again"
+    long.cancel()
+    await asyncio.gather(long, return_exceptions=True)
+    assert gone(process)
 
 
-async def test_the_compiled_model_is_reused_deterministic_cancellable_and_agrees_with_the_closed_form() -> None:
-    models = ModelProcess(fit_seconds=60, cache_dir=model_cache_dir(), compile_seconds=280)
+async def test_a_question_that_kills_its_process_is_unreliable_and_its_neighbours_are_answered(
+    models: ModelPool, first: First
+) -> None:
+    (deadly, kept), (other, _) = await asyncio.gather(
+        models.answer(ModelQuestion((like(Deadly, segments()), segments(1)), 11), 60.0), models.answer(QUESTION, 60.0)
+    )
+    assert deadly.status == "unreliable" and "SIGKILL" in deadly.reason
+    assert {bits(kept), bits(other)} == {bits(first.fits[0])}
+
+
+async def test_a_question_that_hangs_is_ended_in_its_time_and_its_neighbours_are_answered(first: First) -> None:
+    models = open_pool(first.folder, fit_seconds=2.0)
     try:
-        models.warm_in_background()
-        question = SegmentQuestion((request(1), request(2, levels=9)), seed=11)
-        first = await models.answer(question, 290)
-        process = models.process_id
+        await models.answer(QUESTION, 60.0)
         begun = time.monotonic()
-        again = await models.answer(question, 60)
-        assert time.monotonic() - begun < 20.0  # warm: no compilation
-        assert again == first and models.process_id == process
-        assert [model.status for model in first] == ["ok", "ok"]
-        for asked, model in zip(question.requests, first, strict=True):
-            exact = pool(asked.log_lifts[None], asked.standard_errors[None], asked.prior)
-            assert model.tau == pytest.approx(exact.between_mean[0], abs=0.004)
-            assert [e.lift for e in model.effects] == pytest.approx(exact.lift[0].tolist(), abs=0.004)
-
-        waiting = asyncio.ensure_future(models.answer(SegmentQuestion(tuple(request(i) for i in range(50)), 1), 60))
-        await asyncio.sleep(0.3)
-        begun = time.monotonic()
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        assert time.monotonic() - begun < 1.0
-        assert await models.answer(question, 60) == first
-        assert models.process_id == process
+        asked = ModelQuestion((like(Sleeping, segments()), segments(1), like(Sleeping, segments())), 11)
+        process = models.process_ids[0] or 0
+        hanging, answered, _ = await models.answer(asked, 60.0)
+        assert time.monotonic() - begun < 20.0
+        assert (hanging.status, hanging.reason) == ("unreliable", "the model gave no answer within 2 seconds")
+        assert bits(answered) == bits(first.fits[0])
+        assert gone(process)
     finally:
         await models.close()
-    assert process is not None and gone(process)
 
 
-async def test_a_model_that_hangs_becomes_unreliable_and_its_process_is_ended(
-    tmp_path: Path, misbehaving: list[ModelProcess]
-) -> None:
-    models = ModelProcess(fit_seconds=1.0, cache_dir=tmp_path, entry="tests.workers.tiny:never_fits")
-    misbehaving.append(models)
-    documents = await models.answer(SegmentQuestion((request(), request()), 1), 60)
-    assert [d.status for d in documents] == ["unreliable", "unreliable"]
-    assert documents[0].reason is not None and "no answer within 1 seconds" in documents[0].reason
-    assert documents[0].effects[0].lift is None and documents[0].effects[0].raw_lift is not None
-    assert models.process_id is None
-
-
-async def test_a_model_that_takes_its_process_down_becomes_unreliable_and_the_next_one_gets_a_new_process(
-    tmp_path: Path, misbehaving: list[ModelProcess]
-) -> None:
-    models = ModelProcess(fit_seconds=10.0, cache_dir=tmp_path, entry="tests.workers.tiny:kills_itself")
-    misbehaving.append(models)
-    for _ in range(2):
-        documents = await models.answer(SegmentQuestion((request(),), 1), 60)
-        assert documents[0].status == "unreliable"
-        assert documents[0].reason is not None and "SIGKILL" in documents[0].reason
-
-
-async def test_models_never_take_more_time_than_the_analysis_has_left(
-    tmp_path: Path, misbehaving: list[ModelProcess]
-) -> None:
-    models = ModelProcess(fit_seconds=60.0, cache_dir=tmp_path, entry="tests.workers.tiny:never_fits")
-    misbehaving.append(models)
+async def test_models_never_take_more_time_than_the_analysis_has_left(models: ModelPool, first: First) -> None:
     begun = time.monotonic()
-    documents = await models.answer(SegmentQuestion((request(),), 1), 2.0)
-    assert time.monotonic() - begun < 4.0
-    assert documents[0].status == "unreliable"
+    found = await models.answer(ModelQuestion((segments(1), long_segments(), long_segments(1)), 11), 2.5)
+    assert time.monotonic() - begun < 3.5
+    assert [fit.status for fit in found[1:]] == ["unreliable", "unreliable"]
+    assert found[1].reason == "the analysis had no time left for this model"
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "reason"),
+    [(Impossible, "unreliable", "sampler failed"), (Defective, "unreliable", "KeyError: 'no such column'")],
+)
+async def test_what_cannot_be_sampled_ends_with_a_reason(
+    models: ModelPool, kind: type[Impossible], status: str, reason: str
+) -> None:
+    process = models.process_ids[0]
+    (found,) = await models.answer(ModelQuestion((like(kind, segments()),), 1), 60.0)
+    assert (found.status, found.effects) == (status, None) and reason in found.reason
+    assert models.process_ids[0] == process
+
+
+async def test_a_family_of_one_is_not_estimable(models: ModelPool) -> None:
+    (found,) = await models.answer(ModelQuestion((segments(1, levels=1),), 1), 60.0)
+    assert (found.status, found.reason) == ("not_estimable", "too_few_segments")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_an_analysis_reports_its_models_and_ends_their_sampling_when_it_is_cancelled(
+    desk: Desk, models: ModelPool, first: First
+) -> None:
+    row = await desk.submit(fault="long models")
+    running = asyncio.ensure_future(desk.runner(answer=models.answer).run(row.id))
+    seen = await desk.until(row, lambda r: r.stage == "models" and r.fraction > 0.95)
+    assert seen.fraction < 1.0
+    async with desk.database.write() as session:
+        await request_cancel(session, analysis_id=row.id, at=utc_now())
+    await running
+    assert (await desk.now(row)).state == "cancelled"
+    assert bits((await models.answer(QUESTION, 60.0))[0]) == bits(first.fits[0])
+
+
+async def test_a_sampling_process_that_grew_too_large_is_renewed_between_two_fits(first: First) -> None:
+    models = open_pool(first.folder, memory=20 * MEGABYTE)
+    try:
+        asking = asyncio.ensure_future(models.answer(QUESTION, 60.0))
+        assert await until(lambda: models.process_ids[0] is not None, 10.0)
+        process = models.process_ids[0] or 0
+        assert [bits(fit) for fit in await asking] == [bits(fit) for fit in first.fits]
+        assert await until(lambda: models.process_ids[0] is None and gone(process), 10.0)
+    finally:
+        await models.close()
+
+
+def test_programs_are_evicted_when_their_code_is_too_much_the_longest_unused_first(
+    first: First, tmp_path: Path
+) -> None:
+    folder = BundleFolder(tmp_path)
+    bundle = first.folder.read(key_of(MODEL))
+    versions = [SizedModel(replace(DEFINITION, version=number), 1) for number in (90, 91, 92)]
+    for model in versions:
+        folder.write(key_of(model), bundle)
+    shelf = Library(folder, memory_bytes=16 * 5 * len(bundle) // 2)  # a sixteenth is for code: two and a half bundles
+    a, b, c = versions
+    first_a = shelf.program(a)
+    assert shelf.program(b) is shelf.program(b) and shelf.program(a) is first_a
+    shelf.program(c)
+    assert shelf.loaded == (a, c)
+    assert shelf.program(a) is first_a
+
+
+def test_a_bundle_that_fails_its_test_is_removed(first: First, tmp_path: Path) -> None:
+    folder = BundleFolder(tmp_path)
+    bundle = bytearray(first.folder.read(key_of(MODEL)))
+    bundle[len(bundle) // 2] ^= 1
+    folder.write(key_of(MODEL), bytes(bundle))
+    with pytest.raises(BundleRejected):
+        Library(folder, 512 * MEGABYTE).program(MODEL)
+    assert folder.size(key_of(MODEL)) is None

@@ -11,12 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from experiments.errors import PlanIncomplete
 from experiments.lease import StoredResult
-from experiments.result import SegmentModel
 from experiments.settings import Settings
 from experiments.tables import Analysis
 from experiments.types import canonical_json
+from tests.workers.hard_questions import long_segments, segments
 from workers.child import Channel
 from workers.kinds import JobKind
+from workers.models.messages import ModelQuestion
 
 
 async def prepare(session: AsyncSession, settings: Settings, analysis: Analysis) -> dict[str, Any]:
@@ -49,21 +50,12 @@ def compute(payload: dict[str, Any], channel: Channel) -> StoredResult:
         case "native":
             np.linalg.svd(np.random.default_rng(seed).standard_normal((3000, 3000)))  # no Python for many seconds
         case "ask":
-            channel.ask("anything")
+            channel.ask("anything", stage="asking", begin=0.9, end=1.0)
+        case "long models":
+            asked = ModelQuestion((segments(1), long_segments(2)), seed)
+            channel.ask(asked, stage="models", begin=0.9, end=1.0)
     body = expected(payload, seed)
     return StoredResult(body=body, etag=hashlib.sha256(body).hexdigest())
 
 
 KINDS = {"tiny": JobKind("tests.workers.tiny:compute", prepare)}
-
-
-def never_fits(request: Any, **options: Any) -> SegmentModel:
-    """A segment model that hangs and hears no cancellation."""
-    time.sleep(3600)
-    raise AssertionError
-
-
-def kills_itself(request: Any, **options: Any) -> SegmentModel:
-    """A segment model that takes its process down."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
