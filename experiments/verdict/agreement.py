@@ -96,10 +96,10 @@ class _Difference:
         if (first.recommendation.rule == 4) == (second.recommendation.rule == 4):
             return
         ahead = self.frequentist.forecast
-        if self.frequentist.bound_crossed() and ahead.worth_waiting and ahead.waiting is not None:
+        if first.recommendation.rule == 4 and ahead.worth_waiting and ahead.waiting is not None:
             yield (
-                "A futility bound was crossed, which ends the test of the intervals; more data are still expected to "
-                f"bring {amount(ahead.waiting.net_gain or 0.0)} days' worth more than they cost."
+                "By the intervals nothing is left to wait for; by the posteriors more data are expected to bring "
+                f"{amount(ahead.waiting.net_gain or 0.0)} days' worth more than deciding now."
             )
         power, with_prior = ahead.predictive_power, ahead.predictive_power_with_prior
         if power is not None and with_prior is not None and (power < FUTILE_BELOW) != (with_prior < FUTILE_BELOW):

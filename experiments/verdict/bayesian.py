@@ -103,11 +103,13 @@ class BayesianCase(Case):
     def size(self, row: Row) -> float:
         return abs(row.posterior_lift or 0.0)
 
+    def hopeless(self, wins: Sequence[Row]) -> bool:
+        """A prior of small effects alone makes a posterior small: not given up while more data are worth their days."""
+        return not self.forecast.worth_waiting and super().hopeless(wins)
+
     def futile(self) -> bool:
         power = self.forecast.predictive_power_with_prior
-        if self.bound_crossed():
-            return not self.forecast.worth_waiting
-        return self.powerless(self.forecast.predictive_power if power is None else power)
+        return self.bound_crossed() or self.powerless(self.forecast.predictive_power if power is None else power)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class BayesianWords(Words):
         if loss is None:
             return "no expected loss"
         of = "of the North Star" if unit == "north_star" else f"of {row.metric_name}"
-        return f"expected loss {small_share(loss)} {of}"
+        return f"expected loss of {small_share(loss)} {of}"
 
     def won(self, row: Row) -> str:
         return f"{self.subject(row)} is better than control: {self.believed(row)}, {self.lost(row)}."

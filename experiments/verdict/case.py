@@ -113,7 +113,7 @@ class Case(ABC):
             return self._say("worse", "roll_back", 2, map(self.words.harmed, harmed), worst.variant_key)
         if best is not None:
             return self._ship(best, wins)
-        if self._hopeless(wins):
+        if self.hopeless(wins):
             return self._nothing_to_find(4)
         if self.looks_remain():
             return self._keep_running(wins)
@@ -172,7 +172,7 @@ class Case(ABC):
         star = self.plan.north_star
         return {item.metric_key for item in star.spec.input_metrics if item.edge == "driver"} if star else set()
 
-    def _hopeless(self, wins: Sequence[Row]) -> bool:
+    def hopeless(self, wins: Sequence[Row]) -> bool:
         """Rule 4: nothing has won, and nothing will."""
         if wins or not self.primaries or self.situation.full_weeks < 1 or not self.looks_remain():
             return False

@@ -252,6 +252,18 @@ def test_an_effect_whose_posterior_lies_within_the_mde_is_equivalent():
     assert wider.verdict.outcome == "inconclusive"
 
 
+def test_a_prior_of_small_effects_does_not_give_up_what_more_data_are_worth():
+    small = {"posterior_lift": 0.001, "hdi_lower": -0.004, "hdi_upper": 0.006, "chance_to_win": 0.6}
+    tight = row(FLAT | small, mde=0.01, expected_loss=0.001)
+    for gain, action in ((0.4, "keep_running"), (0.0, "archive")):
+        found = decided(tight, of=plan(engine="both"), at=RUNNING, waiting=[worth(gain)])
+        assert bayesian(found).action == action
+    shown = row(FLAT | small | {"ci_lower": -0.005, "ci_upper": 0.005}, mde=0.01, expected_loss=0.001)
+    apart = decided(shown, of=plan(engine="both"), at=RUNNING, waiting=[worth(0.4)])
+    assert (frequentist(apart).action, bayesian(apart).action) == ("archive", "keep_running")
+    assert "0.4 days' worth more than deciding now" in " ".join(apart.agreement.reasons)
+
+
 def test_doing_no_harm_is_enough_where_the_plan_says_so():
     careful = plan(options={"decision_rule": "do_no_harm"})
     for chance, action in ((0.99, "neutral"), (0.5, "iterate")):
@@ -296,7 +308,7 @@ def test_disagreement_names_what_the_prior_did():
 
 def test_disagreement_names_a_loss_that_is_too_large():
     said = reasons(row(GOOD | SURE | {"expected_loss": 0.0015}))
-    assert "expected loss 0.15 % of primary metric, more than the 0.1 % that may be lost" in said
+    assert "expected loss of 0.15 % of primary metric, more than the 0.1 % that may be lost" in said
 
 
 def test_disagreement_names_what_looks_cost():
