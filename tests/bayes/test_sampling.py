@@ -21,7 +21,8 @@ from stats.bayes.sampling.machine import LIBRARIES, machine
 from stats.bayes.sampling.starts import Starts
 from tests.servers import REPOSITORY
 
-INPUTS = Inputs({"n": (3,), "centre": (), "grid": (2, 3)})
+SHAPES: dict[str, tuple[int, ...]] = {"n": (3,), "centre": (), "grid": (2, 3)}
+INPUTS = Inputs(SHAPES, SHAPES, frozenset({3}))
 DATA = {"n": np.ones(3), "centre": np.array(0.5), "grid": np.zeros((2, 3))}
 
 
@@ -49,6 +50,35 @@ def test_data_arrive_as_contiguous_floats_in_the_order_of_the_model() -> None:
 def test_data_that_no_model_can_read_are_refused_by_name(data: dict[str, np.ndarray], says: str) -> None:
     with pytest.raises(SamplingFailed, match=says):
         INPUTS.checked(data)
+
+
+def fit(inputs: Inputs, **shapes: tuple[int, ...]) -> bool:
+    try:
+        inputs.checked({name: np.zeros(shapes.get(name, built)) for name, built in inputs.built.items()})
+    except SamplingFailed as error:
+        assert "do not fit the model" in str(error)
+        return False
+    return True
+
+
+def test_lengths_of_parameters_are_fixed_and_the_others_keep_together() -> None:
+    built = {"units": (3,), "effect": (2, 3), "rows": (4,), "weights": (4,), "constants": (4,), "prior": (1, 4)}
+    same = Inputs(built, built, frozenset({3}))
+    assert fit(same)
+    assert not fit(same, units=(2,))
+    assert not fit(same, units=(4,), effect=(2, 4))
+    assert fit(same, effect=(5, 3))
+    assert fit(same, rows=(9,), weights=(9,)), "the prior and constants may have been four long by chance"
+    assert not fit(same, rows=(9,), weights=(8,))
+    assert fit(same, prior=(7, 4))
+    shown = Inputs(built, built | {"rows": (6,), "weights": (6,)}, frozenset({3}))
+    assert fit(shown, rows=(9,), weights=(9,))
+    assert not fit(shown, rows=(9,)), "the example shows that rows and weights change together"
+
+
+def test_an_example_may_be_as_long_as_a_parameter_by_chance() -> None:
+    inputs = Inputs({"rows": (5,)}, {"rows": (3,)}, frozenset({3}))
+    assert fit(inputs, rows=(8,))
 
 
 def test_a_record_holds_addresses_sizes_and_shapes() -> None:

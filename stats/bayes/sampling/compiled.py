@@ -7,6 +7,7 @@ compilation.
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,18 +29,24 @@ class CompiledProgram:
     """`stats.bayes.sampling.contract.Program` by nutpie on a model of this process.
 
     `compiled` is nutpie's model, `inputs` the data it reads, `functions` its machine code, `starts` where its chains
-    start, `stored` the shapes of what nutpie stores per draw and `kept` those of the quantities that draws hold.
+    start, `stored` the shapes of what nutpie stores per draw, `kept` those of the quantities that draws hold, `example`
+    those of the example's data.
     """
 
-    def __init__(self, compiled: Any, starts: Starts, kept: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self,
+        compiled: Any,
+        starts: Starts,
+        kept: Mapping[str, tuple[int, ...]],
+        example: Mapping[str, tuple[int, ...]],
+    ) -> None:
         self.compiled = compiled
         self.starts = starts
         self.kept = kept
-        self.inputs = Inputs(
-            {var.name: compiled.shared_data[key].shape for var, key in compiled.shared_var_keys.items()}
-        )
         names, _, shapes = compiled.shape_info
         self.stored = {name: tuple(map(int, shape)) for name, shape in zip(names, shapes, strict=True)}
+        built = {var.name: compiled.shared_data[key].shape for var, key in compiled.shared_var_keys.items()}
+        self.inputs = Inputs(built, {**built, **example}, _lengths(self.stored, int(compiled.n_dim)))
         self.functions = Functions(
             compiled.compiled_logp_func.address,
             compiled.compiled_expand_func.address,
@@ -91,6 +98,17 @@ class CompiledProgram:
         return started
 
 
+def _lengths(stored: Mapping[str, tuple[int, ...]], parameters: int) -> frozenset[int]:
+    """The lengths above one of the parameters: nutpie stores them first, `parameters` numbers in all."""
+    lengths, seen = set[int](), 0
+    for shape in stored.values():
+        if seen == parameters:
+            break
+        seen += math.prod(shape)
+        lengths.update(length for length in shape if length > 1)
+    return frozenset(lengths)
+
+
 def compile_program(definition: ModelDefinition, size: int) -> CompiledProgram:
     """Build and compile the model of this size class. Seconds of CPU; one compilation at a time.
 
@@ -107,4 +125,5 @@ def compile_program(definition: ModelDefinition, size: int) -> CompiledProgram:
             )
     starts = Starts(np.asarray(compiled.initial_point_func(0), dtype=np.float64))
     kept = {name: tuple(int(length) for length in compiled.shapes[name]) for name in definition.kept}
-    return CompiledProgram(dataclasses.replace(compiled, initial_point_func=starts), starts, kept)
+    example = {name: np.shape(values) for name, values in definition.example(size).items()}
+    return CompiledProgram(dataclasses.replace(compiled, initial_point_func=starts), starts, kept, example)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from stats.bayes.models.definition import ModelDefinition
 from stats.bayes.sampling.bundle import Bundle, of_arrays, packed, unpacked
 from stats.bayes.sampling.compiled import CompiledProgram
-from stats.bayes.sampling.contract import BundleRejected, Data, Draws, FitCancelled, Sampling
+from stats.bayes.sampling.contract import BundleRejected, Data, Draws, FitCancelled, Sampling, SamplingFailed
 from stats.bayes.sampling.fingerprint import fingerprint
 from stats.bayes.sampling.functions import Functions
 from stats.bayes.sampling.inputs import Inputs, Record
@@ -142,26 +142,12 @@ def freeze(program: CompiledProgram, definition: ModelDefinition, size: int) -> 
     Raises `BundleRejected` for code that only runs in the process that made it: where PyTensor reaches
     `scipy.special` or BLAS, Numba calls back into Python objects of that process.
     """
-    compiled = program.compiled
-    functions = {"logp": compiled.compiled_logp_func, "expand": compiled.compiled_expand_func}
-    needs = sorted({name for function in functions.values() for name in _symbols(definition.name, function)})
-    _known_layout(compiled)
-    example = program.inputs.checked(definition.example(size))
-    names, arrays = references(program.functions, program.starts, example)
-    header = {
-        "model": [definition.name, definition.version, size],
-        "machine": machine(),
-        "entries": {name: function._wrapper_name for name, function in functions.items()},
-        "needs": needs,
-        "inputs": [[name, list(values.shape)] for name, values in example.items()],
-        "parameters": program.functions.parameters,
-        "expanded": program.functions.expanded,
-        "shapes": [[name, list(shape)] for name, shape in program.stored.items()],
-        "kept": list(definition.kept),
-        "references": names,
-    }
-    code = {name: function._library._get_compiled_object() for name, function in functions.items()}
-    bundle = packed(Bundle(header, {**code, **of_arrays({"centre": program.starts.centre, **arrays})}))
+    try:
+        bundle = packed(_content(program, definition, size))
+    except SamplingFailed as error:
+        raise BundleRejected(f"the example's data do not fit: {error}") from error
+    except AttributeError as error:
+        raise BundleRejected(f"nutpie or Numba keep their code elsewhere: {error}") from error
     load(bundle)
     return bundle
 
@@ -176,6 +162,31 @@ def load(bundle: bytes) -> FrozenProgram:
         raise BundleRejected(f"its header is not understood: {error!r}") from error
 
 
+def _content(program: CompiledProgram, definition: ModelDefinition, size: int) -> Bundle:
+    compiled = program.compiled
+    functions = {"logp": compiled.compiled_logp_func, "expand": compiled.compiled_expand_func}
+    needs = sorted({name for function in functions.values() for name in _symbols(definition.name, function)})
+    _known_layout(compiled)
+    inputs = program.inputs
+    example = inputs.checked(definition.example(size))
+    names, arrays = references(program.functions, program.starts, example)
+    header = {
+        "model": [definition.name, definition.version, size],
+        "machine": machine(),
+        "entries": {name: function._wrapper_name for name, function in functions.items()},
+        "needs": needs,
+        "inputs": [[name, list(shape), list(inputs.example[name])] for name, shape in inputs.built.items()],
+        "parameter_lengths": sorted(inputs.parameters),
+        "parameters": program.functions.parameters,
+        "expanded": program.functions.expanded,
+        "shapes": [[name, list(shape)] for name, shape in program.stored.items()],
+        "kept": list(definition.kept),
+        "references": names,
+    }
+    code = {name: function._library._get_compiled_object() for name, function in functions.items()}
+    return Bundle(header, {**code, **of_arrays({"centre": program.starts.centre, **arrays})})
+
+
 def _linked(content: Bundle) -> FrozenProgram:
     header = content.header
     engines, addresses = [], {}
@@ -184,7 +195,11 @@ def _linked(content: Bundle) -> FrozenProgram:
         engines.append(engine)
     parameters = int(header["parameters"])
     functions = Functions(addresses["logp"], addresses["expand"], parameters, int(header["expanded"]))
-    inputs = Inputs({name: tuple(shape) for name, shape in header["inputs"]})
+    inputs = Inputs(
+        {name: tuple(shape) for name, shape, _ in header["inputs"]},
+        {name: tuple(shape) for name, _, shape in header["inputs"]},
+        frozenset(header["parameter_lengths"]),
+    )
     check(functions, inputs, header["references"], content)
     model, version, size = header["model"]
     stored = {name: tuple(shape) for name, shape in header["shapes"]}

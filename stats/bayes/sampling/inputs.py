@@ -16,29 +16,51 @@ from stats.bayes.sampling.contract import Array, Data, SamplingFailed
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a model reads: `shapes` by name as the model was built, in the order of the record its code reads.
+    """What a model reads: the shapes it was built with and those of its example, by name, in the order of its record.
 
-    Ranks are fixed. A length may differ from the one here where no parameter and no other array depends on it; whether
-    that is so is asked of the compiled code (`Functions.check`).
+    `parameters` are the lengths above one that parameters have. Ranks are fixed, and so are lengths that a parameter
+    has. Other lengths may change; those that were equal belong together. Loops in compiled code check no bounds, so
+    this comes before anything runs; what operations on whole arrays need of each other, they say themselves
+    (`Functions.check`).
     """
 
-    shapes: Mapping[str, tuple[int, ...]]
+    built: Mapping[str, tuple[int, ...]]
+    example: Mapping[str, tuple[int, ...]]
+    parameters: frozenset[int]
 
     def checked(self, data: Data) -> dict[str, Array]:
         """Contiguous float64 copies in the model's order. Raises `SamplingFailed` on what the model cannot read."""
-        missing = [name for name in self.shapes if name not in data]
-        unknown = [name for name in data if name not in self.shapes]
+        missing = [name for name in self.built if name not in data]
+        unknown = [name for name in data if name not in self.built]
         if missing:
             raise SamplingFailed(f"the model also needs data {', '.join(missing)}")
         if unknown:
             raise SamplingFailed(f"the model has no data {', '.join(unknown)}")
-        return {name: _array(name, data[name], shape) for name, shape in self.shapes.items()}
+        arrays = {name: _array(name, data[name], shape) for name, shape in self.built.items()}
+        if not self._fit({name: array.shape for name, array in arrays.items()}):
+            raise SamplingFailed(f"data do not fit the model: {self.described(arrays)}")
+        return arrays
 
     def described(self, data: Mapping[str, Array]) -> str:
         """Shapes as they came and as the model was built, where they differ, for a message."""
-        differing = [name for name, shape in self.shapes.items() if data[name].shape != shape]
+        differing = [name for name, shape in self.built.items() if data[name].shape != shape]
         return ", ".join(
-            f"{name} {_shape(data[name].shape)} (built with {_shape(self.shapes[name])})" for name in differing
+            f"{name} {_shape(data[name].shape)} (built with {_shape(self.built[name])})" for name in differing
+        )
+
+    def _fit(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        together: dict[tuple[int, int], set[int]] = {}
+        for name, shape in shapes.items():
+            for built, example, length in zip(self.built[name], self.example[name], shape, strict=True):
+                if built == example and built in self.parameters:
+                    if length != built:
+                        return False
+                elif not built == example == 1:  # single entries have nothing in common
+                    together.setdefault((built, example), set()).add(length)
+        # Lengths that the example changed are known to change together; others may also be equal by chance, and stay.
+        return all(
+            len(lengths - {built} if built == example else lengths) <= 1
+            for (built, example), lengths in together.items()
         )
 
 

@@ -29,8 +29,8 @@ def references(
 ) -> tuple[list[str], dict[str, Array]]:
     """Densities, gradients and expanded values at a few points, for the example's data and for other data.
 
-    Returns the names of the references and the arrays they consist of, for `check`. Raises `BundleRejected` where the
-    example does not fit the model, or its density is finite at too few points.
+    Returns the names of the references and the arrays they consist of, for `check`. Raises `SamplingFailed` where the
+    example does not fit the model, and `BundleRejected` where its density is finite at too few points.
     """
     points = [starts.centre, *(starts(seed) for seed in range(_POINTS))]
     shrunk = {name: np.asarray(values * _SHRUNK) for name, values in example.items()}
@@ -39,10 +39,7 @@ def references(
     for data_set, data in (("example", example), ("shrunk", shrunk)):
         record = Record(data)
         for k, point in enumerate(points):
-            try:
-                evaluated, expanded = functions.logp(point, record), functions.expand(point, record)
-            except SamplingFailed as error:
-                raise BundleRejected(f"the example's data do not fit the model: {error}") from error
+            evaluated, expanded = functions.logp(point, record), functions.expand(point, record)
             if evaluated is None or not np.isfinite(expanded).all():
                 continue
             name = f"{data_set} {k}"
@@ -63,7 +60,9 @@ def check(functions: Functions, inputs: Inputs, names: Sequence[str], content: B
     """Compute the references again. Raises `BundleRejected` where the code computes something else here."""
     for name in names:
         data_set = name.partition(" ")[0]
-        record = Record({each: content.array(f"{data_set} data {each}", inputs.shapes[each]) for each in inputs.shapes})
+        record = Record(
+            {each: content.array(f"{data_set} data {each}", shape) for each, shape in inputs.example.items()}
+        )
         point = content.array(f"{name} point", (functions.parameters,))
         try:
             evaluated, expanded = functions.logp(point, record), functions.expand(point, record)
