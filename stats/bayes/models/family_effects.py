@@ -22,7 +22,7 @@ from stats.bayes.sensitivity import prior_sensitivity
 
 _BATCHES: Final = 10
 """Per chain, for the Monte Carlo error of means."""
-_SLICES, _PER_SLICE = 12, 16
+_SLICES, _PER_SLICE = 10, 12
 _FEW_CELLS: Final = 200
 _CHECKED: Final = 1000
 _POINTS: Final = 101
