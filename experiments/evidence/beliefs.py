@@ -13,6 +13,7 @@ from experiments.evidence.shapes import BlockShapes
 from experiments.plan import AnalysisPlan, PlannedMetric
 from experiments.result import PriorAlternative, PriorSensitivity, PriorUse
 from experiments.types import finite
+from experiments.verdict import Situation
 from stats.bayes.normal import Posterior, posterior
 from stats.bayes.prior import Family, Prior
 from stats.lift import Lifts
@@ -81,19 +82,31 @@ DECIDING: Final = (Role.PRIMARY, Role.GUARDRAIL)
 NO_BELIEFS: Final = BlockBeliefs(())
 
 
+def withheld_metrics(plan: AnalysisPlan, standing: Situation) -> frozenset[str]:
+    """Metrics about which nothing may be said yet: without a prior, nothing before the planned end (METHODS C5)."""
+    if standing.complete:
+        return frozenset()
+    return frozenset(metric.metric_key for metric in plan.metrics if metric_prior(plan, metric).is_flat)
+
+
 def block_beliefs(
     plan: AnalysisPlan,
     block: BlockShapes,
     lifts: Lifts,
+    standing: Situation,
     cells: slice = slice(None),
     roles: Collection[Role] = tuple(Role),
 ) -> BlockBeliefs:
-    """Posteriors of these cells (C1) of metrics in these roles, grouped by prior and direction; empty when off."""
+    """Posteriors of these cells (C1) of metrics in these roles, grouped by prior and direction; empty when off.
+
+    Metrics whose beliefs are withheld are in no group.
+    """
     if plan.estimation.engine == "frequentist":
         return NO_BELIEFS
+    hidden = withheld_metrics(plan, standing)
     groups: dict[tuple[Direction, Prior], list[int]] = {}
     for m, metric in enumerate(block.metrics):
-        if metric.role not in roles:
+        if metric.role not in roles or metric.metric_key in hidden:
             continue
         groups.setdefault((metric.direction, metric_prior(plan, metric)), []).append(m)
     value, error = lifts.log_value[cells], lifts.log_standard_error[cells]
@@ -140,11 +153,16 @@ def prior_uses(plan: AnalysisPlan) -> list[PriorUse]:
     return found
 
 
-def prior_sensitivity(plan: AnalysisPlan, block: BlockShapes, lifts: Lifts) -> list[PriorSensitivity]:
+def prior_sensitivity(
+    plan: AnalysisPlan, block: BlockShapes, lifts: Lifts, standing: Situation
+) -> list[PriorSensitivity]:
     """Effects on everybody that people decide on, under other priors; cells of `lifts` begin with everybody."""
     if plan.estimation.engine == "frequentist":
         return []
-    decided = [m for m, metric in enumerate(block.metrics) if metric.role in DECIDING]
+    hidden = withheld_metrics(plan, standing)
+    decided = [
+        m for m, metric in enumerate(block.metrics) if metric.role in DECIDING and metric.metric_key not in hidden
+    ]
     found: list[PriorSensitivity] = []
     for m in decided:
         metric = block.metrics[m]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from experiments.evidence.beliefs import DECIDING, block_beliefs, prior_sensitivity, prior_uses
+from experiments.evidence.best_variants import best_variants
 from experiments.evidence.contract import Block, EvidenceContext, SegmentRequest
 from experiments.evidence.corrections import arm_variances, correct
 from experiments.evidence.densities import block_densities
@@ -31,7 +32,16 @@ from experiments.evidence.shapes import BlockShapes, absent, block_shapes
 from experiments.evidence.trust import checks
 from experiments.evidence.waiting import waiting_values
 from experiments.plan import AnalysisPlan
-from experiments.result import Density, ExperimentResult, Exposures, Look, PriorSensitivity, Row, VariantExposures
+from experiments.result import (
+    BestVariant,
+    Density,
+    ExperimentResult,
+    Exposures,
+    Look,
+    PriorSensitivity,
+    Row,
+    VariantExposures,
+)
 from experiments.verdict import Situation
 from stats.moments import Ints
 
@@ -44,6 +54,7 @@ class _BlockEvidence:
     looks: list[Look]
     densities: list[Density]
     sensitivity: list[PriorSensitivity]
+    best: list[BestVariant]
     requests: list[SegmentRequest]
 
 
@@ -136,6 +147,7 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         age_curves=beside.age_curves,
         priors=prior_uses(plan),
         prior_sensitivity=[item for part in parts for item in part.sensitivity],
+        best_variants=[arm for part in parts for arm in part.best],
         waiting=worth,
         methods=sorted({*_methods(plan, rows, impact=bool(impact), waiting=bool(worth)), *beside.methods}),
         **judging.fields(rows),
@@ -164,18 +176,19 @@ def _block_evidence(
         plan,
         shapes,
         now,
-        block_beliefs(plan, shapes, now.lift),
+        block_beliefs(plan, shapes, now.lift, standing),
         segments,
         standing.margins,
         details(plan, shapes, moments),
     )
     add_safety(plan, shapes, now, drafts, standing)
-    followed = block_beliefs(plan, shapes, over_time.lift, roles=DECIDING)
+    followed = block_beliefs(plan, shapes, over_time.lift, standing, roles=DECIDING)
     return _BlockEvidence(
         drafts=drafts,
         looks=block_looks(plan, shapes, over_time, followed, moments.looks),
-        densities=block_densities(plan, shapes, block_beliefs(plan, shapes, now.lift, head)),
-        sensitivity=prior_sensitivity(plan, shapes, now.lift),
+        densities=block_densities(plan, shapes, block_beliefs(plan, shapes, now.lift, standing, head)),
+        sensitivity=prior_sensitivity(plan, shapes, now.lift, standing),
+        best=best_variants(plan, shapes, now, standing),
         requests=segment_requests(plan, block, shapes, now),
     )
 

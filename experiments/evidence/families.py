@@ -5,7 +5,7 @@ They take the estimates that the rows show, whatever made those: covariates, str
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,6 +14,7 @@ import scipy.special as sc
 from experiments.definitions import Direction, Role
 from experiments.evidence.arms import joint_estimates
 from experiments.evidence.beliefs import metric_prior
+from experiments.evidence.best_variants import arm_log_means
 from experiments.evidence.contract import Block, EvidenceContext, PastReplication
 from experiments.evidence.effects import Effects
 from experiments.evidence.fitted import EffectAsked, ModelRequest
@@ -33,8 +34,6 @@ FEWEST_METRICS: Final = 4
 OWN_SHARE: Final = 0.05
 """A metric whose errors others explain up to this share is taken for a copy of them."""
 _ROLES: Final = (Role.PRIMARY, Role.GUARDRAIL, Role.SECONDARY, Role.MONITOR)
-_SMALLEST_SHARE: Final = 0.01
-"""Of a lift's variance that is the treatment's own, where covariates blur whose it is."""
 
 
 def arms_requests(plan: AnalysisPlan, shapes: BlockShapes, head: Effects) -> Iterator[ModelRequest]:
@@ -44,18 +43,16 @@ def arms_requests(plan: AnalysisPlan, shapes: BlockShapes, head: Effects) -> Ite
         known = _usable(value, error)
         if metric.role is not Role.PRIMARY or known.sum() < FEWEST_ARMS:
             continue
-        control = float(head.estimates.unadjusted[0, 0, m])
-        # Log lifts share the control, whose own part of their variance is that of its log mean (first order).
-        shared = float(head.estimates.variance[0, 0, m]) / control**2
-        own = np.maximum(error[known] ** 2 - shared, _SMALLEST_SHARE * error[known] ** 2)
-        keys = [variant.key for variant, there in zip(plan.variants[1:], known, strict=True) if there]
+        means, errors = arm_log_means(head, m)
+        there = np.concatenate([[True], known])
+        keys = [variant.key for variant, usable in zip(plan.variants[1:], known, strict=True) if usable]
         yield ModelRequest(
             purpose="arms",
             metric_key=metric.metric_key,
             variant_key=None,
             question=ArmsQuestion(
-                np.log(control) + np.concatenate([[0.0], value[known]]),
-                np.sqrt(np.concatenate([[shared], own])),
+                means[there],
+                errors[there],
                 metric_prior(plan, metric),
                 direction=metric.direction.value,
                 rope=plan.estimation.rope,
@@ -67,7 +64,7 @@ def arms_requests(plan: AnalysisPlan, shapes: BlockShapes, head: Effects) -> Ite
 
 
 def metrics_requests(
-    plan: AnalysisPlan, block: Block, shapes: BlockShapes, withheld: Sequence[str]
+    plan: AnalysisPlan, block: Block, shapes: BlockShapes, withheld: Collection[str]
 ) -> Iterator[ModelRequest]:
     """All metrics of each treatment, where there are enough; none of summaries, which say nothing of their covariance.
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from experiments.definitions import Role
-from experiments.evidence.beliefs import metric_prior
+from experiments.evidence.beliefs import metric_prior, withheld_metrics
 from experiments.evidence.contract import Block, EvidenceContext
 from experiments.evidence.effects import Effects
 from experiments.evidence.families import arms_requests, metrics_requests, replications_requests
@@ -45,9 +45,10 @@ def model_requests(
         return (), ()
     asked: list[ModelRequest] = []
     refused: list[FittedModel] = []
+    hidden = withheld_metrics(plan, standing)
     of_metric = {key: block for block in blocks for key in block.metric_keys}
     for metric in plan.metrics:
-        if metric.role is Role.MONITOR or _withheld(plan, metric, standing):
+        if metric.role is Role.MONITOR or metric.metric_key in hidden:
             continue
         likelihood, block = LIKELIHOODS.get(metric.spec.likelihood), of_metric.get(metric.metric_key)
         if likelihood is None or block is None:
@@ -60,7 +61,6 @@ def model_requests(
             )
             continue
         asked.append(_likelihood(plan, metric, summary, rows))
-    hidden = [metric.metric_key for metric in plan.metrics if _withheld(plan, metric, standing)]
     for block, known, head in zip(blocks, shapes, heads, strict=True):
         families = [
             *arms_requests(plan, known, head),
@@ -69,11 +69,6 @@ def model_requests(
         ]
         asked += [request for request in families if request.metric_key not in hidden]
     return tuple(asked), tuple(refused)
-
-
-def _withheld(plan: AnalysisPlan, metric: PlannedMetric, standing: Situation) -> bool:
-    """Without a prior nothing may be looked at before the planned end (METHODS C5)."""
-    return metric_prior(plan, metric).is_flat and not standing.complete
 
 
 def _likelihood(plan: AnalysisPlan, metric: PlannedMetric, summary: UnitSummary, rows: Sequence[Row]) -> ModelRequest:

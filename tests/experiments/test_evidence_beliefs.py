@@ -1,13 +1,15 @@
 """The prior each metric is analysed with, what the document says about it, and what other priors would have said."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 
-from experiments.definitions import Beliefs, Estimation
+from experiments.definitions import Beliefs, Estimation, Sequential
 from experiments.plan import PlannedPrior
 from stats.bayes.normal import posterior
 from stats.bayes.prior import Family, Prior
-from tests.experiments.evidence_cases import document, moment_set, plan_of, planned, row_of, spec
+from tests.experiments.evidence_cases import END, document, moment_set, plan_of, planned, row_of, spec, variants
 
 N = 4000
 COMPONENTS = [(0.7, 0.001, 0.008), (0.3, 0.001, 0.03)]
@@ -108,3 +110,39 @@ def test_the_frequentist_engine_says_nothing_about_beliefs(values):
     assert result.priors == [] and result.prior_sensitivity == []
     assert row_of(result, "spend").chance_to_win is None
     assert result.looks[-1].chance_to_win is None
+
+
+def several_arms(engine: str = "both"):
+    rng = np.random.default_rng(8)
+    arm = rng.integers(0, 4, 8000)
+    spend = 10 + np.array([0.0, 0.1, 0.6, 0.2])[arm] + rng.normal(0, 4, 8000)
+    plan = plan_of([planned(spec("spend"), "primary")], variants(4), estimation=Estimation(cuped=False, engine=engine))
+    return document(plan, moment_set(plan, spend[:, None], arm))
+
+
+def test_of_several_variants_each_has_its_chance_to_be_best():
+    result = several_arms()
+    chances = {arm.variant_key: arm.chance_to_be_best for arm in result.best_variants}
+    assert list(chances) == ["control", "v1", "v2", "v3"]
+    assert sum(chances.values()) == pytest.approx(1, abs=1e-3)
+    assert max(chances, key=chances.get) == "v2"
+    losses = {arm.variant_key: arm.expected_loss for arm in result.best_variants}
+    assert min(losses, key=losses.get) == "v2" and losses["control"] > losses["v3"] > 0
+    assert several_arms("frequentist").best_variants == []
+
+
+def test_one_treatment_has_a_chance_to_win_and_needs_no_ranking(values):
+    assert built(values).best_variants == []
+
+
+def test_without_a_prior_nothing_is_believed_before_the_planned_end(values):
+    fixed = Sequential(method="fixed")
+    metrics = [planned(spec("spend"), "primary")]
+    options = Estimation(cuped=False, beliefs=Beliefs(prior="flat"), sequential=fixed)
+    plan = plan_of(metrics, estimation=options, planned_end_at=END + timedelta(days=14))
+    moments = moment_set(plan, values[0][:, :1], values[1])
+    early = document(plan, moments, stopped_at=None)
+    assert row_of(early, "spend").lift is not None
+    assert row_of(early, "spend").chance_to_win is None
+    assert early.prior_sensitivity == [] and early.densities == [] and early.looks[-1].chance_to_win is None
+    assert "withheld until the planned end" in early.monitoring
