@@ -78,7 +78,8 @@ def fitted_model(request: ModelRequest, fit: ModelFit | None) -> FittedModel:
         fit = ModelFit(definition.name, definition.version, "unreliable", NOT_ASKED)
     found = fit if fit.status == "ok" else None
     checks = [] if found is None else _checks(request, found)
-    aside = "" if found is None else _why_aside(request, checks)
+    effects = _effects(request, found)
+    aside = "" if found is None else _why_aside(request, effects, checks)
     seen = fit.diagnostics
     return FittedModel(
         model=fit.model,
@@ -91,7 +92,7 @@ def fitted_model(request: ModelRequest, fit: ModelFit | None) -> FittedModel:
         method=fit.method,
         seed=fit.seed,
         used=found is not None and request.purpose == "likelihood" and not aside,
-        effects=_effects(request, found),
+        effects=effects,
         arms=[] if found is None else _arms(request, found),
         hyper_parameters=[]
         if found is None
@@ -203,13 +204,18 @@ def _checks(request: ModelRequest, fit: ModelFit) -> list[ModelCheck]:
     ]
 
 
-def _why_aside(request: ModelRequest, checks: Sequence[ModelCheck]) -> str:
+_NO_LIFTS: Final = (
+    "The model has differences but no lifts, because an arm is not clearly positive: the rows keep theirs."
+)
+
+
+def _why_aside(request: ModelRequest, effects: Sequence[ModelEffect], checks: Sequence[ModelCheck]) -> str:
     """Why the rows keep their own beliefs; empty for models that rows could take theirs from, or never would."""
     if request.purpose != "likelihood":
         return ""
     failed = next((check for check in checks if not check.passed), None)
     if failed is None:
-        return request.aside
+        return request.aside if all(effect.lift is not None for effect in effects) else _NO_LIFTS
     where = f"{failed.statistic} in {failed.variant_key}"
     return (
         f"The model and its prior do not describe these units: {where} is {failed.observed:.4g}, "
