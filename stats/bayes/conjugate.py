@@ -7,6 +7,7 @@ lost or gained is in units of the metric here, not in log lift.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -196,9 +197,14 @@ def _comparison(chance: Array, lost: Array, forgone: Array, known: BoolArray, di
     return Comparison(1 - chance, forgone, lost)
 
 
+@functools.cache
+def _legendre() -> tuple[Array, Array]:
+    return sc.roots_legendre(_NODES)
+
+
 def _unit_nodes() -> tuple[Array, Array]:
     """Nodes and weights on (0, 1), crowded towards both ends by `u = (1 - cos(pi t)) / 2`."""
-    x, w = sc.roots_legendre(_NODES)
+    x, w = _legendre()
     angle = np.pi * (x + 1) / 2
     return (1 - np.cos(angle)) / 2, w * np.pi / 4 * np.sin(angle)
 
@@ -211,7 +217,7 @@ def _beta_integrals(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Arra
     """For I ~ Beta(a, b) and O ~ Beta(c, d): P(I > O), E[max(0, O - I)], E[max(0, I - O)]; arrays (...,)."""
     low = np.arcsin(np.sqrt(sc.betaincinv(a, b, _TAIL)))[..., None]
     high = np.arccos(np.sqrt(sc.betaincinv(b, a, _TAIL)))[..., None]
-    nodes, weights = sc.roots_legendre(_NODES)
+    nodes, weights = _legendre()
     angle = low + (high - low) * (nodes + 1) / 2
     x = np.sin(angle) ** 2
     a, b, c, d = (value[..., None] for value in (a, b, c, d))
