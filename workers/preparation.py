@@ -10,14 +10,14 @@ from experiments.allocation import allocation_of
 from experiments.definitions import Role
 from experiments.errors import NotFound, NotReady
 from experiments.evidence import EvidenceContext
-from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, load
+from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, PriorPlan, load
 from experiments.replications import replications_of
 from experiments.result import AmendmentNote
 from experiments.settings import Settings
 from experiments.tables import Amendment, Analysis, Experiment, IngestBatch, Summary
 from experiments.version import code_version
 from warehouse.catalog import slice_for
-from workers.jobs import CompanyJob, ExperimentJob, Resources, SummaryLine
+from workers.jobs import CompanyJob, ExperimentJob, PriorJob, Resources, SummaryLine
 from workers.kinds import JobKind, Kinds
 
 
@@ -93,10 +93,18 @@ async def prepare_baseline(session: AsyncSession, settings: Settings, analysis: 
     return CompanyJob(plan, str(analysis.id), data, code_version(), _resources(settings))
 
 
+async def prepare_prior(session: AsyncSession, settings: Settings, analysis: Analysis) -> PriorJob:
+    """The payload of a learned prior: its plan holds the effects it learns from."""
+    plan = load(analysis.plan)
+    assert isinstance(plan, PriorPlan)
+    return PriorJob(plan, str(analysis.id), analysis.data_as_of, code_version())
+
+
 KINDS: Final[Kinds] = {
     "experiment": JobKind("workers.jobs:run_experiment", prepare_experiment),
     "north_star": JobKind("workers.jobs:run_north_star", prepare_north_star),
     "baseline": JobKind("workers.jobs:run_baseline", prepare_baseline),
+    "prior": JobKind("workers.jobs:run_prior", prepare_prior),
 }
 
 
