@@ -11,6 +11,7 @@ from experiments.database import Database
 from experiments.settings import Settings
 from experiments.tables import Analysis, Experiment
 from experiments.types import utc_now
+from tests.experiments.test_replications import put, result
 from tests.workers.shop import open_shop
 from workers.jobs import ExperimentJob
 from workers.preparation import prepare_experiment
@@ -56,4 +57,22 @@ async def test_a_ramp_reaches_the_slice_and_the_evidence_and_later_stages_change
     assert job.context.allocation == ((started, (0.5, 0.5)), (now - 4 * HOUR, (0.25, 0.75)))
     assert job.data is not None and job.data.allocation == job.context.allocation
     await ramp(0.75, 1)
+    assert await prepared(database, worker_settings, asked) == job
+
+
+async def test_replications_reach_the_evidence_and_what_they_find_later_changes_nothing(
+    database: Database, worker_settings: Settings, tmp_path: Path
+) -> None:
+    now = utc_now()
+    shop = await open_shop(database, worker_settings, tmp_path, now - 5 * HOUR, units=20)
+    async with database.write() as session:
+        row = await session.get(Experiment, shop.experiment.id)
+        assert row is not None
+        row.parent_id, row.relation = (await put(session, "first")).id, "replicates"
+        await result(session, "first", 0.1, at=now - 3 * HOUR)
+        asked, _ = await analysis_request.of_experiment(session, experiment=row, actor="tests", at=now - 2 * HOUR)
+    job = await prepared(database, worker_settings, asked)
+    assert [(r.experiment_key, r.metric_key) for r in job.context.replications] == [("first", "orders")]
+    async with database.write() as session:
+        await result(session, "first", 0.9, at=now - HOUR)
     assert await prepared(database, worker_settings, asked) == job
