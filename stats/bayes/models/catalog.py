@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from stats.bayes.models import beta_binomial, exchangeable, gamma_poisson, negative_binomial
+from stats.bayes.models import (
+    beta_binomial,
+    exchangeable,
+    gamma_poisson,
+    hurdle_lognormal,
+    negative_binomial,
+    student_t,
+)
 from stats.bayes.models.definition import ModelDefinition
 
 _ALL: Final[tuple[ModelDefinition, ...]] = (
     beta_binomial.DEFINITION,
     exchangeable.DEFINITION,
     gamma_poisson.DEFINITION,
+    hurdle_lognormal.DEFINITION,
     negative_binomial.DEFINITION,
+    student_t.DEFINITION,
 )
 
 DEFINITIONS: Final[dict[str, ModelDefinition]] = {definition.name: definition for definition in _ALL}
