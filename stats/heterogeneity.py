@@ -15,7 +15,7 @@ import scipy.special as sc
 from numpy.typing import ArrayLike
 
 from stats.bayes.mixture import Mixture
-from stats.bayes.segments import opposite_signs
+from stats.bayes.pooling import opposite_signs
 from stats.moments import Bools, Floats, Ints, safe_divide
 
 TAU_SHARE = 0.5
