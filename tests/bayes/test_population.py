@@ -255,9 +255,9 @@ def _plug_in(x: Array, s: Array) -> tuple[float, float]:
 @pytest.mark.parametrize("noise", [1.0, 2.0])
 def test_full_bayes_covers_and_plug_in_does_not(noise: float) -> None:
     """METHODS C3: the total effect of what was shipped, K = 60, ship at z > 1.645, errors of one and two sds."""
-    rng = np.random.default_rng(int(10 * noise))
+    rng = np.random.default_rng(int(5 * noise))
     covered = []
-    for _ in range(300):
+    for _ in range(400):
         effect, x, s = given_scale(rng, 0.01, noise * np.sqrt(2) * 0.01, 60)
         shipped = x / s > 1.645
         if not shipped.any():
