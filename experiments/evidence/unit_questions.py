@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from stats.bayes.models import beta_binomial, gamma_poisson, hurdle_lognormal, negative_binomial
+from stats.bayes.models import beta_binomial, gamma_poisson, hurdle_lognormal, negative_binomial, student_t
 from stats.bayes.models.beta_binomial import BetaBinomialQuestion
 from stats.bayes.models.definition import ModelDefinition
 from stats.bayes.models.fit import Question
 from stats.bayes.models.gamma_poisson import GammaPoissonQuestion
 from stats.bayes.models.hurdle_lognormal import HurdleLognormalQuestion
 from stats.bayes.models.negative_binomial import NegativeBinomialQuestion
+from stats.bayes.models.student_t import StudentTQuestion
 from stats.moments import Floats, Ints
 from stats.unit_summary import UnitSummary
 
@@ -56,10 +57,20 @@ def _hurdle_lognormal(summary: UnitSummary, options: Mapping[str, Any]) -> Quest
         _floats(amounts.count),
         amounts.log_mean,
         amounts.log_squares,
-        mean=summary.total / np.maximum(summary.count, 1),
+        mean=_mean(summary),
         percentile_99=amounts.percentile_99,
         **options,
     )
+
+
+def _student_t(summary: UnitSummary, options: Mapping[str, Any]) -> Question:
+    histogram = summary.histogram
+    assert histogram is not None
+    return StudentTQuestion(histogram.edges, _floats(histogram.frequency), mean=_mean(summary), **options)
+
+
+def _mean(summary: UnitSummary) -> Floats:
+    return np.asarray(summary.total / np.maximum(summary.count, 1))
 
 
 def _floats(values: Ints | Floats) -> Floats:
@@ -71,5 +82,6 @@ LIKELIHOODS: Final[Mapping[str, Likelihood]] = {
     "gamma_poisson": Likelihood(gamma_poisson.DEFINITION, _gamma_poisson),
     "hurdle_lognormal": Likelihood(hurdle_lognormal.DEFINITION, _hurdle_lognormal),
     "negative_binomial": Likelihood(negative_binomial.DEFINITION, _negative_binomial),
+    "student_t": Likelihood(student_t.DEFINITION, _student_t),
 }
 """By the name that a metric's `likelihood` has."""
