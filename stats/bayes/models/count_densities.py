@@ -121,12 +121,12 @@ def poisson_density(jit: Jit) -> Callable[..., tuple[float, Array]]:
     return density
 
 
-def rising_factorials(size: float, above: Array, tail: Array) -> tuple[float, float]:
+def rising_factorials(size: float, above: Array, large: Array, large_units: Array) -> tuple[float, float]:
     """Sum over units of `log Gamma(y + size) - log Gamma(size)`, and its derivative in `size`.
 
     `above` (T,) counts the units with more than j events, j = 0 .. T - 1: a count y adds `log(size + j)` for every
-    j < y, so no gamma function is needed. `tail` (3,) is number, mean and summed squared deviations of the counts of T
-    and more: beyond T they count by Stirling's series at their mean, with the second-order term of their spread.
+    j < y, so no gamma function is needed. Beyond T there are `large_units` (Q,) with `large` (Q,) events each: there
+    Stirling's series is exact to machine precision.
     """
     value, slope = 0.0, 0.0
     for j in range(above.shape[0]):
@@ -134,21 +134,24 @@ def rising_factorials(size: float, above: Array, tail: Array) -> tuple[float, fl
             break
         value += above[j] * math.log(size + j)
         slope += above[j] / (size + j)
-    if tail[0] > 0:
-        x, edge = size + tail[1], size + above.shape[0]
-        value += tail[0] * ((x - 0.5) * math.log(x) - x + 1 / (12 * x) - 1 / (360 * x**3))
-        value -= tail[0] * ((edge - 0.5) * math.log(edge) - edge + 1 / (12 * edge) - 1 / (360 * edge**3))
-        value += 0.5 * tail[2] * (1 / x + 1 / (2 * x**2) + 1 / (6 * x**3))
-        slope += tail[0] * (math.log(x) - 1 / (2 * x) - 1 / (12 * x**2) + 1 / (120 * x**4))
-        slope -= tail[0] * (math.log(edge) - 1 / (2 * edge) - 1 / (12 * edge**2) + 1 / (120 * edge**4))
-        slope -= 0.5 * tail[2] * (1 / x**2 + 1 / x**3 + 1 / (2 * x**4))
+    edge = size + above.shape[0]
+    for q in range(large.shape[0]):
+        if large_units[q] > 0:
+            x = size + large[q]
+            rise = (x - 0.5) * math.log(x) - x + 1 / (12 * x) - 1 / (360 * x**3)
+            rise -= (edge - 0.5) * math.log(edge) - edge + 1 / (12 * edge) - 1 / (360 * edge**3)
+            climb = math.log(x) - 1 / (2 * x) - 1 / (12 * x**2) + 1 / (120 * x**4)
+            climb -= math.log(edge) - 1 / (2 * edge) - 1 / (12 * edge**2) + 1 / (120 * edge**4)
+            value += large_units[q] * rise
+            slope += large_units[q] * climb
     return value, slope
 
 
 @functools.cache
 def negative_binomial_density(jit: Jit) -> Callable[..., tuple[float, Array]]:
-    """Positions (2, A) are log means and log dispersions; `units`, `events` (A,), `above` (A, T) and `tail` (A, 3).
+    """Positions (2, A) are log means and log dispersions; `units`, `events` (A,).
 
+    `above` (A, T), `large` and `large_units` (A, Q) are as in `rising_factorials`.
     `own` (A,) is 1 for arms whose dispersion is a parameter, the control's always; the others have the control's.
     `dispersion` (3,) is location and scale of the control's log dispersion, and the scale of an arm's around it.
     """
@@ -163,7 +166,8 @@ def negative_binomial_density(jit: Jit) -> Callable[..., tuple[float, Array]]:
         units: Array,
         events: Array,
         above: Array,
-        tail: Array,
+        large: Array,
+        large_units: Array,
         real: Array,
         treated: Array,
         own: Array,
@@ -184,7 +188,7 @@ def negative_binomial_density(jit: Jit) -> Callable[..., tuple[float, Array]]:
             if real[a] == 0:
                 continue
             mean, size = math.exp(log_mean[a]), math.exp(-spread[a])
-            value, climb = factorials(size, above[a], tail[a])
+            value, climb = factorials(size, above[a], large[a], large_units[a])
             odds = mean / size
             draws = events[a] + units[a] * size
             total += value + events[a] * (log_mean[a] + spread[a]) - draws * math.log1p(odds)
