@@ -10,6 +10,7 @@ from stats.bayes.models import (
     gamma_poisson,
     hurdle_lognormal,
     negative_binomial,
+    population,
     student_t,
 )
 from stats.bayes.models.definition import ModelDefinition
@@ -20,6 +21,7 @@ _ALL: Final[tuple[ModelDefinition, ...]] = (
     gamma_poisson.DEFINITION,
     hurdle_lognormal.DEFINITION,
     negative_binomial.DEFINITION,
+    population.DEFINITION,
     student_t.DEFINITION,
 )
 
