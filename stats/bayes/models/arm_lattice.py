@@ -24,7 +24,7 @@ type Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 MOST_CELLS: Final = 4_000_000
 _STEPS_PER_SD: Final = 5.0
 _REACH: Final = 7.0
-_NEGLIGIBLE: Final = 1e-11
+_NEGLIGIBLE: Final = 1e-9
 _WIDENINGS: Final = 40
 _NEAR_AN_EDGE: Final = np.array([3 / 8, 7 / 6, 23 / 24])
 """Gregory's weights: a density that is cut off at an edge of the lattice keeps fourth-order accuracy."""

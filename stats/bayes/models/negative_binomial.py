@@ -27,8 +27,8 @@ STORY: Final = (
     "m_v = m_0 exp(delta_v), its log lift delta_v drawn from the metric's prior: normal, Student-t4 or the learned "
     "mixture as it is. One dispersion phi for all arms, its log normal around 0 with scale 1.5; or one per arm, their "
     "logs normal around the control's with scale 0.5. Counts below 63 enter one by one, exactly; larger ones as the "
-    "gamma distribution with their number, mean and variance, which moves phi by less than 1 % and the lifts by nothing "
-    "to speak of."
+    "gamma distribution with their number, mean and variance, which moves phi by less than 1 % and the lifts by "
+    "nothing to speak of."
 )
 WEAK_DISPERSION: Final = (0.0, 1.5)
 ARM_DISPERSION: Final = 0.5
