@@ -5,7 +5,8 @@ import re
 import pytest
 
 from experiments.definitions import Estimation, ExperimentSpec
-from experiments.evidence import heterogeneity, magnitudes, shapes
+from experiments.evidence import heterogeneity, magnitudes, models, shapes
+from stats import unit_summary
 from stats.reasons import CovariateNote, Reason
 from tests.servers import REPOSITORY
 from warehouse import answers, caps, values
@@ -41,6 +42,10 @@ def test_every_reason_is_described() -> None:
         values.NON_FINITE,
         caps.CAP_IS_ZERO,
         answers.INVALID_ANSWERS,
+        models.NO_SINGLE_UNITS,
+        unit_summary.CLUSTERED,
+        unit_summary.NOT_COUNTS,
+        unit_summary.NEGATIVE_VALUES,
     }
     assert [reason for reason in sorted(reasons) if f"`{reason}`" not in METHODS] == []
 
