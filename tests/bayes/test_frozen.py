@@ -101,9 +101,8 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def assert_the_same_draws(frozen: FrozenProgram, compiled: CompiledProgram, data: Data) -> None:
     """The same start, steps and acceptances.
 
-    Chains are compared while they are short. Numba links what models of one process have in common once, as the first
-    of them was optimised, so a process that compiled other models before may round differently in the last digit, and
-    later draws show it.
+    Chains are compared while they are short: the last digit of compiled code depends on the models that its process
+    compiled before (`stats.bayes.sampling.frozen`), and later draws show it.
     """
     brief = Sampling(chains=4, tune=2, draws=6)
     ours, theirs = (each.sample(data, brief, seed=7) for each in (frozen, compiled))

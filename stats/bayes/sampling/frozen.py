@@ -1,9 +1,13 @@
-"""Compiled models that outlive their process (BAYES pattern B): PyMC makes them, nothing of PyMC is needed to run them.
+"""Compiled models that outlive their process (METHODS I3): PyMC makes them, nothing of PyMC is needed to run them.
 
 `freeze` takes the machine code of a compiled program; `load` links it in a process that has only numpy, llvmlite and
 nutpie's Rust core, in milliseconds instead of the 10-20 CPU seconds of PyMC, after computing again what the code
 computed where it was made. It rests on private names of nutpie 0.16.11 and Numba 0.68.0, which is why their versions
 are pinned and a bundle of any other version is rejected; `stats.bayes.sampling.compiled` is the way without them.
+
+A loaded program computes the same to the last bit in every process. The compiled one may differ from it in the last
+digit, which draws of long chains show, in a process that compiled other models before: Numba links all models of a
+process together. So make results with the loaded program, also where it was just compiled.
 
 A bundle is code: load only what this service has written itself. The checksum finds damage, not malice.
 """
