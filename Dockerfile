@@ -23,6 +23,7 @@ ENV PATH=/northlift/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     NORTHLIFT_DATA_DIR=/var/lib/northlift/data \
+    NORTHLIFT_MODEL_CACHE_DIR=/var/lib/northlift/models \
     NORTHLIFT_LOG_JSON=true
 USER northlift
 VOLUME /var/lib/northlift

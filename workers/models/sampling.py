@@ -17,7 +17,7 @@ from workers.models.messages import Fit, Fitted, Load, Loaded, Memory, NotThere,
 from workers.models.serving import Line, resident_bytes, serve
 from workers.processes import die_with_parent
 
-# Machine code, its symbols and the linker's own copies take several times the bytes of a bundle.
+# A program in memory takes about four times the bytes of its bundle, so that all together may take a quarter.
 _CODE_SHARE: Final = 1 / 16
 
 

@@ -62,7 +62,7 @@ def serve(
         except FitCancelled:
             body = Cancelled()
         except BaseException as error:  # noqa: BLE001 - a panic of the sampler is no Exception, and must be heard of
-            traceback.print_exc()
+            traceback.print_tb(error.__traceback__)  # without the message, which may quote somebody's data
             body = Failed(f"{type(error).__name__}: {error}"[:200])
         send(Reply(request.number, body))
         del lines[request.number]  # only now: without work under way we may leave
