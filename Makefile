@@ -35,7 +35,7 @@ test: setup ## The default suite, on SQLite and on PostgreSQL
 simulation: setup ## Check statistical claims with many replications (minutes)
 	$(ONE_THREAD) $(BIN)/pytest -m simulation $(PYTEST_ARGS)
 
-validation: setup ## Simulate what every method promises and write docs/validation/frequentist.md (ten minutes)
+validation: setup ## Simulate what every method promises and write docs/validation (half an hour)
 	$(ONE_THREAD) $(BIN)/python -m tests.validation $(STUDIES)
 
 chaos: setup ## Kill workers and Redis while analyses run; none may be lost

@@ -1,4 +1,4 @@
-"""`python -m tests.validation [study ...]`: run all studies, or some of them, and write docs/validation/frequentist.md.
+"""`python -m tests.validation [study ...]`: run all studies, or some of them, and write docs/validation.
 
 Studies that are not run keep the numbers of the last time.
 """
@@ -11,18 +11,26 @@ import time
 from tests.servers import REPOSITORY
 from tests.validation.charts import draw
 from tests.validation.report import markdown, read_cells, write_cells
-from tests.validation.studies import STUDIES
+from tests.validation.studies import REPORTS, Report
+
+FOLDER = REPOSITORY / "docs" / "validation"
 
 
 def main(wanted: list[str]) -> int:
-    folder = REPOSITORY / "docs" / "validation"
-    path = folder / "frequentist.csv"
-    names = [study.name for study in STUDIES]
+    names = [study.name for report in REPORTS for study in report.studies]
     if unknown := set(wanted) - set(names):
         sys.stderr.write(f"unknown studies {sorted(unknown)}; there are {', '.join(names)}\n")
         return 2
+    return max(_run(report, wanted) for report in REPORTS)
+
+
+def _run(report: Report, wanted: list[str]) -> int:
+    path = FOLDER / f"{report.name}.csv"
+    names = [study.name for study in report.studies]
+    if wanted and not set(wanted) & set(names):
+        return 0
     cells = read_cells(path)
-    for study in STUDIES:
+    for study in report.studies:
         if wanted and study.name not in wanted:
             continue
         began = time.process_time()
@@ -37,7 +45,7 @@ def main(wanted: list[str]) -> int:
         sys.stdout.flush()
         cells = {name: cells[name] for name in names if name in cells}
         write_cells(path, cells)
-    (folder / "frequentist.md").write_text(markdown(cells, draw(folder, cells)))
+    (FOLDER / f"{report.name}.md").write_text(markdown(report, cells, draw(FOLDER, report.name, cells)))
     return int(any(cell.status == "FAIL" for found in cells.values() for cell in found))
 
 

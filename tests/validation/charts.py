@@ -7,6 +7,7 @@ from typing import Any
 
 import altair as alt
 
+from tests.validation.calibration_charts import calibration_chart, ranks_chart
 from tests.validation.cells import Cell
 
 COLOURS = alt.Scale(domain=["pass", "warn", "FAIL", "shown"], range=["#2a7f62", "#e0a030", "#c0392b", "#9aa0a6"])
@@ -14,20 +15,22 @@ SPLITS = ["5%", "20%", "50%"]
 SIZES = ["200", "2,000", "20,000"]
 
 
-def draw(folder: Path, cells: dict[str, list[Cell]]) -> dict[str, str]:
-    """Draw all charts; returns the file name by study."""
+def draw(folder: Path, report: str, cells: dict[str, list[Cell]]) -> dict[str, str]:
+    """Draw all charts of a report; returns the file name by study."""
     names: dict[str, str] = {}
-    _save(_overview([c for found in cells.values() for c in found]), folder / "frequentist_overview.png")
+    _save(_overview([c for found in cells.values() for c in found]), folder / f"{report}_overview.png")
     makers = {
         "size_and_coverage": _sizes,
         "clusters": _clusters,
         "quantiles": _quantiles,
         "sequential": _looks,
         "decisions": _decisions,
+        "ranks": ranks_chart,
+        "optional_stopping": calibration_chart,
     }
     for study, maker in makers.items():
         if cells.get(study):
-            names[study] = f"frequentist_{study}.svg"
+            names[study] = f"{report}_{study}.svg"
             _save(maker(cells[study]), folder / names[study])
     return names
 

@@ -1,15 +1,16 @@
-"""docs/validation/frequentist.md from cells: what passed, what is warned of, and every number with its tolerance."""
+"""A report from cells: what passed, what is warned of, and every number with its tolerance."""
 
 from __future__ import annotations
 
 import csv
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.validation.cells import Cell
-from tests.validation.studies import STUDIES
+from tests.validation.studies import Report
 
 MARKS = {"pass": "pass", "warn": "warned", "FAIL": "**FAIL**", "shown": "for comparison"}
 SIGNS = {"equal": "", "at_most": "≤ ", "at_least": "≥ ", "report": ""}
@@ -92,33 +93,27 @@ def _number(text: str) -> float | None:
     return float(text) if text else None
 
 
-def markdown(cells: dict[str, list[Cell]], charts: dict[str, str]) -> str:
+def markdown(report: Report, cells: dict[str, list[Cell]], charts: dict[str, str]) -> str:
     """The report; `charts` are file names by study."""
-    every = [cell for study in STUDIES for cell in cells.get(study.name, [])]
+    every = [cell for study in report.studies for cell in cells.get(study.name, [])]
     counts = Counter(cell.status for cell in every)
     lines = [
-        "# What the frequentist engine promises, and what simulations say",
+        f"# {report.title}",
         "",
-        "Made by `make validation` (seven minutes of one core); every number is in `frequentist.csv`. A shorter",
+        f"Made by `make validation` ({report.duration} of one core); every number is in `{report.name}.csv`. A shorter",
         "version with the same cells runs in the default test suite (`tests/validation`).",
         "",
-        "A cell passes if |observed − target| ≤ 3 √(p (1 − p) / R) + slack, with R replications; slack is 0.005 unless",
-        "METHODS says otherwise (0 for bounds that must hold exactly, 0.003 for looks, 0.004 for margins, 0.01 for",
-        "false discoveries, 0.015 for power). Bounds (≤, ≥) may be better than promised. **warned** means that normal",
-        "theory does not hold there and that the engine itself says so in most replications (the skewness check);",
-        "the column *warned* is the share of them. What the engine refuses to estimate is left out. Cells whose true",
-        "standardised skewness of the difference exceeds 0.1 are never called a pass when they are warned of. Rows",
-        '"for comparison" are what other methods would do.',
+        *textwrap.wrap(report.notes, 118),
         "",
         f"**{counts['pass']} cells pass, {counts['warn']} are warned of, {counts['FAIL']} fail**; "
         f"{counts['shown']} are shown for comparison.",
         "",
-        "![All cells, in units of their tolerance](frequentist_overview.png)",
+        f"![All cells, in units of their tolerance]({report.name}_overview.png)",
         "",
         "| study | seed | cells | pass | warned | fail | for comparison | replications |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for study in STUDIES:
+    for study in report.studies:
         found = cells.get(study.name, [])
         by = Counter(cell.status for cell in found)
         reps = sorted({cell.replications for cell in found})
@@ -131,7 +126,7 @@ def markdown(cells: dict[str, list[Cell]], charts: dict[str, str]) -> str:
     if failing:
         lines += ["", "## Cells outside their tolerance without a warning", ""]
         lines += [f"- {c.name}: {_shown(c.observed)}, {_target(c)}" for c in failing]
-    for study in STUDIES:
+    for study in report.studies:
         found = cells.get(study.name, [])
         lines += ["", f"## {study.title}", "", study.about, ""]
         if study.name in charts:

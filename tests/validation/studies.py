@@ -9,10 +9,13 @@ from tests.validation import (
     clusters,
     cuped,
     decisions,
+    learned_priors,
     multiplicity,
     null_experiments,
+    optional_stopping,
     power,
     quantiles,
+    ranks,
     sample_ratio,
     sequential,
     sequential_methods,
@@ -47,7 +50,7 @@ def _paragraph(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-STUDIES = (
+FREQUENTIST = (
     _study(
         "size_and_coverage",
         "Size and coverage of estimators",
@@ -94,5 +97,59 @@ STUDIES = (
         null_experiments.SEED,
         null_experiments.__doc__,
         null_experiments.decisions,
+    ),
+)
+
+BAYESIAN = (
+    _study("ranks", "Simulation-based calibration", ranks.SEED, ranks.__doc__, ranks.closed_forms, ranks.sampled),
+    _study(
+        "optional_stopping",
+        "Stopping on a posterior",
+        optional_stopping.SEED,
+        optional_stopping.__doc__,
+        optional_stopping.stopping,
+        optional_stopping.calibration,
+        optional_stopping.losses,
+    ),
+    _study(
+        "learned_priors", "Learned priors", learned_priors.SEED, learned_priors.__doc__, learned_priors.next_experiments
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report: docs/validation/`name`.md with its CSV and pictures. `duration` is that of one core."""
+
+    name: str
+    title: str
+    duration: str
+    notes: str
+    studies: tuple[Study, ...]
+
+
+REPORTS = (
+    Report(
+        "frequentist",
+        "What the frequentist engine promises, and what simulations say",
+        "seven minutes",
+        "A cell passes if |observed − target| ≤ 3 √(p (1 − p) / R) + slack, with R replications; slack is 0.005 unless "
+        "METHODS says otherwise (0 for bounds that must hold exactly, 0.003 for looks, 0.004 for margins, 0.01 for "
+        "false discoveries, 0.015 for power). Bounds (≤, ≥) may be better than promised. **warned** means that normal "
+        "theory does not hold there and that the engine itself says so in most replications (the skewness check); "
+        "the column *warned* is the share of them. What the engine refuses to estimate is left out. Cells whose true "
+        "standardised skewness of the difference exceeds 0.1 are never called a pass when they are warned of. Rows "
+        '"for comparison" are what other methods would do.',
+        FREQUENTIST,
+    ),
+    Report(
+        "bayesian",
+        "What the Bayesian engine promises, and what simulations say",
+        "twenty minutes",
+        "A cell passes if |observed − target| ≤ 3 √(p (1 − p) / R) + slack, with R replications; slack is 0.005, and "
+        "0.02 where truths come from populations that the model does not hold for possible. The p-value of uniform "
+        "ranks must exceed 0.001 for every quantity, and no more of them than chance allows may be below 0.05. Rows "
+        '"for comparison" are priors that are wrong on purpose, or none.',
+        BAYESIAN,
     ),
 )

@@ -1,10 +1,11 @@
 """The validation tables with fewer replications: the same cells, with the tolerance that fewer replications leave.
 
-`make validation` runs them in full and writes docs/validation/frequentist.md.
+`make validation` runs them in full and writes docs/validation.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,12 @@ from tests.validation import (
     clusters,
     cuped,
     decisions,
+    learned_priors,
     multiplicity,
     null_experiments,
     power,
     quantiles,
+    ranks,
     sample_ratio,
     sequential,
     sequential_methods,
@@ -24,7 +27,7 @@ from tests.validation import (
 )
 from tests.validation.cells import Cell
 from tests.validation.report import markdown, read_cells, write_cells
-from tests.validation.studies import STUDIES
+from tests.validation.studies import REPORTS, Report
 
 
 def outside(cells: Sequence[Cell]) -> list[str]:
@@ -101,14 +104,28 @@ def test_experiments_without_effect_are_not_shipped_nor_rolled_back() -> None:
     assert outside(null_experiments.decisions(0.015)) == []
 
 
-def test_the_published_tables_hold_every_study_and_no_failure(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    published = REPOSITORY / "docs" / "validation" / "frequentist.csv"
+def test_a_learned_prior_serves_the_next_experiment_whatever_the_population() -> None:
+    assert outside(learned_priors.next_experiments(0.03)) == []
+
+
+def test_truths_rank_uniformly_in_their_closed_posteriors() -> None:
+    assert outside(ranks.closed_forms(0.1)) == []
+
+
+@pytest.mark.simulation
+def test_truths_rank_uniformly_in_their_sampled_posteriors() -> None:
+    assert outside(ranks.sampled(0.3, ("beta_binomial",))) == []
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=[report.name for report in REPORTS])
+def test_the_published_tables_hold_every_study_and_no_failure(report: Report, tmp_path: Path) -> None:
+    published = REPOSITORY / "docs" / "validation" / f"{report.name}.csv"
     cells = read_cells(published)
-    assert list(cells) == [study.name for study in STUDIES]
+    assert list(cells) == [study.name for study in report.studies]
     assert outside([cell for found in cells.values() for cell in found]) == []
     again = tmp_path / "again.csv"
     write_cells(again, cells)
     assert read_cells(again).keys() == cells.keys()
-    report = (REPOSITORY / "docs" / "validation" / "frequentist.md").read_text()
-    headline = next(line for line in markdown(cells, {}).splitlines() if "cells pass" in line)
-    assert headline in report
+    text = (REPOSITORY / "docs" / "validation" / f"{report.name}.md").read_text()
+    headline = next(line for line in markdown(report, cells, {}).splitlines() if "cells pass" in line)
+    assert headline in text
