@@ -117,12 +117,11 @@ def compile_program(definition: ModelDefinition, size: int) -> CompiledProgram:
     with _ONE_COMPILATION:
         import nutpie
 
-        compiled = nutpie.compile_pymc_model(definition.build(size), var_names=list(definition.kept), jitter_rvs=set())
-    for var, key in compiled.shared_var_keys.items():
-        if compiled.shared_data[key].dtype != np.float64:
-            raise TypeError(
-                f"{definition.name}: data {var.name} must be float64, not {compiled.shared_data[key].dtype}"
-            )
+        model = definition.build(size)
+        for data in model.data_vars:
+            if data.dtype != "float64":
+                raise TypeError(f"{definition.name}: data {data.name} must be float64, not {data.dtype}")
+        compiled = nutpie.compile_pymc_model(model, var_names=list(definition.kept), jitter_rvs=set())
     starts = Starts(np.asarray(compiled.initial_point_func(0), dtype=np.float64))
     kept = {name: tuple(int(length) for length in compiled.shapes[name]) for name in definition.kept}
     example = {name: np.shape(values) for name, values in definition.example(size).items()}
