@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,11 @@ from tests.bayes.conftest import ProgramOf
 from tests.bayes.stories.exchangeable import (
     LEARNED,
     PRIOR,
+    T4,
+    drawn_arms,
     drawn_family,
+    drawn_metrics,
+    drawn_replications,
     make_rows,
     metrics_level,
     question_of,
@@ -45,7 +50,6 @@ from tests.bayes.stories.exchangeable import (
 
 pytestmark = pytest.mark.xdist_group("pymc")
 
-T4 = Prior.default(Family.STUDENT_T4)
 ESTIMATES, ERRORS = np.array([0.05, -0.02, 0.03]), np.array([0.02, 0.03, 0.01])
 COVARIANCE = np.outer(ERRORS, ERRORS) * (0.6 + 0.4 * np.eye(3))
 
@@ -462,24 +466,47 @@ def test_metrics_with_joint_errors_and_effects_as_parameters_give_the_same_poste
     against_explicit(metrics_level(question), question)
 
 
+SHORT = Sampling(chains=2, tune=300, draws=500, cores=1)
+
+
+def uniform(ranks: list[float]) -> bool:
+    """Chi-square of 20 bins; 0.001 is the tolerance of METHODS I1."""
+    counts = np.histogram(ranks, bins=20, range=(0, 1 + 1e-9))[0]
+    expected = len(ranks) / 20
+    return bool(sc.chdtrc(19, ((counts - expected) ** 2 / expected).sum()) > 0.001)
+
+
 @pytest.mark.simulation
 def test_simulation_based_calibration_of_the_sampler(program_of: ProgramOf) -> None:
     """1,000 families of users as rows, reduced and fitted: ranks are uniform, intervals cover (METHODS I1)."""
     rng = np.random.default_rng(2026)
-    sampling = Sampling(chains=2, tune=300, draws=500, cores=1)
-    ranks: dict[str, list[float]] = {}
-    reliable, covered, families = 0, [], 1000
+    ranks: dict[str, list[float]] = {"mean": [], "between": []}
+    covered: dict[str, list[bool]] = {"mean": [], "between": []}
+    reliable, families = 0, 1000
     for seed in range(families):
         truth, question = simulate(rng)
-        draws = program_of(exchangeable.DEFINITION, 1).sample(question.data(), sampling, seed=seed)
+        draws = program_of(exchangeable.DEFINITION, 1).sample(question.data(), SHORT, seed=seed)
         reliable += draws.divergences == 0
         for name, values in question.monitored(draws).items():
-            thin = values[:, ::5].ravel()  # draws that know each other make ranks too extreme
-            ranks.setdefault(name, []).append(float((thin < truth[name]).mean()))
-        low, high = np.quantile(draws.values["tau"], [0.05, 0.95])
-        covered.append(low <= truth["between"] <= high)
+            ranks[name].append(float((values[:, ::5] < truth[name]).mean()))  # draws that know each other are thinned
+            low, high = np.quantile(values, [0.05, 0.95])
+            covered[name].append(bool(low <= truth[name] <= high))
     assert reliable > 0.99 * families
-    assert abs(np.mean(covered) - 0.9) < 3 * np.sqrt(0.09 / families) + 0.005
-    for values in ranks.values():
-        counts = np.histogram(values, bins=20, range=(0, 1 + 1e-9))[0]
-        assert sc.chdtrc(19, ((counts - families / 20) ** 2 / (families / 20)).sum()) > 0.001
+    assert all(uniform(values) for values in ranks.values())
+    for inside in covered.values():
+        assert abs(np.mean(inside) - 0.9) < 3 * np.sqrt(0.09 / families) + 0.005
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("drawn", [drawn_arms, drawn_metrics, drawn_replications])
+def test_simulation_based_calibration_of_families(program_of: ProgramOf, drawn: Callable[..., Any]) -> None:
+    """Other families under other priors, their effects included: 400 fits each."""
+    rng = np.random.default_rng(77)
+    ranks: list[list[float]] = []
+    for seed in range(400):
+        question, effects, mu, tau = drawn(rng)
+        draws = program_of(exchangeable.DEFINITION, 1).sample(question.data(), SHORT, seed=seed)
+        shared, between = (draws.values[name][:, ::5].ravel() for name in ("mu", "tau"))
+        found = question.hierarchy().drawn(shared, between, rng)
+        ranks.append([(shared < mu).mean(), (between < tau).mean(), *(found < effects).mean(axis=0)])
+    assert all(uniform(list(column)) for column in np.array(ranks).T)

@@ -68,7 +68,8 @@ DEFINITION: Final = ModelDefinition(
         " Estimates see the effects with normal errors of known covariance. mu has the metric's prior on the log lift,"
         " whatever its family and exactly so: normal, Student-t4, or the mixture that past experiments have taught. tau"
         " is half-normal with half the prior's standard deviation, because parts of one experiment seldom differ by"
-        " more than effects are large. Effects are integrated out: (mu, tau) is sampled, effects are exact given each"
+        " more than effects are large. Metrics share half of the variance of their own priors, each in units of its own"
+        " scale. Effects are integrated out: (mu, tau) is sampled, effects are exact given each"
         " draw."
     ),
     methods=("A15", "C4"),

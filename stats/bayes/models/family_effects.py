@@ -25,6 +25,7 @@ _BATCHES: Final = 10
 _SLICES, _PER_SLICE = 10, 12
 _FEW_CELLS: Final = 200
 _CHECKED: Final = 1000
+_TINY: Final = 1e-200
 _POINTS: Final = 101
 
 
@@ -34,7 +35,8 @@ def posteriors(family: Hierarchy, joint: Joint, *, good: Array, rope: float, lev
     `rope` is a half-width on the log lift. `sign_differs` compares signs in units of each effect's scale.
     """
     offset, slope, noise = family.given_tau(joint.tau)
-    mean, sd = offset + slope * joint.centre, np.sqrt(noise**2 + (slope * joint.spread) ** 2)
+    mean = offset + slope * joint.centre
+    sd = np.sqrt(np.maximum(noise**2 + (slope * joint.spread) ** 2, _TINY))
     weight, z = joint.weight, mean / sd
     log_mean = mean @ weight
     log_sd = np.sqrt((sd**2 + (mean - log_mean[:, None]) ** 2) @ weight)

@@ -7,13 +7,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from stats.bayes.hierarchy import TAU_SHARE
+from stats.bayes.hierarchy import TAU_SHARE, between_scale
+from stats.bayes.models.arms import ArmsQuestion
 from stats.bayes.models.metrics import MetricsQuestion
+from stats.bayes.models.replications import ReplicationsQuestion
 from stats.bayes.models.segments import SegmentsQuestion
 from stats.bayes.prior import Family, Prior
 from stats.bayes.sampling.contract import Array
 
 PRIOR: Final = Prior.default()
+T4: Final = Prior.default(Family.STUDENT_T4)
 LEARNED: Final = Prior(
     Family.LEARNED, 0.0025, 0.0306, "three normals", ((0.5, 0.0, 0.01), (0.3, 0.0, 0.03), (0.2, 0.0125, 0.06))
 )
@@ -84,6 +87,43 @@ def drawn_family(
     effects, mu, tau = drawn_effects(rng, count, prior)
     errors = rng.uniform(smallest, largest, count)
     return SegmentsQuestion(effects + errors * rng.standard_normal(count), errors, prior), effects, mu, tau
+
+
+def drawn_prior(rng: np.random.Generator, prior: Prior) -> float:
+    """One mu from a prior of any family."""
+    if prior.family is Family.STUDENT_T4:
+        return float(prior.mean + prior.scale * rng.standard_t(4))
+    if prior.family is Family.LEARNED:
+        weights, means, sds = np.array(prior.components).T
+        k = rng.choice(len(weights), p=weights)
+        return float(rng.normal(means[k], sds[k]))
+    return float(rng.normal(prior.mean, prior.scale))
+
+
+def drawn_arms(rng: np.random.Generator) -> tuple[ArmsQuestion, Array, float, float]:
+    """Five treatments and their control under a learned prior, their estimates adjusted by one covariate."""
+    mu, tau = drawn_prior(rng, LEARNED), abs(rng.normal(0.0, between_scale(LEARNED)))
+    effects, errors = mu + tau * rng.standard_normal(5), rng.uniform(0.01, 0.03, 6)
+    covariance = np.outer(errors, errors) * (0.2 + 0.8 * np.eye(6))
+    means = rng.normal(2.0, 0.5) + np.append(0.0, effects) + np.linalg.cholesky(covariance) @ rng.standard_normal(6)
+    return ArmsQuestion(means, errors, LEARNED, covariance=covariance), effects, mu, float(tau)
+
+
+def drawn_metrics(rng: np.random.Generator) -> tuple[MetricsQuestion, Array, float, float]:
+    """Six metrics of very different scales, two of which should decrease, with joint errors."""
+    mu, tau = rng.normal(0.0, np.sqrt(0.5)), abs(rng.normal(0.0, np.sqrt(0.5)))
+    scales = np.exp(rng.uniform(np.log(0.01), np.log(0.1), 6)) * np.array([1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
+    effects = scales * (mu + tau * rng.standard_normal(6))
+    root = scales[:, None] * rng.standard_normal((6, 8)) * 0.25
+    estimates = effects + root @ rng.standard_normal(8)
+    return MetricsQuestion(estimates, root @ root.T, scales), effects, float(mu), float(tau)
+
+
+def drawn_replications(rng: np.random.Generator) -> tuple[ReplicationsQuestion, Array, float, float]:
+    """Three replications under a fat-tailed prior."""
+    mu, tau = drawn_prior(rng, T4), abs(rng.normal(0.0, between_scale(T4)))
+    effects, errors = mu + tau * rng.standard_normal(3), rng.uniform(0.01, 0.03, 3)
+    return ReplicationsQuestion(effects + errors * rng.standard_normal(3), errors, T4), effects, mu, float(tau)
 
 
 def simulate(rng: np.random.Generator) -> tuple[dict[str, float], SegmentsQuestion]:
