@@ -128,6 +128,16 @@ def test_rows_take_the_beliefs_of_a_model_that_describes_the_units() -> None:
     assert sum(arm.chance_to_be_best or 0 for arm in model.arms) == pytest.approx(1)
 
 
+def test_the_engines_decide_on_the_beliefs_that_the_rows_have_in_the_end() -> None:
+    found = drafted(plan_with(conversion(), engine="bayesian"))
+    result = finished(found)
+    row, was = row_of(result, "bought"), row_of(found.document, "bought")
+    (decided,) = [item for item in result.decisions if item.engine == "bayesian"]
+    (before,) = [item for item in found.document.decisions if item.engine == "bayesian"]
+    assert decided.chance_to_win == row.chance_to_win != was.chance_to_win == before.chance_to_win
+    assert decided.expected_loss == row.expected_loss
+
+
 def test_rows_keep_their_beliefs_where_a_predictive_check_of_the_model_fails() -> None:
     found = drafted(plan_with(conversion()))
     result = finished(found, shift=0.03)
