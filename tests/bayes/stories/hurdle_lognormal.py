@@ -98,3 +98,8 @@ def simulate(
         if own:
             truth[f"log_sigma[{v + 1}]"] = float(log_sigma + gaps[v])
     return truth, question_of(rows, PRIOR, BASELINE, own_sigma=own)
+
+
+def simulate_own_sigmas(rng: np.random.Generator) -> tuple[dict[str, float], HurdleLognormalQuestion]:
+    """The same where every arm has a sigma of its own."""
+    return simulate(rng, own=True)
