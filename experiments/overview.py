@@ -75,6 +75,12 @@ async def latest_result(session: AsyncSession, *, kind: str, subject_key: str) -
     return None if result_id is None else await stored_result.get(session, result_id=result_id)
 
 
+async def metrics_with_priors(session: AsyncSession) -> frozenset[str]:
+    """Keys of the metrics for which a prior was ever learned."""
+    statement = sa.select(col(Result.subject_key)).where(col(Result.kind) == "prior").distinct()
+    return frozenset((await session.execute(statement)).scalars())
+
+
 async def glances(session: AsyncSession, *, experiments: Sequence[Experiment]) -> list[Glance]:
     """The same experiments in the same order, with what is known about them: three queries, however many they are."""
     keys = [experiment.key for experiment in experiments]

@@ -7,6 +7,9 @@ import altair as alt
 from app.charts.theme import Spec, Values, colour, data, finish
 from experiments.result import Look
 
+DEEPEST = 100.0
+"""The axis ends this many times below the loss that is accepted: how much smaller a loss is then decides nothing."""
+
 
 def loss_values(looks: Sequence[Look]) -> Values:
     """One value per look with both losses; looks without beliefs are left out, never drawn as zero."""
@@ -22,16 +25,21 @@ def loss_values(looks: Sequence[Look]) -> Values:
     ]
 
 
-def loss_over_time(looks: Sequence[Look], *, threshold: float, metric_name: str) -> Spec:
-    """Loss of shipping (solid), of not shipping (dashed), and the largest loss the plan accepts.
+def loss_over_time(looks: Sequence[Look], *, threshold: float | None, metric_name: str) -> Spec:
+    """Loss of shipping (solid), of not shipping (dashed), and the largest loss the plan accepts (dotted).
 
     The looks of one comparison. The axis is logarithmic: losses fall over orders of magnitude while data come in.
     """
     values = loss_values(looks)
-    floor = threshold / 100
+    seen = [value[name] for value in values for name in ("ship", "hold") if value[name] > 0]
+    ends = [*seen, *([threshold] if threshold else [])] or [0.001]
+    floor = max(min(ends), (threshold or max(ends)) / DEEPEST)
+    low, high = 0.7 * floor, 1.5 * max(ends)
+    for value in values:  # a logarithm of nothing has no place on the axis: such a loss lies on its lower end
+        value |= {"ship_drawn": max(value["ship"], low), "hold_drawn": max(value["hold"], low)}
     text = "replace(format(datum.value * 100, '~g'), '-', '−') + ' %'"
     axis = alt.Axis(title=None, labelExpr=text, tickCount=4, labelOverlap=True)
-    scale = alt.Scale(type="log", nice=False, clamp=True, domainMin=floor)
+    scale = alt.Scale(type="log", nice=False, domain=[low, high])
     x = alt.X("at:T", title=None, axis=alt.Axis(format="%-d %b", tickCount=6, labelOverlap=True))
     base = alt.Chart(data(values))
     tooltip = [
@@ -44,13 +52,17 @@ def loss_over_time(looks: Sequence[Look], *, threshold: float, metric_name: str)
     def y(field: str) -> alt.Y:
         return alt.Y(f"{field}:Q", scale=scale, axis=axis)
 
-    accepted = alt.Chart(data([{"accepted": threshold}]))
-    layers = [
-        accepted.mark_rule(color=colour("good"), strokeWidth=1.5, strokeDash=[2, 3]).encode(y=y("accepted")),
-        base.mark_line(color=colour("muted"), strokeWidth=1.75, strokeDash=[5, 4], clip=True).encode(x=x, y=y("hold")),
-        base.mark_line(color=colour("accent"), strokeWidth=2.25, clip=True).encode(x=x, y=y("ship")),
-        base.mark_point(color=colour("accent"), filled=True, size=36, opacity=1, clip=True).encode(
-            x=x, y=y("ship"), tooltip=tooltip
+    layers: list[alt.Chart] = []
+    if threshold:
+        accepted = alt.Chart(data([{"accepted": threshold}]))
+        layers.append(
+            accepted.mark_rule(color=colour("good"), strokeWidth=2, strokeDash=[2, 3]).encode(y=y("accepted"))
+        )
+    layers += [
+        base.mark_line(color=colour("muted"), strokeWidth=1.75, strokeDash=[5, 4]).encode(x=x, y=y("hold_drawn")),
+        base.mark_line(color=colour("accent"), strokeWidth=2.25).encode(x=x, y=y("ship_drawn")),
+        base.mark_point(color=colour("accent"), filled=True, size=36, opacity=1).encode(
+            x=x, y=y("ship_drawn"), tooltip=tooltip
         ),
     ]
     return finish(

@@ -10,6 +10,7 @@ from app.pages import (
     new_experiment,
     planning_page,
     portfolio_page,
+    prior_page,
     registry,
     sign_in,
     static_files,
@@ -26,6 +27,7 @@ for module in (
     experiment_page,
     planning_page,
     portfolio_page,
+    prior_page,
     registry,
 ):
     router.include_router(module.router)

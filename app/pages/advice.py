@@ -1,6 +1,6 @@
 """The recommendation of a result in the words of the page, and which decisions follow it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import floor
@@ -28,17 +28,22 @@ def advice(document: ExperimentResult, variant_names: dict[str, str]) -> Advice 
     found = document.recommendation
     if found is None:
         return None
-    title = words.ACTIONS[found.action].text
-    if found.variant_key is not None and found.action in ("ship", "neutral"):
-        arm = variant_names.get(found.variant_key, found.variant_key)
-        title = f"{title} {arm}" if found.action == "ship" else f"{title}: {arm} may stay"
     return Advice(
         recommendation=found,
-        title=title,
+        title=action_title(found.action, found.variant_key, variant_names),
         reasons=[reason for reason in found.reasons if reason not in document.verdict_reasons],
         tags=[words.ADVICE_TAGS.get(tag, words.titled(tag)) for tag in found.tags],
         agrees=sorted(AGREES[found.action]),
     )
+
+
+def action_title(action: str, variant_key: str | None, variant_names: Mapping[str, str]) -> str:
+    """What to do, and with which variant: `Ship One page`."""
+    title = words.ACTIONS[action].text
+    if variant_key is None or action not in ("ship", "neutral"):
+        return title
+    arm = variant_names.get(variant_key, variant_key)
+    return f"{title} {arm}" if action == "ship" else f"{title}: {arm} may stay"
 
 
 def next_look(plan: AnalysisPlan, started_at: datetime | None, document: ExperimentResult) -> datetime | None:

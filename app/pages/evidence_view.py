@@ -10,7 +10,10 @@ from app.charts.numbers import decision_bounds, moved, plain
 from app.charts.theme import Spec
 from app.pages import formats, words
 from app.pages.advice import Advice, advice
+from app.pages.beliefs_view import Beliefs, beliefs
+from app.pages.engines_view import Engines, engines
 from app.pages.health_view import Health, health
+from app.pages.models_view import ModelView, models
 from app.pages.naming import Names
 from app.pages.over_time_view import FEW_LOOKS, Comparison, comparisons
 from app.pages.segments_view import Breakdown, breakdown
@@ -24,6 +27,7 @@ class EvidenceView:
     document: ExperimentResult
     sentence: str
     advice: Advice | None
+    engines: Engines | None
     headline: Row | None
     groups: Sequence[tuple[str, Sequence[Row]]]
     segment_rows: Sequence[Row]
@@ -32,6 +36,8 @@ class EvidenceView:
     any_corrected: bool
     any_sequential: bool
     comparisons: Sequence[Comparison]
+    beliefs: Beliefs
+    models: Sequence[ModelView]
     segments: Breakdown
     impact: NorthStarEffect | None
     exposures: Spec | None
@@ -40,11 +46,15 @@ class EvidenceView:
 
 @lru_cache(maxsize=64)
 def evidence_view(
-    result_id: str, body: bytes, variant_names: tuple[tuple[str, str], ...], constant_split: bool = True
+    result_id: str,
+    body: bytes,
+    variant_names: tuple[tuple[str, str], ...],
+    constant_split: bool = True,
+    rope: float = 0.0,
 ) -> EvidenceView:
     """The view of a stored result. `variant_names` (key, name) has the control first; `constant_split` says that
 
-    single units were split by shares that never changed.
+    single units were split by shares that never changed. `rope` is the plan's, on the log lift.
     """
     document = ExperimentResult.model_validate_json(body)
     variants = dict(variant_names)
@@ -61,6 +71,7 @@ def evidence_view(
         document=document,
         sentence=verdict_sentence(document, headline, variant_names),
         advice=advice(document, variants),
+        engines=engines(document, names, variants),
         headline=headline,
         groups=[(role, [row for row in overall if row.role == role]) for role in ROLES],
         segment_rows=[row for row in document.rows if row.segment is not None],
@@ -69,6 +80,8 @@ def evidence_view(
         any_corrected=any(corrected_bounds(row) for row in overall),
         any_sequential=any(row.sequential_lower is not None for row in overall),
         comparisons=comparisons(document, ordered, names),
+        beliefs=beliefs(document, ordered, names, rope),
+        models=models(document, names),
         segments=breakdown(document, names, first, overall[0].ci_level if overall else None),
         impact=_impact(document, headline),
         exposures=exposures_chart(document.exposures, variants) if len(document.exposures.daily) >= FEW_LOOKS else None,

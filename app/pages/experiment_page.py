@@ -53,7 +53,8 @@ async def page_values(session: AsyncSession, row: Experiment) -> dict[str, Any]:
     phases = await lifecycle.phases_of(session, experiment=row)
     # Units of a cluster come together, so chance alone moves their split further than that of single units.
     comparable = spec.cluster is None and len({tuple(sorted(phase.weights.items())) for phase in phases}) < 2
-    evidence = evidence_view(str(result.id), result.body, names, comparable) if result else None
+    rope = plan.estimation.rope if plan else 0.0
+    evidence = evidence_view(str(result.id), result.body, names, comparable, rope) if result else None
     return {
         "experiment": row,
         "spec": spec,

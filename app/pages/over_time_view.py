@@ -1,4 +1,4 @@
-"""How each comparison came to be what it is: look by look, against its bounds, and what it does to beliefs."""
+"""How each comparison came to be what it is: look by look, and against its bounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,11 @@ from typing import Final
 
 from app.charts.forest import ROLES
 from app.charts.looks import lift_over_time, look_values
-from app.charts.posterior import posterior
 from app.charts.sequential import monitor_chart
 from app.charts.theme import Spec
 from app.pages import formats
 from app.pages.naming import Names
-from experiments.result import Density, ExperimentResult, Look, Row, SequentialMonitor
+from experiments.result import ExperimentResult, Look, Row, SequentialMonitor
 
 MAX_COMPARISONS: Final = 12
 FEW_LOOKS: Final = 2
@@ -39,27 +38,25 @@ class MonitorView:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One metric and arm with its pictures; `looks`, `monitor` and `density` are None where there is nothing."""
+    """One metric and arm with its pictures; `looks` and `monitor` are None where there is nothing."""
 
     name: str
     row: Row
     looks: Spec | None
     look_rows: Sequence[Look]
     monitor: MonitorView | None
-    density: Spec | None
 
 
 def comparisons(document: ExperimentResult, ordered: Sequence[Row], names: Names) -> list[Comparison]:
-    """Comparisons that have a course or a belief, in the order of roles; `ordered` breaks ties."""
-    densities: dict[tuple[str, str], Density] = {(d.metric_key, d.variant_key): d for d in document.densities}
+    """Comparisons that have a course, in the order of roles; `ordered` breaks ties."""
     monitors = {(item.metric_key, item.variant_key): item for item in document.sequential}
     found: list[Comparison] = []
     for row in sorted((row for row in ordered if row.role != "monitor"), key=lambda row: ROLES.index(row.role)):
         key = (row.metric_key, row.variant_key)
         looks = [look for look in document.looks if (look.metric_key, look.variant_key) == key]
         drawable = look_values(looks, metric_key=row.metric_key, variant_key=row.variant_key)
-        density, monitor = densities.get(key), monitors.get(key)
-        if len(drawable) < FEW_LOOKS and density is None and monitor is None:
+        monitor = monitors.get(key)
+        if len(drawable) < FEW_LOOKS and monitor is None:
             continue
         found.append(
             Comparison(
@@ -72,7 +69,6 @@ def comparisons(document: ExperimentResult, ordered: Sequence[Row], names: Names
                 else None,
                 look_rows=looks,
                 monitor=monitor_view(monitor, row) if monitor and monitor.looks else None,
-                density=posterior(density, direction=row.direction, metric_name=row.metric_name) if density else None,
             )
         )
     return found[:MAX_COMPARISONS]

@@ -30,5 +30,6 @@ async def launch_page(key: str, request: Request, browser: Browser, database: Da
 async def metric_list(request: Request, browser: Browser, database: DatabaseDep) -> Response:
     async with database.read() as session:
         known = await metric.all_known(session)
+        learned = await overview.metrics_with_priors(session)
     ordered = sorted(known.values(), key=lambda item: item.spec.name.lower())
-    return render(request, "metrics.html", metrics=ordered)
+    return render(request, "metrics.html", metrics=ordered, learned=learned)

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from app.charts.inline import mini_interval, sparkline
 from app.charts.numbers import finding, plain, tone
 from app.pages import formats, plan_words, words
+from app.pages.beliefs_view import PRIORS
 from app.pages.experiment_options import DEFAULTS
 from app.pages.headers import SECURITY_HEADERS
 from app.pages.static_files import static_url
@@ -45,6 +46,7 @@ environment.globals.update(
     words=words,
     plan_words=plan_words,
     defaults=DEFAULTS,
+    prior_names=PRIORS,
     between=formats.between,
     days=formats.days,
     sparkline=sparkline,

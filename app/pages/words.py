@@ -66,6 +66,15 @@ ACTIONS: Final = {
     "investigate": Label("Investigate", "warn", "alert"),
 }
 """What is recommended (METHODS H2)."""
+AGREEMENT: Final = {
+    "agree": Label("They agree", "good", "check"),
+    "differ": Label("They differ", "warn", "alert"),
+}
+ROBUST: Final = {
+    "robust": Label("Robust", "good", "check"),
+    "depends": Label("Depends on the prior", "warn", "alert"),
+}
+"""Whether other priors would lead to another decision."""
 ADVICE_TAGS: Final = {
     "unproven_link": "Its link to the North Star is not proven",
     "north_star_without_margin": "The North Star has no margin here",
@@ -165,8 +174,9 @@ METHODS: Final = {
     "B4": "Closed windows: every unit is measured for the same time",
     "B5": "E-values, which stay valid under any dependence and any stopping",
     "C1": "Bayesian reading: normal likelihood and prior on the log lift",
-    "C3": "Prior of the log lift",
-    "C4": "Hierarchical model over segments, which shrinks small segments towards the rest",
+    "C2": "Models of what single units do, checked against the data",
+    "C3": "Prior of the log lift, learned from past experiments where there are enough",
+    "C4": "Hierarchical models, which pull weak effects towards the rest",
     "C5": "Decisions by expected loss and a region of practical equivalence",
     "E1": "North Star through the metric tree",
     "E2": "Input effects propagated with their covariance",

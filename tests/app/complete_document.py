@@ -1,4 +1,4 @@
-"""A result document of the second schema with one of everything that the complete engine can say."""
+"""A result document with one of everything that the complete engine can say."""
 
 import math
 from datetime import timedelta
@@ -22,6 +22,7 @@ from experiments.result import (
     SequentialMonitor,
     SurveyEffect,
 )
+from tests.app.complete_beliefs import beliefs
 from tests.app.documents import NOT_ESTIMABLE, START, result, row
 
 HOSTILE_LEVEL = "<script>IT"
@@ -373,7 +374,6 @@ def checks() -> list[Check]:
 
 def complete(**changes: Any) -> ExperimentResult:
     """A group-sequential experiment that crossed its efficacy bound, with everything beside it."""
-    base = result()
     orders_by_country = heterogeneity(
         dimension="country", levels=4, q=1.9, p_value=0.59, p_value_adjusted=0.6, i_squared=0.0, effects=[]
     )
@@ -404,12 +404,32 @@ def complete(**changes: Any) -> ExperimentResult:
         ),
         "checks": checks(),
         "rows": rows(),
-        "looks": base.looks,
+        **beliefs(),
         "sequential": [monitor()],
         "heterogeneity": [heterogeneity(), orders_by_country],
         "interactions": interactions(),
         "age_curves": [age_curve()],
-        "methods": ["A1", "A3", "A4", "A7", "A9", "A10", "A11", "A13", "A15", "A16", "B1", "B2", "E6", "H2"],
+        "methods": [
+            "A1",
+            "A3",
+            "A4",
+            "A7",
+            "A9",
+            "A10",
+            "A11",
+            "A13",
+            "A15",
+            "A16",
+            "B1",
+            "B2",
+            "C2",
+            "C3",
+            "C5",
+            "E6",
+            "H2",
+            "H3",
+            "H4",
+        ],
         **changes,
     }
     return result(**document)
