@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from stats.bayes.hierarchy import between_scale
 from stats.bayes.models.arms import ArmsQuestion
-from stats.bayes.models.exchangeable import Exchangeable, pool_questions
-from stats.bayes.models.fit import ArmPosteriors, EffectPosteriors, ModelFit
+from stats.bayes.models.exchangeable import Exchangeable
+from stats.bayes.models.fit import ArmPosteriors, EffectPosteriors
 from stats.bayes.models.metrics import MetricsQuestion
 from stats.bayes.models.replications import ReplicationsQuestion
 from stats.bayes.pooling import pooled
 from stats.bayes.prior import Family, Prior
+from tests.bayes.brute_force import BruteForce, by_grid
 from tests.bayes.stories.exchangeable import PRIOR
-from tests.bayes.test_exchangeable import BruteForce
 
 MEANS, ERRORS = np.array([1.0, 1.02, 1.05, 0.99, 1.01]), np.array([0.012, 0.01, 0.015, 0.01, 0.02])
 ARMS = ArmsQuestion(MEANS, ERRORS, PRIOR, rope=0.01)
@@ -30,11 +30,6 @@ METRICS = MetricsQuestion(
     SCALES,
     rope=0.01,
 )
-
-
-def by_grid(question: Exchangeable) -> ModelFit:
-    (found,) = pool_questions([question])
-    return found
 
 
 def effects_of(question: Exchangeable) -> EffectPosteriors:
