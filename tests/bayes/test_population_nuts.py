@@ -80,6 +80,7 @@ def _draws_from_grid(question: PopulationQuestion, number: int) -> Draws:
 
 
 @pytest.mark.simulation
+@pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("pymc")
 @pytest.mark.parametrize("seed", [0, 2, 5])
 def test_nuts_equals_the_grid(seed: int, program_of: ProgramOf) -> None:
@@ -95,6 +96,7 @@ def test_nuts_equals_the_grid(seed: int, program_of: ProgramOf) -> None:
 
 
 @pytest.mark.simulation
+@pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("pymc")
 def test_a_normal_population_is_the_same_model_with_other_nodes(program_of: ProgramOf) -> None:
     """A t4 has 33 nodes and a normal one: data may change their length without a new compilation."""
@@ -107,6 +109,7 @@ def test_a_normal_population_is_the_same_model_with_other_nodes(program_of: Prog
 
 
 @pytest.mark.simulation
+@pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("pymc")
 def test_effects_as_parameters_give_the_same_posterior() -> None:
     """The third voice: PyMC's own Student-t for every effect, nothing marginalised."""
@@ -128,6 +131,7 @@ def test_effects_as_parameters_give_the_same_posterior() -> None:
 
 
 @pytest.mark.simulation
+@pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("pymc")
 def test_ranks_of_the_truth_are_uniform_under_nuts(program_of: ProgramOf) -> None:
     """Simulation-based calibration: 120 fits, 99 thinned draws each, chi² on 10 bins."""
