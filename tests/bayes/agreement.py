@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 
 from stats.bayes.diagnostics import ess_bulk
-from stats.bayes.sampling.compiled import CompiledProgram
-from stats.bayes.sampling.contract import Draws, Sampling
 
 
-def sampled(model: Any, kept: tuple[str, ...], *, seed: int, sampling: Sampling | None = None) -> Draws:
-    """Draws of a PyMC model that is compiled for this one time, as a user would."""
+def sampled(model: Any, kept: tuple[str, ...], *, seed: int) -> dict[str, np.ndarray]:
+    """Draws (chains, draws, ...) of a PyMC model that is compiled for this one time, as a user would."""
     import nutpie
 
-    program = CompiledProgram(nutpie.compile_pymc_model(model, var_names=list(kept)), kept)
-    return program.sample({}, sampling or Sampling(patience_seconds=300.0), seed=seed)
+    compiled = nutpie.compile_pymc_model(model, var_names=list(kept))
+    tree = nutpie.sample(
+        compiled, draws=1000, tune=500, chains=4, cores=2, seed=seed, target_accept=0.9, progress_bar=False
+    )
+    return {name: np.asarray(tree.posterior[name]) for name in kept}
 
 
 def assert_same(draws: np.ndarray, other: np.ndarray, name: str = "") -> None:

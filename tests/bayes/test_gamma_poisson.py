@@ -123,7 +123,7 @@ def test_sums_say_what_rows_say(prior: Prior, program_of: ProgramOf) -> None:
     rows = make_rows(np.random.default_rng(6), 200)
     question = question_of(rows, prior)
     draws = program_of(DEFINITION, 3).sample(question.data(), Sampling(), seed=7)
-    of_rows = sampled(row_level(rows, prior, BASELINE), ("mean",), seed=8).values["mean"]
+    of_rows = sampled(row_level(rows, prior, BASELINE), ("mean",), seed=8)["mean"]
     for name, values in question.monitored(draws).items():
         arm = int(name[-2])
         lift = np.log(of_rows[..., arm] / of_rows[..., 0])

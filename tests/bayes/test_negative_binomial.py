@@ -168,7 +168,7 @@ def test_tables_say_what_rows_say(shared: bool, mean: float, program_of: Program
     rows = Rows(rows.arm, drawn_counts(np.random.default_rng(7), mean * rows.count.mean(), np.full(len(rows.arm), 1.3)))
     question = question_of(rows, PRIOR, shared_dispersion=shared)
     draws = program_of(DEFINITION, 3).sample(question.data(), Sampling(), seed=7)
-    of_rows = sampled(row_level(rows, PRIOR, BASELINE, shared_dispersion=shared), ("mean", "dispersion"), seed=8).values
+    of_rows = sampled(row_level(rows, PRIOR, BASELINE, shared_dispersion=shared), ("mean", "dispersion"), seed=8)
     means, dispersions = of_rows["mean"], of_rows["dispersion"]
     for name, values in question.monitored(draws).items():
         if name.startswith("dispersion"):
