@@ -17,6 +17,7 @@ def chance_values(arms: Sequence[BestVariant], names: Mapping[str, str]) -> Valu
         {
             "y": position * ROW + 26,
             "arm": names.get(arm.variant_key, arm.variant_key),
+            "none": 0.0,
             "chance": arm.chance_to_be_best,
             "numbers": f"{arm.chance_to_be_best * 100:.0f} %, loses {arm.expected_loss * 100:.2g} %",
             "tone": "good" if arm is best else "neutral",
@@ -36,7 +37,9 @@ def best_of_many(arms: Sequence[BestVariant], names: Mapping[str, str], *, metri
     axis = alt.Axis(title="Chance to be the best", format=".0%", tickCount=5, labelOverlap=True)
     x = alt.X("chance:Q", scale=x_scale, axis=axis)
     layers = [
-        base.mark_rule(strokeWidth=8, opacity=0.75, color=by_tone()).encode(x=alt.datum(0), x2="chance:Q", y=y),
+        base.mark_rule(strokeWidth=8, opacity=0.75, color=by_tone()).encode(
+            x=alt.X("none:Q", scale=x_scale, axis=axis), x2="chance:Q", y=y
+        ),
         base.mark_text(align="left", dy=-14, fontSize=13, color=colour("ink"), limit=alt.ExprRef("width * 0.5")).encode(
             x=alt.value(0), y=y, text="arm:N"
         ),

@@ -1,6 +1,7 @@
 """Expected loss over time: what shipping, and what not shipping, is expected to cost at each look (METHODS C5)."""
 
 from collections.abc import Sequence
+from math import ceil, floor, log10
 
 import altair as alt
 
@@ -25,6 +26,12 @@ def loss_values(looks: Sequence[Look]) -> Values:
     ]
 
 
+def _ticks(low: float, high: float) -> list[float]:
+    """0.1 %, 0.3 %, 1 %, 3 % and so on between the ends."""
+    powers = range(floor(log10(low)), ceil(log10(high)) + 1)
+    return [tick for power in powers for tick in (10.0**power, 3 * 10.0**power) if low <= tick <= high]
+
+
 def loss_over_time(looks: Sequence[Look], *, threshold: float | None, metric_name: str) -> Spec:
     """Loss of shipping (solid), of not shipping (dashed), and the largest loss the plan accepts (dotted).
 
@@ -33,12 +40,12 @@ def loss_over_time(looks: Sequence[Look], *, threshold: float | None, metric_nam
     values = loss_values(looks)
     seen = [value[name] for value in values for name in ("ship", "hold") if value[name] > 0]
     ends = [*seen, *([threshold] if threshold else [])] or [0.001]
-    floor = max(min(ends), (threshold or max(ends)) / DEEPEST)
-    low, high = 0.7 * floor, 1.5 * max(ends)
+    least = max(min(ends), (threshold or max(ends)) / DEEPEST)
+    low, high = 0.7 * least, 1.5 * max(ends)
     for value in values:  # a logarithm of nothing has no place on the axis: such a loss lies on its lower end
         value |= {"ship_drawn": max(value["ship"], low), "hold_drawn": max(value["hold"], low)}
     text = "replace(format(datum.value * 100, '~g'), '-', '−') + ' %'"
-    axis = alt.Axis(title=None, labelExpr=text, tickCount=4, labelOverlap=True)
+    axis = alt.Axis(title=None, labelExpr=text, values=_ticks(low, high), labelOverlap=True)
     scale = alt.Scale(type="log", nice=False, domain=[low, high])
     x = alt.X("at:T", title=None, axis=alt.Axis(format="%-d %b", tickCount=6, labelOverlap=True))
     base = alt.Chart(data(values))

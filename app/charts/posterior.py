@@ -1,5 +1,7 @@
 """What the data did to our beliefs: the posterior of the lift over the prior it started from."""
 
+from itertools import pairwise
+
 import altair as alt
 
 from app.charts.theme import Spec, Values, colour, data, finish, lift_axis, zero_line
@@ -10,11 +12,21 @@ PICTURE, FOOT = 200, 24
 
 
 def density_values(density: Density, *, direction: str) -> Values:
-    """One value per grid point; `good` marks the lifts in the wanted direction."""
+    """One value per grid point, and one at zero; `good` marks lifts in the wanted direction, `bad` the others.
+
+    Zero belongs to both sides, so that they meet there.
+    """
     sign = 1 if direction == "increase" else -1
+    points = list(zip(density.lift, density.posterior, density.prior, strict=True))
+    for position, (left, right) in enumerate(pairwise(points), start=1):
+        if left[0] < 0 < right[0]:
+            part = -left[0] / (right[0] - left[0])
+            at_zero = (0.0, left[1] + part * (right[1] - left[1]), left[2] + part * (right[2] - left[2]))
+            points.insert(position, at_zero)
+            break
     return [
-        {"lift": lift, "posterior": posterior, "prior": prior, "good": sign * lift > 0}
-        for lift, posterior, prior in zip(density.lift, density.posterior, density.prior, strict=True)
+        {"lift": lift, "posterior": posterior, "prior": prior, "good": sign * lift >= 0, "bad": sign * lift <= 0}
+        for lift, posterior, prior in points
     ]
 
 
@@ -62,7 +74,7 @@ def posterior(
         )
     layers += [
         side("datum.good", "good"),
-        side("!datum.good", "bad"),
+        side("datum.bad", "bad"),
         base.mark_line(color=colour("ink"), strokeWidth=1.75).encode(x=x, y=y("posterior")),
     ]
     if prior:

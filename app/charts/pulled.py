@@ -8,6 +8,8 @@ import altair as alt
 from app.charts.numbers import bare, digits_for, percent
 from app.charts.theme import Spec, Values, colour, data, finish, lift_axis, zero_line
 
+FARTHEST = 1.5
+"""Raw points farther from the believed intervals than this many of their range become arrows."""
 ROW, BAND = 58, 96
 """Height of a row and of the band above all rows that a density may have, in px."""
 
@@ -31,7 +33,7 @@ class Pulled:
 
 def pulled_values(effects: Sequence[Pulled], *, above: int = 0) -> Values:
     """One value per effect with its vertical position in px; effects without an estimate keep their row."""
-    return [
+    values: Values = [
         {
             "y": above + position * ROW + 24,
             "label": effect.label,
@@ -45,6 +47,7 @@ def pulled_values(effects: Sequence[Pulled], *, above: int = 0) -> Values:
         }
         for position, effect in enumerate(effects)
     ]
+    return values
 
 
 def in_words(lift: float | None, lower: float | None, upper: float | None) -> str:
@@ -58,11 +61,17 @@ def in_words(lift: float | None, lower: float | None, upper: float | None) -> st
 
 
 def pulled_domain(values: Values, mean: float | None) -> tuple[float, float]:
-    """The lift axis: all believed intervals and raw points; raw intervals of tiny groups may leave the picture."""
+    """The lift axis: all believed intervals, and raw points that are not many times farther out.
+
+    Raw intervals of tiny groups may leave the picture.
+    """
     ends = [0.0, *([mean] if mean is not None else [])]
-    for value in values:
-        ends += [value[name] for name in ("raw", "lower", "upper") if value[name] is not None]
+    ends += [value[name] for value in values for name in ("lower", "upper") if value[name] is not None]
+    raw = [value["raw"] for value in values if value["raw"] is not None]
     low, high = min(ends), max(ends)
+    reach = FARTHEST * (high - low) if high > low else max((abs(value) for value in raw), default=0.1)
+    near = [value for value in raw if low - reach <= value <= high + reach]
+    low, high = min([low, *near]), max([high, *near])
     padding = 0.12 * ((high - low) or 0.1)
     return (low - padding, high + padding)
 
@@ -83,6 +92,10 @@ def pulled_forest(
     values = pulled_values(effects, above=above)
     height = above + len(values) * ROW + 8
     low, high = pulled_domain(values, mean)
+    for value in values:  # a point beyond the axis is an arrow at its end
+        beyond = value["raw"] is not None and not low <= value["raw"] <= high
+        value["edge"] = None if not beyond else low if value["raw"] < low else high
+        value["raw_drawn"] = None if beyond else value["raw"]
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)
     y_scale = alt.Scale(domain=[0, height], range=[0, height], nice=False, zero=False)
     axis = lift_axis(axis_title)
@@ -100,7 +113,7 @@ def pulled_forest(
             .transform_filter(f"isValid(datum.{needs})")
         )
 
-    raw, believed, all_rows = at(5, "raw"), at(15, "lift"), at(0, "y")
+    raw, believed, all_rows = at(5, "raw_drawn"), at(15, "lift"), at(0, "y")
     layers: list[alt.Chart] = []
     if crowd:
         top = max(density for _, density in crowd) or 1.0
@@ -119,12 +132,15 @@ def pulled_forest(
         line = alt.Chart(data([{"mean": mean}]))
         layers.append(line.mark_rule(color=colour("accent"), strokeDash=[4, 4], strokeWidth=1.25).encode(x=x("mean")))
     layers += [
-        raw.mark_rule(color=colour("muted"), strokeWidth=1.25, clip=True).encode(
-            x=x("raw_lower"), x2="raw_upper:Q", y=y()
-        ),
+        at(5, "raw_lower")
+        .mark_rule(color=colour("muted"), strokeWidth=1.25, clip=True)
+        .encode(x=x("raw_lower"), x2="raw_upper:Q", y=y()),
         raw.mark_point(
             filled=True, fill=colour("surface"), stroke=colour("muted"), strokeWidth=1.5, size=40, opacity=1
-        ).encode(x=x("raw"), y=y()),
+        ).encode(x=x("raw_drawn"), y=y()),
+        at(5, "edge")
+        .mark_text(text=alt.ExprRef(f"datum.edge > {low} ? '▸' : '◂'"), fontSize=15, color=colour("muted"))
+        .encode(x=x("edge"), y=y()),
         believed.mark_rule(color=colour("accent"), strokeWidth=6, strokeCap="round", opacity=0.4, clip=True).encode(
             x=x("lower"), x2="upper:Q", y=y()
         ),

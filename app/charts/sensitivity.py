@@ -40,7 +40,7 @@ def sensitivity_forest(found: PriorSensitivity, names: Mapping[str, str], *, met
     base = alt.Chart(data(values))
 
     def x(field: str) -> alt.X:
-        return alt.X(f"{field}:Q", scale=scale, axis=lift_axis("Lift against control"))
+        return alt.X(f"{field}:Q", scale=scale, axis=lift_axis("Lift against control", grid=False))
 
     def words(field: str, at: object, align: Literal["left", "right"]) -> alt.Chart:
         text: alt.Chart = base.mark_text(

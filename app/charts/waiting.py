@@ -14,7 +14,12 @@ def waiting_values(waiting: WaitingValue) -> Values:
 def waiting_chart(waiting: WaitingValue, *, metric_name: str) -> Spec:
     """The net gain in days of the metric; the best number of days is marked where waiting pays."""
     base = alt.Chart(data(waiting_values(waiting)))
-    x = alt.X("days:Q", title="Days more of testing", axis=alt.Axis(tickCount=6, labelOverlap=True))
+    x = alt.X(
+        "days:Q",
+        title="Days more of testing",
+        scale=alt.Scale(nice=False),
+        axis=alt.Axis(tickCount=6, labelOverlap=True),
+    )
 
     def y(field: str) -> alt.Y:
         return alt.Y(f"{field}:Q", title="Net gain, in days of the metric", axis=alt.Axis(tickCount=4, format="~g"))

@@ -10,7 +10,7 @@ from app.pages.naming import Names
 from experiments.result import EngineDecision, ExperimentResult, GuardrailChance
 
 ENGINES: Final = {
-    "frequentist": ("By intervals", "frequentist: how often would chance alone show this?"),
+    "frequentist": ("By intervals", "Frequentist: how often would chance alone show this?"),
     "bayesian": ("By beliefs", "Bayesian: after the data, what is likely, and what would being wrong cost?"),
 }
 

@@ -1,6 +1,7 @@
 """How numbers and times are written on pages. Every lift goes through `app.charts.numbers`."""
 
 import math
+import re
 from datetime import UTC, date, datetime
 
 from markupsafe import Markup, escape
@@ -9,6 +10,7 @@ from app.charts.numbers import PERCENT, digits_for, percent
 from experiments.result import Row
 
 MINUS, NOTHING = "−", "–"
+_HYPHEN = re.compile(r"(?<![\w.\-])-(?=\d)")
 TINY = 1e-5
 
 
@@ -71,8 +73,8 @@ def spread(value: float | None) -> str:
 
 
 def unbroken(text: str) -> str:
-    """A sentence whose percentages do not break before the sign."""
-    return text.replace(" %", PERCENT)
+    """A sentence whose percentages do not break before the sign, and whose minus signs are such."""
+    return _HYPHEN.sub(MINUS, text.replace(" %", PERCENT))
 
 
 def p_value(value: float | None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.pages import formats
-from experiments.definitions import ExperimentSpec, Sequential
+from experiments.definitions import Estimation, ExperimentSpec, Sequential
 
 SEQUENTIAL: Final = {
     "always_valid": "Always valid: any look may decide",
@@ -38,6 +38,20 @@ RULES: Final = {
     "superiority": "Ship only a win with safe guardrails",
     "do_no_harm": "Ship what does no harm; a win is not needed",
 }
+ENGINES: Final = {
+    "both": "Both; intervals lead, beliefs stand beside them",
+    "bayesian": "Both; beliefs lead, intervals stand beside them",
+    "frequentist": "Intervals only",
+}
+PRIORS: Final = {
+    "learned": "Learned: how much past experiments really moved the metric",
+    "stated": "Stated here",
+    "flat": "None: the data alone (only the planned end may decide)",
+}
+FAMILIES: Final = {
+    "normal": "Normal: large effects are very unlikely",
+    "student_t4": "Fat tails: a few effects are large",
+}
 PURPOSES: Final = {
     "test": "Test a change",
     "aa": "A/A: the variants are the same, the pipeline is tested",
@@ -60,6 +74,11 @@ def _lines(spec: ExperimentSpec) -> Iterator[tuple[str, str]]:
         f"{CORRECTION[chosen.correction]} over primary metrics and variants; "
         f"{EXPLORATORY[chosen.exploratory_correction]} over everything else that is looked at.",
     )
+    if chosen.engine != "frequentist":
+        yield "Engines", f"{ENGINES[chosen.engine]}."
+        yield "Prior", prior_in_words(chosen)
+        yield "Beliefs ship", beliefs_in_words(chosen)
+        yield "Waiting", waiting_in_words(chosen)
     adjusted = ["CUPED on" if chosen.cuped else "CUPED off"]
     if chosen.stratify_by:
         adjusted.append(f"post-stratified by {', '.join(chosen.stratify_by)}")
@@ -75,6 +94,40 @@ def _lines(spec: ExperimentSpec) -> Iterator[tuple[str, str]]:
         yield "Together", f"Broken down by {pairs}."
     if not chosen.screen_interactions:
         yield "Interactions", "Not screened against concurrent experiments."
+
+
+def prior_in_words(chosen: Estimation) -> str:
+    """What is believed before the data."""
+    if chosen.beliefs.prior == "flat":
+        return "None: the data alone; nothing may be read before the planned end."
+    shape = {"normal": "normal", "student_t4": "with fat tails"}[chosen.beliefs.family]
+    width = formats.share(chosen.prior_scale)
+    centre = f" around {formats.change(chosen.prior_mean)}" if chosen.prior_mean else ""
+    stated = f"effects of about ±{width}{centre}, {shape}"
+    if chosen.beliefs.prior == "stated":
+        return f"Stated: {stated}."
+    return f"Learned from the metric's past experiments; where they are too few, {stated}."
+
+
+def beliefs_in_words(chosen: Estimation) -> str:
+    """What the Bayesian engine asks of a win."""
+    asked = chosen.beliefs
+    said = (
+        f"With a chance to win of at least {formats.share(asked.chance_to_win)}, an expected loss of at most "
+        f"{formats.share(asked.expected_loss)} of the North Star (of the metric where its link is not known), and "
+        f"guardrails within their margins with a chance of {formats.share(asked.guardrail_chance)}."
+    )
+    if chosen.rope:
+        said += f" Effects within ±{formats.share(chosen.rope)} are too small to matter."
+    return said
+
+
+def waiting_in_words(chosen: Estimation) -> str:
+    """What more days of testing are weighed against."""
+    said = f"A shipped change is worth something for {formats.plural(round(chosen.beliefs.horizon_days), 'day')}"
+    if chosen.beliefs.waiting_cost:
+        said += f"; each day of testing costs {formats.share(chosen.beliefs.waiting_cost)} of a day's North Star"
+    return f"{said}."
 
 
 def looks_in_words(sequential: Sequential) -> str:

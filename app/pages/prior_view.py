@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import expm1
 
+from app.charts.numbers import PERCENT
 from app.charts.past_effects import MOST_ROWS, bounds, ordered, past_effects_chart
 from app.charts.theme import Spec
 from app.pages import formats
@@ -74,7 +75,7 @@ def population_sentence(stratum: LearnedStratum, metric_name: str) -> str:
     centre = formats.change(expm1(stratum.mean.mean))
     return (
         f"True effects on {metric_name} lie around {centre} and differ by about {formats.spread(stratum.tau.mean)} "
-        f"(standard deviation). Before it has any data, the next experiment is expected between {_expected(stratum)}."
+        f"(standard deviation). Before it has any data, the next experiment is expected to do {_expected(stratum)}."
     )
 
 
@@ -83,7 +84,7 @@ def _expected(stratum: LearnedStratum) -> str:
         return formats.NOTHING
     ends = (stratum.prior_mean + sign * 2 * stratum.prior_scale for sign in (-1, 1))
     low, high = (formats.change(expm1(end)) for end in ends)
-    return f"{low} and {high}"
+    return f"{low} to {high}"
 
 
 def _stratum(item: LearnedStratum) -> StratumLine:
@@ -94,9 +95,13 @@ def _stratum(item: LearnedStratum) -> StratumLine:
         mean=formats.change(expm1(mean.mean)) if mean else formats.NOTHING,
         mean_interval=formats.between(expm1(mean.lower), expm1(mean.upper)) if mean else formats.NOTHING,
         tau=formats.spread(tau.mean) if tau else formats.NOTHING,
-        tau_interval=f"{formats.spread(tau.lower)} to {formats.spread(tau.upper)}" if tau else formats.NOTHING,
+        tau_interval=f"{_plain(tau.lower)} to {_plain(tau.upper)}" if tau else formats.NOTHING,
         expected=_expected(item),
     )
+
+
+def _plain(spread: float) -> str:
+    return f"{spread * 100:.1f}{PERCENT}"
 
 
 def _strata_sentence(document: LearnedPriorResult) -> str:
