@@ -39,7 +39,7 @@ STORY: Final = (
 
 OWN_SIGMA_BIC: Final = 10.0
 _LEAST_BUYERS_FOR_OWN_SIGMA: Final = 5
-_REPLICATIONS: Final = 1000
+_REPLICATIONS: Final = 500
 
 
 def _build(size: int) -> Any:
@@ -232,7 +232,11 @@ class HurdleLognormalQuestion:
         return rate[..., 1:] - rate[..., :1], order[..., 1:] - order[..., :1]
 
     def _checks(self, draws: Draws, rng: np.random.Generator) -> tuple[PredictiveCheck, ...]:
-        """Replications of the amounts with the number of buyers kept: conversion says nothing about the tail."""
+        """Replications of the amounts with the number of buyers kept: conversion says nothing about the tail.
+
+        Where the model is right one of six checks fails in 7 to 15 % of tests of three arms; ten thousand orders from a
+        gamma distribution, or with logs from a t6, fail always. A tail in the largest percent alone may pass.
+        """
         if self.mean is None or self.percentile_99 is None:
             return ()
         log_order, log_sigma = (

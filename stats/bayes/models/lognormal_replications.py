@@ -9,7 +9,7 @@ import scipy.special as sc
 
 from stats.bayes.sampling.contract import Array
 
-_DRAWN: Final = 256
+_DRAWN: Final = 64
 """Values drawn one by one per replication, on average: the largest, which decide the mean of a heavy tail."""
 
 
