@@ -5,8 +5,12 @@ import re
 import pytest
 
 from experiments.definitions import Estimation, ExperimentSpec
-from experiments.evidence import heterogeneity, magnitudes, models, shapes
+from experiments.definitions.estimation import Beliefs
+from experiments.evidence import heterogeneity, magnitudes, models, shapes, waiting
 from stats import unit_summary
+from stats.bayes.models.catalog import DEFINITIONS
+from stats.bayes.models.definition import ModelDefinition
+from stats.bayes.population import PopulationReason
 from stats.reasons import CovariateNote, Reason
 from tests.servers import REPOSITORY
 from warehouse import answers, caps, values
@@ -46,11 +50,24 @@ def test_every_reason_is_described() -> None:
         unit_summary.CLUSTERED,
         unit_summary.NOT_COUNTS,
         unit_summary.NEGATIVE_VALUES,
+        waiting.EXPOSURE_ENDED,
+        waiting.NO_TRAFFIC,
+        waiting.NO_PLANNED_END,
+        waiting.NO_LOG_LIFT,
+        *PopulationReason,
     }
     assert [reason for reason in sorted(reasons) if f"`{reason}`" not in METHODS] == []
 
 
-@pytest.mark.parametrize("method", [*(f"A{i}" for i in range(1, 17)), *(f"B{i}" for i in range(1, 6)), "E6", "H2"])
+METHOD_IDS = [
+    *(f"A{i}" for i in range(1, 17)),
+    *(f"B{i}" for i in range(1, 6)),
+    *(f"C{i}" for i in range(1, 6)),
+    *("E1", "E2", "E6", "H2", "H3", "H4", "I1", "I3"),
+]
+
+
+@pytest.mark.parametrize("method", METHOD_IDS)
 def test_every_method_is_described(method: str) -> None:
     assert re.search(rf"^\| (?:\w+, )*{method}(?:, \w+)* \|", METHODS, re.MULTILINE)
 
@@ -60,3 +77,28 @@ def test_every_option_of_an_analysis_is_described() -> None:
     options |= {name for name in Estimation.model_fields if name not in ("engine", "ci_level", "power", "seed", "rope")}
     options -= {"prior_mean", "prior_scale", "srm_threshold"}
     assert [name for name in sorted(options) if name not in METHODS] == []
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=DEFINITIONS)
+def test_every_model_is_told_as_its_code_tells_it(definition: ModelDefinition) -> None:
+    """The section of a model has its story word for word, and names only methods that are described."""
+    section = re.search(rf"^#### {definition.name}\n(.*?)(?=^#)", METHODS, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    assert " ".join(definition.story.split()) in " ".join(section[1].split())
+    assert set(definition.methods) <= set(METHOD_IDS)
+    assert f"Methods {', '.join(definition.methods)}, " in section[1]
+
+
+def test_no_model_is_told_that_is_not_in_the_library() -> None:
+    assert set(re.findall(r"^#### (\w+)$", METHODS, re.MULTILINE)) == set(DEFINITIONS)
+
+
+def test_the_files_that_models_and_methods_are_said_to_be_in_exist() -> None:
+    named = re.findall(r"`((?:stats|experiments|workers|app|tests)/[\w/]+(?:\.py)?/?)`", METHODS)
+    assert len(named) > 10
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+
+
+@pytest.mark.parametrize("option", [*Beliefs.model_fields, "engine", "prior_mean", "prior_scale", "rope", "likelihood"])
+def test_every_option_of_the_bayesian_engine_is_described(option: str) -> None:
+    assert re.search(rf"`(?:\w+\.)?{option}[`:]", METHODS)
