@@ -26,6 +26,7 @@ _SLICES, _PER_SLICE = 10, 12
 _FEW_CELLS: Final = 200
 _CHECKED: Final = 1000
 _TINY: Final = 1e-200
+_DEEPEST: Final = 2000.0
 _POINTS: Final = 101
 
 
@@ -105,6 +106,8 @@ def sensitivity(family: Hierarchy, joint: Joint, seed: int) -> float:
     rng = np.random.default_rng(seed)
     mu, tau = joint.drawn(_CHECKED, rng)
     log_prior = log_density(mu, components(family.prior)) - 0.5 * (tau / family.between_scale) ** 2
+    # Where data and prior are worlds apart weights of 1 and 1e-9 say so as well as weights that leave no draw standing.
+    log_prior = np.maximum(log_prior, log_prior.max() - _DEEPEST)
     effects = family.drawn(mu, tau, rng)
     return prior_sensitivity(log_prior[None], {str(e): effects[None, :, e] for e in range(effects.shape[1])})
 
