@@ -21,8 +21,8 @@ from stats.bayes.sampling.contract import Array
 
 type Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
-MOST_CELLS: Final = 1_000_000
-"""Of all arms together: a tenth of a second. Beyond that sampling is as quick."""
+MOST_CELLS: Final = 3_000_000
+"""Control's cells times all cells from the lowest to the highest, times arms: beyond that sampling is as quick."""
 _STEPS_PER_SD: Final = 5.0
 _REACH: Final = 7.0
 _NEGLIGIBLE: Final = 1e-9
@@ -124,7 +124,7 @@ def arm_lattice(arms: LatticeArms) -> ArmLattice:
     highest = arms.largest_log_mean / step
     for _ in range(_WIDENINGS):
         high = np.minimum(high, highest).astype(np.int64)
-        if (high[0] - low[0] + 1) * (high - low + 1)[1:].sum() > MOST_CELLS:
+        if (high[0] - low[0] + 1) * (high.max() - low.min() + 1) * len(low) > MOST_CELLS:
             raise LatticeTooLarge(f"the posterior needs more than {MOST_CELLS} cells of {step:.2g}")
         lattice = _on(arms, prior, step, low, high)
         profiles = [lattice.weight, *(cells.mass for cells in lattice.arms)]
