@@ -28,7 +28,9 @@ class ResultRowOut(BaseModel):
     """One number with its uncertainty: metric x variant x segment x method. Null numbers carry a reason.
 
     `p_value`, `ci_*` and `always_valid_*` are uncorrected; `*_adjusted` are corrected within the `family`, and the
-    `decision_*` numbers are those that the verdict obeys. Rows stored before these columns existed have nulls there.
+    `decision_*` numbers are those that the verdict obeys. `chance_to_win` comes with the `posterior_lift`, its HDI,
+    what shipping (`expected_loss`) and not shipping would lose in log lift, and the prior that all of these rest on.
+    Rows stored before these columns existed have nulls there.
     """
 
     model_config = ConfigDict(from_attributes=True)
@@ -79,6 +81,12 @@ class ResultRowOut(BaseModel):
     decision_upper: float | None
     decision_p_value: float | None
     significant: bool | None
+    posterior_lift: float | None
+    hdi_lower: float | None
+    hdi_upper: float | None
+    expected_loss_of_not_shipping: float | None
+    rope_probability: float | None
+    prior_source: str | None
 
     @classmethod
     def of(cls, row: ResultRow) -> "ResultRowOut":

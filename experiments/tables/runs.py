@@ -142,3 +142,9 @@ class ResultRow(SQLModel, table=True):
     decision_upper: float | None = Field(default=None, sa_type=sa.Double)
     decision_p_value: float | None = Field(default=None, sa_type=sa.Double)
     significant: bool | None = None
+    posterior_lift: float | None = Field(default=None, sa_type=sa.Double)
+    hdi_lower: float | None = Field(default=None, sa_type=sa.Double)
+    hdi_upper: float | None = Field(default=None, sa_type=sa.Double)
+    expected_loss_of_not_shipping: float | None = Field(default=None, sa_type=sa.Double)
+    rope_probability: float | None = Field(default=None, sa_type=sa.Double)
+    prior_source: str | None = Field(default=None, max_length=200)

@@ -91,11 +91,10 @@ def test_rows_that_are_stored_survive_new_columns_and_losing_them_again(database
         more = {"metric_version": 1, "interval_kind": "none"}
         insert(connection, "result_rows", id=row, result_id=result, **numbers, **names, **more)
     command.upgrade(config_for(database_url), "head")
-    rows = sa.select(sa.text("lift, n_control, family, p_value_adjusted, significant")).select_from(
-        sa.text("result_rows")
-    )
+    rows = sa.select(sa.text("lift, n_control, family, p_value_adjusted, significant, hdi_lower, prior_source"))
     with engine.connect() as connection:
-        assert connection.execute(rows).one() == (0.125, 2**40, None, None, None)
+        found = connection.execute(rows.select_from(sa.text("result_rows"))).one()
+        assert found == (0.125, 2**40, None, None, None, None, None)
     command.downgrade(config_for(database_url), "0001")
     with engine.connect() as connection:
         assert connection.execute(sa.text("select lift, n_control from result_rows")).one() == (0.125, 2**40)

@@ -88,5 +88,10 @@ async def stored(database: Database, row: Analysis) -> dict[str, Any]:
         ]
         assert {"p_value_adjusted", "decision_lower", "significant", "family", "harm_p_value"} < set(shared)
         assert any(row.significant is not None for row in rows)
+        believed = [row for row in rows if row.chance_to_win is not None]
+        assert believed and {"rope_probability", "expected_loss_of_not_shipping"} < set(shared)
+        for row in believed:  # a chance without its interval and its prior would be a number without its uncertainty
+            assert row.hdi_lower is not None and row.hdi_upper is not None and row.posterior_lift is not None
+            assert row.hdi_lower <= row.posterior_lift <= row.hdi_upper and row.prior_source
         assert result.verdict == document["verdict"] and document["recommendation"]["reasons"]
     return document

@@ -233,7 +233,7 @@ def test_memory_holds_the_results_asked_for_most_recently() -> None:
     assert cache.latest("experiment", "x") is None
 
 
-async def test_rows_carry_corrected_and_deciding_numbers_beside_the_plain_ones(service: Service) -> None:
+async def test_rows_carry_corrected_and_deciding_numbers_and_beliefs_beside_the_plain_ones(service: Service) -> None:
     await service.fill(started=True)
     stored = await service.store_result(b"{}", subject_key="one-page-checkout")
     numbers: dict[str, Any] = {
@@ -253,6 +253,14 @@ async def test_rows_carry_corrected_and_deciding_numbers_beside_the_plain_ones(s
         "equivalent": False,
         "family": "success",
         "correction": "holm (intervals: bonferroni)",
+        "chance_to_win": 0.97,
+        "expected_loss": 0.0002,
+        "expected_loss_of_not_shipping": 0.021,
+        "posterior_lift": 0.02,
+        "hdi_lower": -0.001,
+        "hdi_upper": 0.041,
+        "rope_probability": 0.1,
+        "prior_source": "learned from 24 experiments (version 3); hurdle-lognormal units",
     }
     rest: dict[str, Any] = dict.fromkeys(set(ResultRow.model_fields) - set(numbers) - {"id"})
     rest |= {"result_id": stored.id, "experiment_key": "one-page-checkout", "metric_key": "orders_per_user"}
