@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from app.cli.client import ApiClient
-from app.cli.report import VERDICT_STYLE, percent
+from app.cli.numbers import percent
+from app.cli.report import VERDICT_STYLE
 from stats.company import Company, ExperimentRecord, generate
 from stats.company.definitions import fact_sources
 from stats.company.story import LAUNCHES

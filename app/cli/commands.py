@@ -241,6 +241,20 @@ def analyze(
 
 
 @cli.command()
+def report(
+    experiment: Annotated[str, typer.Argument(help="Key of the experiment")],
+    key: Key,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Print the latest result of an experiment: what both engines say, and what it rests on."""
+    from app.cli.client import ApiClient
+    from app.cli.report import print_result
+
+    with faults_end_the_command(), ApiClient(url, key) as client:
+        print_result(client, experiment, out)
+
+
+@cli.command()
 def plan(
     key: Key,
     url: Url = DEFAULT_URL,

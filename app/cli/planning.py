@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.report import percent
+from app.cli.numbers import percent
 
 CURVE_DAYS = (7, 14, 21, 28, 42, 56, 84)
 

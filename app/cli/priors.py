@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.report import percent
+from app.cli.numbers import percent
 
 
 def print_prior(document: Mapping[str, Any], console: Console) -> None:

@@ -7,7 +7,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from app.cli.beliefs import beliefs_table, engine_lines, model_lines, prior_lines, waiting_lines
 from app.cli.client import ApiClient
+from app.cli.numbers import percent, percent_interval
 
 VERDICT_STYLE = {"better": "green", "worse": "red", "unreliable": "yellow"}
 
@@ -22,32 +24,22 @@ def follow(client: ApiClient, analysis_id: str, console: Console) -> None:
         )
 
 
-def percent(value: float | None, *, sign: bool = True) -> str:
-    """A fraction as a percentage; a dash where there is no number."""
-    if value is None:
-        return "–"
-    return f"{value:+.2%}" if sign else f"{value:.2%}"
-
-
 def result_table(result: dict[str, Any]) -> Table:
-    """One line per metric and variant: lift, interval, p-value, chance to win, or why there is no number."""
+    """One line per metric and variant: lift, interval, p-value, or why there is no number."""
     rows = [row for row in result["rows"] if row["segment"] is None]
-    table = Table(
-        "metric", "role", "variant", "lift", "interval", "p", "chance to win", box=SIMPLE_HEAD, show_edge=False
-    )
-    if any(row["reason"] for row in rows):
+    table = Table("metric", "role", "variant", "lift", "interval", "p", box=SIMPLE_HEAD, show_edge=False)
+    noted = any(row["reason"] for row in rows)
+    if noted:
         table.add_column("note")
     for row in rows:
-        interval = f"{percent(row['ci_lower'])} … {percent(row['ci_upper'])}" if row["ci_lower"] is not None else "–"
         table.add_row(
             row["metric_key"],
             row["role"],
             row["variant_key"],
             percent(row["lift"]),
-            interval,
+            percent_interval(row["ci_lower"], row["ci_upper"]),
             "–" if row["p_value"] is None else f"{row['p_value']:.2g}",
-            percent(row["chance_to_win"], sign=False),
-            *([row["reason"] or ""] if len(table.columns) == 8 else []),
+            *([row["reason"] or ""] if noted else []),
         )
     return table
 
@@ -63,15 +55,24 @@ def decision_lines(result: dict[str, Any]) -> list[str]:
 
 
 def print_result(client: ApiClient, experiment_key: str, console: Console) -> None:
-    """Verdict, reasons, the recommendation, checks that did not pass, and the table."""
-    result = client.get(f"/v1/experiments/{experiment_key}/result")
+    """Verdict, reasons, the recommendation, both engines, checks that did not pass, and the tables."""
+    show(client.get(f"/v1/experiments/{experiment_key}/result"), console)
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """Print a result."""
     verdict = result["verdict"]
     console.print(f"Verdict: [{VERDICT_STYLE.get(verdict, 'bold')}]{verdict}[/]")
-    for reason in result["verdict_reasons"]:
-        console.print(f"  {reason}", highlight=False)
-    for line in decision_lines(result):
-        console.print(f"  {line}", highlight=False)
+    for line in (*result["verdict_reasons"], *decision_lines(result), *engine_lines(result), *waiting_lines(result)):
+        console.print(f"  {line}", highlight=False, markup=False)
     for check in result["checks"]:
         if check["status"] != "pass":
-            console.print(f"  {check['status']}: {check['detail']} {check['remedy']}", highlight=False)
+            console.print(f"  {check['status']}: {check['detail']} {check['remedy']}", highlight=False, markup=False)
     console.print(result_table(result))
+    believed = beliefs_table(result)
+    if believed is not None:
+        console.print(believed)
+    if result.get("monitoring"):
+        console.print(f"  {result['monitoring']}", highlight=False, markup=False)
+    for line in (*prior_lines(result), *model_lines(result)):
+        console.print(f"  {line}", highlight=False, markup=False)
