@@ -66,8 +66,8 @@ SLOW = DATA | {"rows": np.zeros(300_000)}
 
 
 @pytest.fixture(scope="module")
-def compiled(program_of: Callable[[ModelDefinition, int], CompiledProgram]) -> CompiledProgram:
-    return program_of(ARMS_DEFINITION, ARMS)
+def compiled() -> CompiledProgram:
+    return compile_program(ARMS_DEFINITION, ARMS)
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +127,8 @@ def test_draws_of_a_frozen_program_are_those_of_the_compiled_one(
     assert (np.abs(ours["rate"].mean((0, 1)) - theirs["rate"].mean((0, 1))) < 5 * spread * np.sqrt(2 / 400)).all()
 
 
-def test_a_scalar_model_freezes_and_its_posterior_is_the_closed_form(
-    program_of: Callable[[ModelDefinition, int], CompiledProgram],
-) -> None:
-    compiled = program_of(SCALAR_DEFINITION, 1)
+def test_a_scalar_model_freezes_and_its_posterior_is_the_closed_form() -> None:
+    compiled = compile_program(SCALAR_DEFINITION, 1)
     frozen = load(freeze(compiled, SCALAR_DEFINITION, 1))
     assert_the_same_draws(frozen, compiled, {"y": np.array(3.0)})
     draws = frozen.sample({"y": np.array(3.0)}, SHORT, seed=1).values["doubled"]
