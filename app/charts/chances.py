@@ -34,7 +34,8 @@ def best_of_many(arms: Sequence[BestVariant], names: Mapping[str, str], *, metri
     y_scale = alt.Scale(domain=[0, height], range=[0, height], nice=False, zero=False)
     x_scale = alt.Scale(domain=[0, 1], nice=False)
     y = alt.Y("y:Q", scale=y_scale, axis=None)
-    axis = alt.Axis(title="Chance to be the best", format=".0%", tickCount=5, labelOverlap=True)
+    text = "format(datum.value * 100, '.0f') + ' %'"
+    axis = alt.Axis(title="Chance to be the best", labelExpr=text, tickCount=5, labelOverlap=True)
     x = alt.X("chance:Q", scale=x_scale, axis=axis)
     layers = [
         base.mark_rule(strokeWidth=8, opacity=0.75, color=by_tone()).encode(
@@ -46,7 +47,7 @@ def best_of_many(arms: Sequence[BestVariant], names: Mapping[str, str], *, metri
         base.mark_text(align="right", dy=-14, color=colour("ink"), limit=alt.ExprRef("width * 0.5")).encode(
             x=alt.value("width"), y=y, text="numbers:N"
         ),
-        base.mark_point(filled=True, size=1, opacity=0).encode(x=x, y=y),
+        base.mark_point(filled=True, size=1, opacity=0, color=colour("ink")).encode(x=x, y=y),
     ]
     return finish(
         alt.layer(*layers), height=height, description=f"{metric_name}: chance to be the best of {len(values)} arms"

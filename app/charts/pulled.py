@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import altair as alt
 
 from app.charts.numbers import bare, digits_for, percent
-from app.charts.theme import Spec, Values, colour, data, finish, lift_axis, zero_line
+from app.charts.theme import Spec, Values, colour, data, finish, lift_axis, words_above, zero_line
 
 FARTHEST = 1.5
 """Raw points farther from the believed intervals than this many of their range become arrows."""
@@ -147,11 +147,7 @@ def pulled_forest(
         believed.mark_point(filled=True, fill=colour("accent"), stroke=colour("surface"), size=60, opacity=1).encode(
             x=x("lift"), y=y()
         ),
-        all_rows.mark_text(
-            align="left", dy=-14, fontSize=13, color=colour("ink"), limit=alt.ExprRef("width * 0.5")
-        ).encode(x=alt.value(0), y=y(), text="label:N"),
-        all_rows.mark_text(align="right", dy=-14, color=colour("ink"), limit=alt.ExprRef("width * 0.5")).encode(
-            x=alt.value("width"), y=y(), text="numbers:N"
-        ),
+        *words_above(all_rows, y(), "label", align="left", dy=-14, size=13, width=0.5),
+        *words_above(all_rows, y(), "numbers", align="right", dy=-14, size=12, width=0.5),
     ]
     return finish(alt.layer(*layers), height=height, description=description)

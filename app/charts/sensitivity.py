@@ -1,12 +1,11 @@
 """The same data under other priors: how much of what is believed comes from the prior (METHODS C3)."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import altair as alt
 
 from app.charts.pulled import in_words
-from app.charts.theme import Spec, Values, colour, data, finish, lift_axis, zero_line
+from app.charts.theme import Spec, Values, colour, data, finish, lift_axis, words_above, zero_line
 from experiments.result import PriorSensitivity
 
 ROW = 44
@@ -42,12 +41,6 @@ def sensitivity_forest(found: PriorSensitivity, names: Mapping[str, str], *, met
     def x(field: str) -> alt.X:
         return alt.X(f"{field}:Q", scale=scale, axis=lift_axis("Lift against control", grid=False))
 
-    def words(field: str, at: object, align: Literal["left", "right"]) -> alt.Chart:
-        text: alt.Chart = base.mark_text(
-            align=align, dy=-16, fontSize=12.5, color=colour("ink"), limit=alt.ExprRef("width * 0.56")
-        ).encode(x=alt.value(at), y=y, text=f"{field}:N")
-        return text
-
     known = base.transform_filter("isValid(datum.lower)")
     layers = [
         zero_line(),
@@ -57,8 +50,8 @@ def sensitivity_forest(found: PriorSensitivity, names: Mapping[str, str], *, met
         known.mark_point(filled=True, fill=colour("accent"), stroke=colour("surface"), size=60, opacity=1).encode(
             x=x("lift"), y=y
         ),
-        words("prior", 0, "left"),
-        words("numbers", "width", "right"),
+        *words_above(base, y, "prior", align="left", dy=-16, size=12.5, width=0.5),
+        *words_above(base, y, "numbers", align="right", dy=-16, size=12, width=0.56),
     ]
     return finish(
         alt.layer(*layers),

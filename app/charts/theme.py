@@ -1,7 +1,7 @@
 """One look for all charts. Colours are named parameters, which a page sets from its own light or dark theme."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -109,6 +109,17 @@ def lift_axis(title: str | None, *, grid: bool = True) -> alt.Axis:
     """An axis of lifts: signed percentages, plain zero."""
     text = "datum.value == 0 ? '0 %' : replace(format(datum.value * 100, '+.3~f'), '-', '−') + ' %'"
     return alt.Axis(title=title, labelExpr=text, grid=grid, tickCount=5, labelOverlap=True)
+
+
+def words_above(
+    base: alt.Chart, y: alt.Y, field: str, *, align: Literal["left", "right"], dy: float, size: float, width: float
+) -> list[alt.Chart]:
+    """Text above a row at its left or right end, on a halo, so that lines behind it stay behind it."""
+    at = alt.value(0) if align == "left" else alt.value("width")
+    shared: dict[str, Any] = {"align": align, "dy": dy, "fontSize": size, "limit": alt.ExprRef(f"width * {width}")}
+    halo = base.mark_text(stroke=colour("surface"), strokeWidth=4, strokeJoin="round", **shared)
+    ink = base.mark_text(color=colour("ink"), **shared)
+    return [mark.encode(x=at, y=y, text=f"{field}:N") for mark in (halo, ink)]
 
 
 def zero_line(axis: str = "x") -> alt.Chart:

@@ -202,7 +202,7 @@ def _best(document: ExperimentResult, names: Names) -> list[Best]:
         else:
             said += (
                 f"Choosing {names.variant(cheapest.variant_key)} loses least on average, "
-                f"{small_share(cheapest.expected_loss)}: it is seldom best, and never far behind."
+                f"{small_share(cheapest.expected_loss)}: where it is not the best, it is not far behind."
             )
         found.append(
             Best(

@@ -31,7 +31,7 @@ DEFAULTS: Final = {
     "guardrail_chance": "95",
     "rope": "",
     "horizon_days": "365",
-    "waiting_cost": "",
+    "waiting_cost": "0",
     "cluster_size": "",
     "cluster_icc": "",
     "cluster_size_cv": "",

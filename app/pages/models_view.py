@@ -172,5 +172,9 @@ def _parameter(item: HyperParameter, model: FittedModel, arms: Mapping[int, str]
     words = parameter_words(item.name, model.purpose, arms)
     if words.kind == "lift":
         return Parameter(words.name, formats.change(item.mean), formats.between(item.lower, item.upper))
-    write = {"chance": formats.probability, "spread": formats.spread}.get(words.kind, formats.number)
+    write = {"chance": formats.probability, "spread": formats.spread}.get(words.kind, _number)
     return Parameter(words.name, write(item.mean), f"{write(item.lower)} to {write(item.upper)}")
+
+
+def _number(value: float | None) -> str:
+    return formats.number(value, 2)

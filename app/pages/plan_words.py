@@ -44,9 +44,9 @@ ENGINES: Final = {
     "frequentist": "Intervals only",
 }
 PRIORS: Final = {
-    "learned": "Learned: how much past experiments really moved the metric",
+    "learned": "Learned from past experiments",
     "stated": "Stated here",
-    "flat": "None: the data alone (only the planned end may decide)",
+    "flat": "None (only the planned end may decide)",
 }
 FAMILIES: Final = {
     "normal": "Normal: large effects are very unlikely",

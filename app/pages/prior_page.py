@@ -14,7 +14,7 @@ from app.pages.rendering import render
 from app.pages.route import pages
 from app.pages.submission import ring
 from experiments import analysis_request, learned_prior, metric, overview
-from experiments.errors import DomainError, NotFound
+from experiments.errors import DomainError, NotFound, NotReady
 from experiments.result import LearnedPriorResult
 
 router = pages()
@@ -66,9 +66,18 @@ async def _values(session: AsyncSession, key: str) -> dict[str, Any]:
     return {
         "metric": spec,
         "view": None if document is None else prior_view(document, metric_name=spec.name),
-        "missing": await learned_prior.without(session, metric_key=key) if document is None else None,
+        "too_few": await _too_few(session, key) if document is None else None,
         "active": await overview.active_analysis(session, kind=learned_prior.KIND, subject_key=key),
         "key": key,
         "path": "/catalogue/prior",  # where the navigation stands
         "problem": None,
     }
+
+
+async def _too_few(session: AsyncSession, key: str) -> NotReady | None:
+    """Why nothing can be learned yet; None where it can be."""
+    try:
+        await learned_prior.prior_plan(session, metric_key=key)
+    except NotReady as error:
+        return error
+    return None

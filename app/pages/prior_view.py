@@ -75,7 +75,7 @@ def population_sentence(stratum: LearnedStratum, metric_name: str) -> str:
     centre = formats.change(expm1(stratum.mean.mean))
     return (
         f"True effects on {metric_name} lie around {centre} and differ by about {formats.spread(stratum.tau.mean)} "
-        f"(standard deviation). Before it has any data, the next experiment is expected to do {_expected(stratum)}."
+        f"(standard deviation). Before it has any data, the next experiment is expected to bring {_expected(stratum)}."
     )
 
 

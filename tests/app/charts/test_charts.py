@@ -2,34 +2,44 @@
 
 import re
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import vl_convert
 
 from app.charts.ages import age_chart, age_values
+from app.charts.chances import best_of_many
 from app.charts.exposures import exposures_chart
 from app.charts.forest import ROLES, domain, forest, forest_values
 from app.charts.inline import mini_interval, sparkline
 from app.charts.looks import lift_over_time
+from app.charts.losses import loss_over_time, loss_values
 from app.charts.north_star import LaunchMark, north_star_curve
 from app.charts.numbers import decision_bounds, finding, percent, tone
+from app.charts.past_effects import bounds, next_effect, past_effects_chart
 from app.charts.planning import power_chart, smallest_chart
-from app.charts.posterior import posterior
+from app.charts.posterior import density_values, posterior
+from app.charts.pulled import Pulled, pulled_domain, pulled_forest, pulled_values
 from app.charts.segments import segments
+from app.charts.sensitivity import sensitivity_forest
 from app.charts.sequential import crossing, monitor_chart, monitor_values
 from app.charts.split import split_chart, split_values
 from app.charts.split_parts import part_values, parts_chart
 from app.charts.theme import PALETTE
+from app.charts.waiting import waiting_chart
+from app.pages.beliefs_view import PRIORS
 from experiments.definitions import PlanMetric, Variant
 from experiments.planning import sample_size
 from experiments.result import BaselineResult, MetricBaseline
+from tests.app.complete_beliefs import alternatives, believed_looks, best, learned_prior, waiting
 from tests.app.complete_document import age_curve, complete, judged, monitor
 from tests.app.documents import START, result, row, series
 
 NAMES = {"control": "Control", "treatment": "One page"}
 DOCUMENT = result()
 COMPLETE = complete()
+PRIOR = learned_prior()
 PLANNED = sample_size(
     variants=[Variant(key="a", weight=0.5, is_control=True), Variant(key="b", weight=0.5)],
     metrics=[
@@ -62,6 +72,20 @@ SPECS: dict[str, dict[str, Any]] = {
     ),
     "posterior": posterior(DOCUMENT.densities[0], direction="increase", metric_name="Orders per user"),
     "segments": segments(DOCUMENT.segment_models[0], metric_name="Orders per user"),
+    "losses": loss_over_time(believed_looks(), threshold=0.001, metric_name="Orders per user"),
+    "losses_without_limit": loss_over_time(believed_looks(), threshold=None, metric_name="Orders per user"),
+    "waiting": waiting_chart(waiting(), metric_name="Orders per user"),
+    "best_of_many": best_of_many(best(), NAMES, metric_name="Orders per user"),
+    "sensitivity": sensitivity_forest(alternatives(), PRIORS, metric_name="Orders per user"),
+    "past_effects": past_effects_chart(PRIOR.effects, PRIOR.strata[0], {}, metric_name="Orders per user"),
+    "posterior_alone": posterior(
+        DOCUMENT.densities[0],
+        direction="decrease",
+        metric_name="Orders per user",
+        interval=(0.009, 0.0288, 0.048),
+        rope=(-0.01, 0.01),
+        prior=False,
+    ),
     "exposures": exposures_chart(DOCUMENT.exposures, NAMES),
     "north_star": north_star_curve(
         series().points,
@@ -73,6 +97,13 @@ SPECS: dict[str, dict[str, Any]] = {
 }
 LEAST_MARKS = {"forest": 4, "looks": 28, "posterior": 3, "segments": 7, "exposures": 2, "north_star": 30}
 LEAST_MARKS |= {
+    "losses": 28,
+    "losses_without_limit": 28,
+    "waiting": 2,
+    "best_of_many": 3,
+    "sensitivity": 6,
+    "past_effects": 18,
+    "posterior_alone": 5,
     "complete_forest": 12,
     "monitor": 15,
     "ages": 15,
@@ -250,3 +281,44 @@ def test_groups_of_units_are_held_against_their_share_the_furthest_off_first() -
     assert [value["outside"] for value in values] == [True, False, False]
     assert values[0]["gap"] == pytest.approx(4000 / 9000 - 0.5)
     assert "beyond chance" in values[0]["numbers"]
+
+
+def test_losses_too_small_for_the_axis_lie_on_its_end_and_looks_without_beliefs_are_left_out() -> None:
+    looks = believed_looks()
+    assert len(loss_values(looks)) == len(looks) - 2
+    spec = loss_over_time(
+        [*looks[:-1], looks[-1].model_copy(update={"expected_loss": 0.0})], threshold=0.001, metric_name="A"
+    )
+    drawn = next(values for values in spec["datasets"].values() if "ship_drawn" in values[0])
+    assert drawn[-1]["ship"] == 0
+    assert 0 < drawn[-1]["ship_drawn"] <= min(value["ship_drawn"] for value in drawn)
+
+
+def test_both_sides_of_a_posterior_meet_at_no_effect() -> None:
+    density = DOCUMENT.densities[0].model_copy(
+        update={"lift": [-0.01, 0.03], "posterior": [1.0, 3.0], "prior": [2.0, 2.0]}
+    )
+    values = density_values(density, direction="increase")
+    assert [(v["lift"], v["good"], v["bad"]) for v in values] == [
+        (-0.01, False, True),
+        (0.0, True, True),
+        (0.03, True, False),
+    ]
+    assert values[1]["posterior"] == pytest.approx(1.5)
+
+
+def test_a_raw_effect_far_from_what_is_believed_is_an_arrow_and_does_not_flatten_the_rest() -> None:
+    effects = [Pulled("a", 0.02, 0.0, 0.04, 0.01, -0.01, 0.03), Pulled("b", -0.6, -0.9, 0.4, 0.0, -0.02, 0.02)]
+    low, high = pulled_domain(pulled_values(effects), None)
+    assert -0.1 < low < high < 0.1
+    spec = pulled_forest(effects, description="two effects, of which one is far")
+    values = next(values for values in spec["datasets"].values() if len(values) == len(effects))
+    assert [(v["edge"], v["raw_drawn"]) for v in values] == [(None, 0.02), (low, None)]
+
+
+def test_the_next_effect_of_a_population_is_a_density_over_lifts() -> None:
+    curve = next_effect(PRIOR.strata[0])
+    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(curve))
+    assert area == pytest.approx(1, abs=0.01)
+    assert next_effect(PRIOR.strata[0].model_copy(update={"prior_mean": None})) == []
+    assert bounds(None, 0.1) == (None, None, None)

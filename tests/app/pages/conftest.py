@@ -15,7 +15,9 @@ from app.main import create_app
 from experiments import lifecycle
 from experiments.database import Database
 from experiments.definitions import Estimation, Sequential
+from experiments.plan import PriorPlan, document
 from experiments.settings import Settings
+from tests.app.complete_beliefs import learned_prior
 from tests.app.complete_document import complete
 from tests.app.documents import START
 from tests.app.world import NOW, Keys, build, issue_keys, run, spec_of, store
@@ -67,9 +69,11 @@ async def add_complete(session: AsyncSession) -> None:
     )
     row = await run(session, spec)
     assert row.plan is not None
-    document = complete(experiment_key="scheduled")
-    await store(session, "experiment", "scheduled", row.plan, document, START + timedelta(days=28))
+    body = complete(experiment_key="scheduled")
+    await store(session, "experiment", "scheduled", row.plan, body, START + timedelta(days=28))
     await lifecycle.stop(session, experiment=row, actor="ada", at=START + timedelta(days=29))
+    learned = document(PriorPlan(metric_key="orders", version=3, effects=[]))
+    await store(session, "prior", "orders", learned, learned_prior(), START + timedelta(days=20))
 
 
 @asynccontextmanager

@@ -7,11 +7,14 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from app.pages.experiment_form import ExperimentForm
+from app.pages.experiment_options import DEFAULTS, options
+from experiments.definitions import Estimation
 from experiments.tables import Experiment
 from tests.app.pages.conftest import Reader
 
 pytestmark = pytest.mark.anyio
 
+NOT_IN_THE_FORM = ("prior_mean", "rope", "srm_threshold", "seed")
 GOOD = {
     "key": "banner",
     "name": "Banner",
@@ -216,6 +219,10 @@ async def test_advanced_options_become_part_of_the_plan(writer: Reader) -> None:
         ({"two_way_segments": "country × moon"}, "two_way_segments", "two different ones"),
         ({"correction": "dunnett"}, "correction", "several treatments"),
         ({"stratify_by": "x" * 70}, "stratify_by", "at most 64"),
+        ({"expected_loss": "little"}, "expected_loss", "is not a percentage"),
+        ({"chance_to_win": "40"}, "chance_to_win", "greater than 0.5"),
+        ({"prior": "flat"}, "prior", "cannot be monitored"),
+        ({"horizon_days": "a year"}, "horizon_days", "is not a number"),
     ],
 )
 async def test_a_fault_in_an_advanced_option_stands_beside_it_and_unfolds_the_section(
@@ -227,6 +234,52 @@ async def test_a_fault_in_an_advanced_option_stands_beside_it_and_unfolds_the_se
     assert fault, f"no fault beside {place}"
     assert words in fault[1]
     assert '<details class="advanced" open>' in answer.text
+
+
+async def test_what_is_believed_and_asked_of_beliefs_becomes_part_of_the_plan(writer: Reader) -> None:
+    chosen = {
+        "engine": "bayesian",
+        "prior": "stated",
+        "prior_family": "student_t4",
+        "prior_scale": "3",
+        "chance_to_win": "97,5",
+        "expected_loss": "0.05",
+        "guardrail_chance": "90",
+        "rope": "0.5",
+        "horizon_days": "180",
+        "waiting_cost": "1",
+    }
+    assert (await writer.submit("/experiments/new", **{**GOOD, **chosen})).status_code == 303
+    row = await stored(writer, "banner")
+    assert row is not None
+    estimation = row.spec["estimation"]
+    assert (estimation["engine"], estimation["prior_scale"], estimation["rope"]) == ("bayesian", 0.03, 0.005)
+    assert estimation["beliefs"] == {
+        "prior": "stated",
+        "family": "student_t4",
+        "chance_to_win": 0.975,
+        "expected_loss": 0.0005,
+        "guardrail_chance": 0.9,
+        "horizon_days": 180,
+        "waiting_cost": 0.01,
+    }
+    text = (await writer.http.get("/experiments/banner")).text.replace("\u00a0", " ")
+    for words in (
+        "Both; beliefs lead, intervals stand beside them.",
+        "Stated: effects of about ±3 %, with fat tails.",
+        "With a chance to win of at least 97.5 %, an expected loss of at most 0.05 % of the North Star",
+        "Effects within ±0.5 % are too small to matter.",
+        "A shipped change is worth something for 180 days; each day of testing costs 1 %",
+    ):
+        assert words in text, words
+
+
+def test_the_form_first_shows_what_a_plan_without_a_choice_has() -> None:
+    assert options(DEFAULTS, lambda pointer, detail: None)["estimation"] == {
+        name: value
+        for name, value in Estimation().model_dump(mode="json", exclude_none=True).items()
+        if name not in NOT_IN_THE_FORM and value != []
+    } | {"sequential": {"method": "always_valid"}}
 
 
 async def test_what_belongs_to_scheduled_looks_is_ignored_without_them(writer: Reader) -> None:

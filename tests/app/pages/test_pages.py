@@ -30,6 +30,8 @@ PAGES = (
     "/portfolio?scope=all",
     "/launches/brand-campaign",
     "/catalogue",
+    "/metrics/orders/prior",
+    "/metrics/refund_rate/prior",
 )
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
