@@ -24,6 +24,9 @@ from stats.unit_summary import UnitSummary
 
 NO_SINGLE_UNITS: Final = "no_single_units"
 """Summaries, or moments made elsewhere: nobody knows what single units did."""
+NO_BELIEFS_IN_ROWS: Final = (
+    "The rows have no log lift that beliefs could be about, so what this model believes is shown here alone."
+)
 ADJUSTED_FROM: Final = 0.05
 """A row that its covariates narrow by this share of the variance keeps its own beliefs: the model has no covariates."""
 
@@ -98,7 +101,9 @@ def _options(plan: AnalysisPlan, metric: PlannedMetric) -> dict[str, Any]:
 
 
 def _better_without(rows: Sequence[Row]) -> str:
-    """Why the rows of a metric know more than any model of its units alone; empty where they do not."""
+    """Why the rows of a metric know more than any model of its units alone, or carry no beliefs; empty otherwise."""
+    if all(row.chance_to_win is None for row in rows):
+        return NO_BELIEFS_IN_ROWS
     if any("A8" in row.method.split("+") for row in rows):
         return (
             "The rows are adjusted for strata, which this model knows nothing of: they keep the normal log lift. "

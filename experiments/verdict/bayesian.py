@@ -164,7 +164,7 @@ class BayesianWords(Words):
         if not row.estimable or not self.situation.deciding:
             return super().open(row)
         if row.chance_to_win is None:
-            return f"{self.subject(row)} has no posterior, so no chance to win."
+            return f"{self.subject(row)} has no posterior{_why_none(row)}, so no chance to win."
         numbers = f"{self.believed(row)}, {self.lost(row)}"
         if self.stakes.likely(row) and self.stakes.affordable(row) and row.metric_key in self.early:
             return (
@@ -184,6 +184,13 @@ class BayesianWords(Words):
             f"The chance that the planned end shows a win, given the prior, is {power:.0%}: more data will hardly "
             f"change this.{known}"
         )
+
+
+def _why_none(row: Row) -> str:
+    if row.reason:
+        return f" ({row.reason})"
+    means = (row.mean_control, row.mean_treatment)
+    return " (its means are not positive: no log lift)" if any(mean is not None and mean <= 0 for mean in means) else ""
 
 
 def chance_words(chance: float) -> str:

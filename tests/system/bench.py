@@ -121,14 +121,28 @@ def measure(source: str, column: str, aggregation: str = "sum") -> dict[str, str
 
 
 def checked(result: Result) -> Result:
-    """No row without an estimate or a reason, no bounds in the wrong order."""
+    """No row without an estimate or a reason, no bounds in the wrong order, no model without numbers or a reason."""
     for row in result["rows"]:
         assert row["reason"] or (row["lift"] is not None and row["p_value"] is not None), row
         pairs = [("ci_lower", "ci_upper"), ("difference_ci_lower", "difference_ci_upper")]
         for low, high in (*pairs, ("always_valid_lower", "always_valid_upper")):
             assert (row[low] is None) == (row[high] is None)
             assert row[low] is None or row[low] <= row[high], row
+    for model in result["models"]:
+        _check_model(result, model)
     return result
+
+
+def _check_model(result: Result, model: Mapping[str, Any]) -> None:
+    """It is used where rows carry its numbers, and says why where they do not."""
+    assert model["reason"] or model["status"] == "ok", model
+    if model["purpose"] != "likelihood":
+        assert not model["used"]
+        return
+    heads = [r for r in result["rows"] if r["metric_key"] == model["metric_key"] and r["segment"] is None]
+    carried = [row for row in heads if (row["prior_source"] or "").endswith(" units")]
+    assert model["used"] == bool(carried) and model["used"] == (model["reason"] is None), model
+    assert all(row["chance_to_win"] is not None for row in carried)
 
 
 def row_of(result: Result, name: str, variant: str = "treatment") -> dict[str, Any]:
