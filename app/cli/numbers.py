@@ -28,6 +28,6 @@ def small(value: float | None) -> str:
     """A small fraction as a percentage with two significant digits."""
     if value is None:
         return _NOTHING
-    if 0 < value < 1e-7:
-        return "<0.00001%"
+    if 0 < value < 1e-6:
+        return "<0.0001%"
     return f"{float(f'{value * 100:.2g}'):.6f}".rstrip("0").rstrip(".") + "%"

@@ -73,7 +73,7 @@ def report(**changes: Any) -> str:
 def test_a_chance_never_rounds_to_certainty_and_a_small_loss_not_to_nothing() -> None:
     assert (chance(0.999999), chance(1e-6), chance(0.9312), chance(None)) == (">99.99%", "<0.01%", "93.12%", "–")
     assert (small(0.00142), small(2e-5), small(1e-9), small(0.0), small(None)) == (
-        "0.14%", "0.002%", "<0.00001%", "0%", "–",
+        "0.14%", "0.002%", "<0.0001%", "0%", "–",
     )  # fmt: skip
 
 
