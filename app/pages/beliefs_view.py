@@ -39,7 +39,7 @@ PRIORS: Final = {
     "default": "The default prior",
     "no prior": "No prior at all",
 }
-_SHAPES: Final = {"normal": "normal", "student_t4": "fat-tailed (Student-t4)"}
+_SHAPES: Final = {"normal": "normal", "student_t4": "with fat tails"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +159,12 @@ def prior_sentence(prior: PriorUse | None, source: str | None = None) -> str:
         return f"Prior: {source}." if source else ""
     if prior.family == "flat":
         return "No prior: every effect was as likely as any other, and the data alone speak."
-    width = f"most true effects within {formats.change(expm1(prior.mean - 2 * prior.scale))} to "
-    width += formats.change(expm1(prior.mean + 2 * prior.scale))
+    low, high = (formats.change(expm1(prior.mean + sign * 2 * prior.scale)) for sign in (-1, 1))
+    width = f"has most true effects within {low} to {high}."
     if prior.family == "learned":
-        return f"Learned from {formats.plural(prior.experiments or 0, 'past experiment')}: {width}."
-    origin = "The default" if prior.source.startswith("default") else "Stated in the plan"
-    return f"{origin}, {_SHAPES[prior.family]}: {width}."
+        return f"The prior, learned from {formats.plural(prior.experiments or 0, 'past experiment')}, {width}"
+    origin = "The default prior" if prior.source.startswith("default") else "The plan's prior"
+    return f"{origin} ({_SHAPES[prior.family]}) {width}"
 
 
 def waiting_sentence(wait: WaitingValue) -> str:

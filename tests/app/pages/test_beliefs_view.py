@@ -75,9 +75,9 @@ def test_every_engine_prior_model_and_method_has_words() -> None:
 @pytest.mark.parametrize(
     ("position", "says"),
     [
-        (0, "Learned from 24 past experiments: most true effects within −4.0 % to +4.4 %."),
-        (1, "The default, normal: most true effects within −9.5 % to +10.5 %."),
-        (2, "Stated in the plan, fat-tailed (Student-t4): most true effects within −5.8 % to +6.2 %."),
+        (0, "The prior, learned from 24 past experiments, has most true effects within −4.0 % to +4.4 %."),
+        (1, "The default prior (normal) has most true effects within −9.5 % to +10.5 %."),
+        (2, "The plan's prior (with fat tails) has most true effects within −5.8 % to +6.2 %."),
         (3, "No prior: every effect was as likely as any other, and the data alone speak."),
     ],
 )
