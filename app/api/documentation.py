@@ -16,6 +16,8 @@ What did we do that moved the North Star, by how much, and how sure are we?
 * Lists are `{items, next_cursor}`; pass `next_cursor` back as `cursor`.
 * `Idempotency-Key` on a POST makes it safe to repeat for three days. Uploads have batch ids instead.
 * What people edit has an `ETag`; PUT and PATCH need it as `If-Match`. Results are immutable and have strong ETags.
+* Every chance to win has a prior: rows name its source, results list all `priors` and what others would say.
+  `decisions` has what each engine recommends, `agreement` why they differ, `monitoring` why beliefs may not decide yet.
 * Times are ISO-8601 with an offset, answered in UTC. Relative numbers are fractions: 0.031, not 3.1.
 """
 

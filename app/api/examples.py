@@ -16,6 +16,15 @@ FORMULA_METRIC: Final[dict[str, Any]] = {
     "kind": "formula",
     "formula": "revenue_per_user - cost_per_user",
 }
+LIKELIHOOD_METRIC: Final[dict[str, Any]] = {
+    "key": "spend_per_user",
+    "name": "Spend per user",
+    "kind": "mean",
+    "unit": "EUR",
+    "measure": {"fact_source": "orders", "aggregation": "sum"},
+    "likelihood": "hurdle_lognormal",
+    "pre_period_days": 0,
+}
 NORTH_STAR: Final[dict[str, Any]] = {
     "key": "weekly_orders",
     "name": "Orders per week",
@@ -46,6 +55,36 @@ EXPERIMENT: Final[dict[str, Any]] = {
     "north_star_key": "weekly_orders",
     "segments": ["country"],
 }
+BELIEFS_LEAD: Final[dict[str, Any]] = {
+    **EXPERIMENT,
+    "key": "gift-wrapping",
+    "name": "Gift wrapping",
+    "estimation": {
+        "engine": "bayesian",
+        "beliefs": {"prior": "learned", "chance_to_win": 0.95, "expected_loss": 0.001, "guardrail_chance": 0.95},
+    },
+}
+FLAT_PRIOR: Final[dict[str, Any]] = {
+    **EXPERIMENT,
+    "estimation": {"engine": "bayesian", "beliefs": {"prior": "flat"}},
+}
+FLAT_PRIOR_REFUSED: Final[dict[str, Any]] = {
+    "type": "/problems/invalid-definition",
+    "title": "The definition is not valid",
+    "status": 422,
+    "detail": "The experiment refers to what it cannot use: a flat prior cannot be monitored, with nothing to find, 28 "
+    "daily looks show a chance to win above 95 % in 23 % of experiments: look once (`sequential.method` fixed), or use "
+    "a learned prior",
+    "remedy": "Register what is missing first, or correct the keys under `errors`.",
+    "errors": [
+        {
+            "pointer": "/estimation/beliefs/prior",
+            "detail": "a flat prior cannot be monitored, with nothing to find, 28 daily looks show a chance to win "
+            "above 95 % in 23 % of experiments: look once (`sequential.method` fixed), or use a learned prior",
+        }
+    ],
+}
+"""What the API answers to `FLAT_PRIOR`."""
 LAUNCH: Final[dict[str, Any]] = {
     "key": "faster-search",
     "name": "Faster search",

@@ -12,7 +12,7 @@ from app.api.deps import Now, ReadSession, UnitOfWork
 from app.api.paging import Listing, Paging
 from app.api.parameters import Handle, with_server_fields
 from app.api.preconditions import IfMatch, etag_of, not_modified
-from app.api.problems import problems
+from app.api.problems import problems, with_example
 from app.api.routing import api_router
 from app.api.security import Reader, Writer
 from experiments import experiment, lifecycle
@@ -21,7 +21,14 @@ from experiments.errors import InvalidDefinition, KeyTaken, NotFound, PlanFrozen
 from experiments.tables import Experiment, Phase
 
 router = api_router("experiments", "/experiments")
-SpecIn = Annotated[ExperimentSpec, Body(openapi_examples=examples.example(examples.EXPERIMENT))]
+_EXAMPLES: dict[str, Any] = {
+    **examples.example(examples.EXPERIMENT),
+    "beliefs": {"summary": "The Bayesian engine leads, with a learned prior", "value": examples.BELIEFS_LEAD},
+}
+_CREATE_PROBLEMS = with_example(
+    problems(KeyTaken, InvalidDefinition), 422, "a flat prior that is watched", examples.FLAT_PRIOR_REFUSED
+)
+SpecIn = Annotated[ExperimentSpec, Body(openapi_examples=_EXAMPLES)]
 type Verdict = Literal["better", "worse", "equivalent", "inconclusive", "unreliable"]
 type Status = Literal["draft", "running", "paused", "stopped", "archived"]
 
@@ -123,9 +130,7 @@ async def list_experiments(
     return Listing[ExperimentOut].of(page, shown)
 
 
-@router.post(
-    "", status_code=201, summary="Register an experiment (a draft)", responses=problems(KeyTaken, InvalidDefinition)
-)
+@router.post("", status_code=201, summary="Register an experiment (a draft)", responses=_CREATE_PROBLEMS)
 async def create_experiment(
     caller: Writer, session: UnitOfWork, now: Now, spec: SpecIn, response: Response
 ) -> ExperimentDetail:

@@ -30,6 +30,7 @@ router = api_router("metrics", "/metrics")
 _EXAMPLES: dict[str, Any] = {
     "mean": {"summary": "A count per user", "value": examples.METRIC},
     "formula": {"summary": "A formula over other metrics", "value": examples.FORMULA_METRIC},
+    "likelihood": {"summary": "Revenue with a model of its units", "value": examples.LIKELIHOOD_METRIC},
 }
 SpecIn = Annotated[MetricSpec, Body(openapi_examples=_EXAMPLES)]
 

@@ -75,6 +75,16 @@ def problems(*kinds: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def with_example(
+    responses: dict[int | str, dict[str, Any]], status: int, name: str, document: dict[str, Any]
+) -> dict[int | str, dict[str, Any]]:
+    """The same responses with one more example of a problem; `name` says what it is about."""
+    response = responses[status]
+    content = response["content"][MEDIA_TYPE]
+    examples = {**content["examples"], name: {"value": document}}
+    return {**responses, status: {**response, "content": {MEDIA_TYPE: {**content, "examples": examples}}}}
+
+
 def _document(kind: type[DomainError], detail: str) -> dict[str, Any]:
     return {"type": f"/problems/{kind.slug()}", "title": kind.title, "status": kind.status, "detail": detail}
 

@@ -44,11 +44,17 @@ class Beliefs(Definition):
     with `guardrail_chance`.
     """
 
-    prior: Literal["learned", "stated", "flat"] = "learned"
+    prior: Literal["learned", "stated", "flat"] = Field(
+        default="learned", description="Where priors come from; `flat` only where nobody looks early (METHODS C5)"
+    )
     family: Literal["normal", "student_t4"] = Field(default="normal", description="Shape of the stated prior")
-    chance_to_win: float = Field(default=0.95, gt=0.5, lt=1)
-    expected_loss: float = Field(default=0.001, gt=0, le=0.1)
-    guardrail_chance: float = Field(default=0.95, gt=0.5, lt=1)
+    chance_to_win: float = Field(default=0.95, gt=0.5, lt=1, description="Of a primary that ships, at least")
+    expected_loss: float = Field(
+        default=0.001, gt=0, le=0.1, description="Of shipping, at most: a share of the North Star, or of the metric"
+    )
+    guardrail_chance: float = Field(
+        default=0.95, gt=0.5, lt=1, description="Of every guardrail to stay within its margin, at least"
+    )
     horizon_days: float = Field(default=365, gt=0, le=3650, description="How long a shipped change is worth something")
     waiting_cost: float = Field(
         default=0.0, ge=0, le=1, description="Cost of one more day of testing, as a share of a day's North Star"

@@ -78,6 +78,8 @@ class ModelEffect(Document):
 
 
 class ModelArm(Document):
+    """The mean of one arm by a model, in units of the metric."""
+
     variant_key: str
     mean: float | None
     hdi_lower: float | None
@@ -106,6 +108,8 @@ class ModelCheck(Document):
 
 
 class ModelDiagnostics(Document):
+    """Whether chains agree: the worst split R-hat and effective sample sizes over everything that is reported (I3)."""
+
     r_hat: float
     ess_bulk: float
     ess_tail: float

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import sqlalchemy as sa
+from pydantic import BaseModel
 
 from app.api import examples
 from app.api.problem_types import catalogue
@@ -18,6 +19,7 @@ from app.main import create_app
 from experiments import api_key
 from experiments.database import Database
 from experiments.result import BaselineResult, MetricBaseline
+from experiments.result import beliefs as result_beliefs
 from experiments.settings import Settings
 from tests.app.api.service import NOW, Service, assert_problem, created, metric
 
@@ -127,6 +129,30 @@ async def test_the_document_describes_every_operation_with_its_problems(shop: Se
             body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             if operation["operationId"].startswith(("create_", "amend_", "decide_", "ingest_", "plan_", "issue_")):
                 assert "examples" in body or "example" in body, path
+
+
+async def test_the_document_says_what_everything_of_the_bayesian_engine_is(shop: Service) -> None:
+    schemas = (await shop.anonymous.get("/openapi.json")).json()["components"]["schemas"]
+    beliefs = schemas["Beliefs"]["properties"]
+    assert [name for name, field in beliefs.items() if not field.get("description")] == []
+    for name in vars(result_beliefs).values():
+        if isinstance(name, type) and issubclass(name, BaseModel) and name.__name__ in schemas:
+            assert schemas[name.__name__].get("description"), name
+    assert {"FittedModel", "PriorUse", "WaitingValue", "EngineDecision", "LearnedPriorResult"} <= set(schemas)
+
+
+async def test_examples_of_beliefs_are_taken_and_the_refused_one_is_refused_as_shown(service: Service) -> None:
+    await service.fill(experiment=False)
+    answer = await created(service.write, "/v1/metrics", examples.LIKELIHOOD_METRIC)
+    assert answer.json()["likelihood"] == "hurdle_lognormal"
+    answer = await created(service.write, "/v1/experiments", examples.BELIEFS_LEAD)
+    assert answer.json()["estimation"]["beliefs"]["prior"] == "learned"
+    refused = await service.write.post("/v1/experiments", json=examples.FLAT_PRIOR)
+    assert_problem(refused, "invalid-definition", 422)
+    assert {key: refused.json()[key] for key in examples.FLAT_PRIOR_REFUSED} == examples.FLAT_PRIOR_REFUSED
+    document = (await service.anonymous.get("/openapi.json")).json()
+    shown = document["paths"]["/v1/experiments"]["post"]["responses"]["422"]["content"]["application/problem+json"]
+    assert shown["examples"]["a flat prior that is watched"]["value"] == examples.FLAT_PRIOR_REFUSED
 
 
 async def test_launches_are_recorded_and_extended(service: Service) -> None:
