@@ -1,22 +1,27 @@
 """Did the chains agree, and how much did they tell us? (METHODS I3)
 
 Rank-normalised split R-hat and bulk/tail effective sample size of Vehtari, Gelman, Simpson, Carpenter & Buerkner 2021
-"Rank-normalization, folding, and localization: an improved R-hat". One quantity is an array (chains, draws).
+"Rank-normalization, folding, and localization: an improved R-hat". One quantity is an array (chains, draws); Q of them
+are worked on at once.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
-import scipy.special as sc
 
 type Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+type BoolArray = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+type IntArray = np.ndarray[tuple[int, ...], np.dtype[np.intp]]
 
 MAX_R_HAT: Final = 1.01
 MIN_ESS: Final = 400.0
+_TAILS: Final = (0.05, 0.95)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,73 +39,118 @@ class Diagnostics:
 
 def diagnose(quantities: Mapping[str, Array], divergences: int) -> Diagnostics:
     """Diagnostics of draws {name: (chains, draws)} against R-hat < 1.01, ESS > 400, no divergences."""
-    r_hats = {name: r_hat(draws) for name, draws in quantities.items()}
-    bulks = {name: ess_bulk(draws) for name, draws in quantities.items()}
-    tails = {name: ess_tail(draws) for name, draws in quantities.items()}
-    worst, thinnest, tail = max(r_hats, key=r_hats.__getitem__), min(bulks, key=bulks.__getitem__), min(tails.values())
+    names, stacked = list(quantities), np.stack(list(quantities.values()))
+    split = _split(stacked)
+    scores = _normal_scores(split)
+    r_hats, bulks, tails = _r_hats(split, scores), _sizes(scores), _tail_sizes(stacked, split)
+    worst, thinnest = int(np.argmax(r_hats)), int(np.argmin(bulks))
+    r_hat, ess_bulk, ess_tail = float(r_hats[worst]), float(bulks[thinnest]), float(tails.min())
     problem = ""
     if divergences:
         problem = f"{divergences} divergent transitions"
-    elif not r_hats[worst] < MAX_R_HAT:
-        problem = f"chains disagree on {worst}: split R-hat {r_hats[worst]:.3f} is not below {MAX_R_HAT}"
-    elif not min(bulks[thinnest], tail) > MIN_ESS:
-        problem = f"effective sample size {min(bulks[thinnest], tail):.0f} is not above {MIN_ESS:.0f}"
-    chains, draws = next(iter(quantities.values())).shape
-    return Diagnostics(r_hats[worst], bulks[thinnest], tail, divergences, chains, draws, problem)
+    elif not r_hat < MAX_R_HAT:
+        problem = f"chains disagree on {names[worst]}: split R-hat {r_hat:.3f} is not below {MAX_R_HAT}"
+    elif not min(ess_bulk, ess_tail) > MIN_ESS:
+        problem = f"effective sample size {min(ess_bulk, ess_tail):.0f} is not above {MIN_ESS:.0f}"
+    _, chains, draws = stacked.shape
+    return Diagnostics(r_hat, ess_bulk, ess_tail, divergences, chains, draws, problem)
 
 
 def r_hat(draws: Array) -> float:
     """The larger of rank-normalised split R-hat and its folded version; infinite for constant chains that differ."""
-    split = _split(draws)
-    folded = np.abs(split - np.median(split))
-    return max(_plain_r_hat(_normal_scores(split)), _plain_r_hat(_normal_scores(folded)))
+    split = _split(draws[None])
+    return float(_r_hats(split, _normal_scores(split))[0])
 
 
 def ess_bulk(draws: Array) -> float:
     """Effective sample size of the rank-normalised draws: how well the centre is known."""
-    return _ess(_normal_scores(_split(draws)))
+    return float(bulk_sizes(draws[None])[0])
+
+
+def bulk_sizes(draws: Array) -> Array:
+    """`ess_bulk` of Q quantities (Q, chains, draws) at once: (Q,)."""
+    return _sizes(_normal_scores(_split(draws)))
 
 
 def ess_tail(draws: Array) -> float:
     """The smaller effective sample size of the 5 % and 95 % quantile indicators."""
-    split = _split(draws)
-    return min(_ess((split <= np.quantile(draws, q)).astype(np.float64)) for q in (0.05, 0.95))
+    return float(_tail_sizes(draws[None], _split(draws[None]))[0])
 
 
 def _split(draws: Array) -> Array:
-    half = draws.shape[1] // 2
-    return np.concatenate([draws[:, :half], draws[:, -half:]])
+    """Halves of chains as chains of their own: (Q, 2 chains, draws // 2)."""
+    half = draws.shape[-1] // 2
+    return np.concatenate([draws[..., :half], draws[..., -half:]], axis=1)
+
+
+def _r_hats(split: Array, scores: Array) -> Array:
+    folded = np.abs(split - np.median(split, axis=(1, 2), keepdims=True))
+    return np.maximum(_plain_r_hats(scores), _plain_r_hats(_normal_scores(folded)))
+
+
+def _tail_sizes(draws: Array, split: Array) -> Array:
+    quantiles = np.quantile(draws.reshape(len(draws), -1), _TAILS, axis=1)
+    return np.minimum(*(_sizes((split <= at[:, None, None]).astype(np.float64)) for at in quantiles))
 
 
 def _normal_scores(draws: Array) -> Array:
-    _, inverse, counts = np.unique(draws, return_inverse=True, return_counts=True)
-    average_rank = np.cumsum(counts) - (counts - 1) / 2
-    return np.asarray(sc.ndtri((average_rank[inverse.reshape(draws.shape)] - 0.375) / (draws.size + 0.25)))
+    """Normal quantiles of each quantity's ranks; draws that tie share the average of theirs."""
+    flat = draws.reshape(len(draws), -1)
+    order = np.argsort(flat, axis=1)
+    ordered = np.take_along_axis(flat, order, axis=1)
+    places = np.broadcast_to(2 * np.arange(flat.shape[1]), flat.shape)
+    again = ordered[:, 1:] == ordered[:, :-1]
+    if again.any():
+        places = _tied(again)
+    scores = np.empty(flat.shape)
+    np.put_along_axis(scores, order, _quantiles(flat.shape[1])[places], axis=1)
+    return scores.reshape(draws.shape)
 
 
-def _plain_r_hat(draws: Array) -> float:
-    n = draws.shape[1]
-    within = draws.var(axis=1, ddof=1).mean()
-    between = draws.mean(axis=1).var(ddof=1)
-    if within == 0:
-        return 1.0 if between == 0 else float("inf")
-    return float(np.sqrt((n - 1) / n + between / within))
+def _tied(again: BoolArray) -> IntArray:
+    """Twice the average place, from 0, of ordered draws (Q, N); `again` (Q, N - 1) where one equals that before it."""
+    begins = np.pad(~again, ((0, 0), (1, 0)), constant_values=True)
+    ends = np.pad(~again, ((0, 0), (0, 1)), constant_values=True)
+    place = np.arange(begins.shape[1])
+    first = np.maximum.accumulate(np.where(begins, place, 0), axis=1)
+    last = np.minimum.accumulate(np.where(ends, place, len(place))[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(first + last)
 
 
-def _ess(draws: Array) -> float:
-    """Geyer's initial monotone sequence over the autocorrelation pooled across chains."""
-    chains, n = draws.shape
-    if np.ptp(draws) == 0:
-        return float(chains * n)
-    centred = draws - draws.mean(axis=1, keepdims=True)
-    spectrum = np.fft.rfft(centred, 2 * n, axis=1)
-    autocovariance = np.fft.irfft(spectrum * np.conj(spectrum), axis=1)[:, :n] / n
-    within = (autocovariance[:, 0] * n / (n - 1)).mean()
-    total = within * (n - 1) / n + (draws.mean(axis=1).var(ddof=1) if chains > 1 else 0.0)
-    rho = 1 - (within - autocovariance.mean(axis=0)) / total
-    rho[0] = 1.0
-    pairs = rho[: n // 2 * 2].reshape(-1, 2).sum(axis=1)
-    kept = int(np.argmax(pairs < 0)) if (pairs < 0).any() else len(pairs)
-    tau = -1 + 2 * np.minimum.accumulate(pairs[:kept]).sum()
+@functools.lru_cache(maxsize=8)
+def _quantiles(size: int) -> Array:
+    """Scores of the ranks 1, 1.5, 2, ..., `size`: they depend on nothing else, and samples are of few sizes."""
+    normal = NormalDist()
+    lower = [normal.inv_cdf((twice / 2 - 0.375) / (size + 0.25)) for twice in range(2, size + 1)]
+    scores = np.array([*lower, 0.0, *(-score for score in reversed(lower))])
+    scores.flags.writeable = False
+    return scores
+
+
+def _plain_r_hats(draws: Array) -> Array:
+    n = draws.shape[-1]
+    within = draws.var(axis=-1, ddof=1).mean(axis=-1)
+    between = draws.mean(axis=-1).var(axis=-1, ddof=1)
+    # Constant chains: fine where all are the same.
+    ratio = np.divide(between, within, out=np.where(between > 0, np.inf, 1.0 / n), where=within > 0)
+    return np.asarray(np.sqrt((n - 1) / n + ratio))
+
+
+def _sizes(draws: Array) -> Array:
+    """Geyer's initial monotone sequence over the autocorrelation pooled across chains, for each of Q quantities."""
+    _, chains, n = draws.shape
+    means = draws.mean(axis=-1, keepdims=True)
+    spectrum = np.fft.rfft(draws - means, 2 * n, axis=-1)
+    power = (spectrum.real**2 + spectrum.imag**2).mean(axis=1)
+    autocovariance = np.fft.irfft(power, axis=-1)[:, :n] / n
+    within = autocovariance[:, :1] * n / (n - 1)
+    total = within * (n - 1) / n + (means.var(axis=1, ddof=1) if chains > 1 else 0.0)
+    constant = np.ptp(draws, axis=(1, 2)) == 0
+    rho = 1 - (within - autocovariance) / np.where(constant[:, None], 1.0, total)
+    rho[:, 0] = 1.0
+    pairs = rho[:, : n // 2 * 2].reshape(len(draws), -1, 2).sum(axis=-1)
+    kept = np.logical_and.accumulate(pairs >= 0, axis=1)
+    tau = -1 + 2 * np.where(kept, np.minimum.accumulate(pairs, axis=1), 0.0).sum(axis=1)
     # With antithetic chains tau approaches zero; Vehtari et al. cap the gain at log10 of the sample size.
-    return float(chains * n / max(tau, 1 / np.log10(chains * n)))
+    sizes = chains * n / np.maximum(tau, 1 / np.log10(chains * n))
+    return np.where(constant, float(chains * n), sizes)

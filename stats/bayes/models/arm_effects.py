@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import numpy as np
 
-from stats.bayes.diagnostics import ess_bulk
+from stats.bayes.diagnostics import bulk_sizes
 from stats.bayes.models.fit import ArmPosteriors, Densities, EffectPosteriors
 from stats.bayes.normal import Direction, prior_mixture
 from stats.bayes.prior import Prior
 from stats.bayes.sampling.contract import Array
 
 POINTS: Final = 101
+_AXIS: Final = np.linspace(-4.5, 4.5, POINTS)
+_EDGES: Final = np.linspace(-6.0, 6.0, 1201)
 
 
 def shortest(draws: Array, level: float) -> tuple[Array, Array]:
@@ -40,7 +43,7 @@ def arm_effects(
     lower, upper = shortest(logs, level)
     difference_lower, difference_upper = shortest(differences, level)
     gain = sign * logs
-    ess = np.array([ess_bulk(log_lifts[..., e]) for e in range(logs.shape[1])])
+    ess = bulk_sizes(np.moveaxis(log_lifts, -1, 0))
     log_mean, log_sd = logs.mean(axis=0), logs.std(axis=0)
     effects = EffectPosteriors(
         log_mean=log_mean,
@@ -75,16 +78,19 @@ def lift_densities(log_lifts: Array, prior: Prior) -> Densities:
     The axis shows the draws with a margin; densities are per unit of lift.
     """
     centre, spread = log_lifts.mean(axis=0), log_lifts.std(axis=0)
-    axis = centre[:, None] + spread[:, None] * np.linspace(-4.5, 4.5, POINTS)
-    width = 1.06 * np.maximum(spread, 1e-12) * len(log_lifts) ** -0.2
-    edges = centre[:, None] + spread[:, None] * np.linspace(-6.0, 6.0, 1201)
-    density = np.empty_like(axis)
-    for e in range(log_lifts.shape[1]):  # E effects of one model: a handful
-        counts, _ = np.histogram(log_lifts[:, e], bins=edges[e])
-        middle = (edges[e, 1:] + edges[e, :-1]) / 2
-        z = (axis[e, :, None] - middle) / width[e]
-        density[e] = (np.exp(-0.5 * z * z) @ counts) / (len(log_lifts) * width[e] * np.sqrt(2 * np.pi))
+    axis = centre[:, None] + spread[:, None] * _AXIS
+    edges = centre[:, None] + spread[:, None] * _EDGES
+    counts = [np.histogram(draws, bins=bins)[0] for draws, bins in zip(log_lifts.T, edges, strict=True)]
+    density = counts @ _kernels(len(log_lifts)).T / np.maximum(spread, 1e-12)[:, None]
     jacobian = np.exp(-axis)
     return Densities(
         lift=np.expm1(axis), posterior=density * jacobian, prior=prior_mixture(prior).density(axis) * jacobian
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _kernels(draws: int) -> Array:
+    """(POINTS, bins): what one draw of each bin adds to the density on the axis, both in standard deviations."""
+    width = 1.06 * draws**-0.2
+    z = (_AXIS[:, None] - (_EDGES[1:] + _EDGES[:-1]) / 2) / width
+    return np.asarray(np.exp(-0.5 * z * z) / (draws * width * np.sqrt(2 * np.pi)))
