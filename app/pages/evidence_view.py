@@ -28,6 +28,7 @@ class EvidenceView:
     sentence: str
     advice: Advice | None
     engines: Engines | None
+    by_beliefs: bool
     headline: Row | None
     groups: Sequence[tuple[str, Sequence[Row]]]
     segment_rows: Sequence[Row]
@@ -72,6 +73,7 @@ def evidence_view(
         sentence=verdict_sentence(document, headline, variant_names),
         advice=advice(document, variants),
         engines=engines(document, names, variants),
+        by_beliefs=by_beliefs(document),
         headline=headline,
         groups=[(role, [row for row in overall if row.role == role]) for role in ROLES],
         segment_rows=[row for row in document.rows if row.segment is not None],
@@ -98,12 +100,21 @@ def headline_row(document: ExperimentResult, overall: Sequence[Row]) -> Row | No
     roles, wanted = {"better": (("primary",), 1), "worse": (("primary", "guardrail"), -1)}.get(
         document.verdict, ((), 0)
     )
+    if document.verdict == "better" and by_beliefs(document):
+        believed = [row for row in of_variant if row.role == "primary" and row.chance_to_win is not None]
+        if believed:
+            return max(believed, key=lambda row: row.chance_to_win or 0.0)
     telling = [row for row in of_variant if row.role in roles and moved(row, document.decision_interval) == wanted]
     if telling:
         return max(telling, key=lambda row: abs(row.lift or 0.0))
     primaries = [row for row in of_variant if row.role == "primary"]
     primaries = primaries or [row for row in overall if row.role == "primary"]
     return next((row for row in primaries if row.lift is not None), next(iter(primaries), None))
+
+
+def by_beliefs(document: ExperimentResult) -> bool:
+    """Whether the Bayesian engine leads."""
+    return any(decision.leads and decision.engine == "bayesian" for decision in document.decisions)
 
 
 def verdict_sentence(document: ExperimentResult, headline: Row | None, variant_names: Sequence[tuple[str, str]]) -> str:
@@ -127,6 +138,13 @@ def verdict_sentence(document: ExperimentResult, headline: Row | None, variant_n
         return (
             f"{opening}: {headline.metric_name} differs by {plain(headline.difference)} "
             f"({formats.share(headline.ci_level)} interval {ends}); it has no relative lift."
+        )
+    # Harm is shown by bounds, whoever leads.
+    if by_beliefs(document) and document.verdict != "worse" and headline.posterior_lift is not None:
+        return (
+            f"{opening}: {headline.metric_name} {formats.change(headline.posterior_lift)} "
+            f"(chance to win {formats.probability(headline.chance_to_win)}, {formats.share(headline.ci_level)} "
+            f"credible interval {formats.between(headline.hdi_lower, headline.hdi_upper)})."
         )
     bounds = decision_bounds(headline, document.decision_interval)
     if bounds is None:

@@ -169,7 +169,10 @@ def _summary(model: FittedModel) -> str:
 
 
 def _parameter(item: HyperParameter, model: FittedModel, arms: Mapping[int, str]) -> Parameter:
-    words = parameter_words(item.name, model.purpose, arms)
+    shared = item.name.endswith("[0]") and item.name.replace("[0]", "[1]") not in {
+        other.name for other in model.hyper_parameters
+    }
+    words = parameter_words(item.name.removesuffix("[0]") if shared else item.name, model.purpose, arms)
     if words.kind == "lift":
         return Parameter(words.name, formats.change(item.mean), formats.between(item.lower, item.upper))
     write = {"chance": formats.probability, "spread": formats.spread}.get(words.kind, _number)
@@ -177,4 +180,4 @@ def _parameter(item: HyperParameter, model: FittedModel, arms: Mapping[int, str]
 
 
 def _number(value: float | None) -> str:
-    return formats.number(value, 2)
+    return formats.number(value, 3 if value is not None and abs(value) >= 0.1 else 2)

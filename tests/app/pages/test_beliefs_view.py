@@ -53,6 +53,19 @@ def test_results_without_a_bayesian_engine_show_no_engines_and_no_beliefs() -> N
     assert found.models == []
 
 
+def test_where_beliefs_lead_the_verdict_is_said_by_them_and_harm_by_its_bounds() -> None:
+    intervals, beliefs = decisions()
+    led = [beliefs.model_copy(update={"leads": True}), intervals.model_copy(update={"leads": False})]
+    found = view_of(complete(decisions=led), "led")
+    assert found.by_beliefs
+    assert plain(found.sentence) == (
+        "One page is better than Three steps: Orders per user +2.9 % (chance to win 99.6 %, 95 % credible interval "
+        "+0.9 % to +4.8 %)."
+    )
+    assert "interval" in view_of(complete(decisions=led, verdict="worse"), "led to harm").sentence
+    assert not view_of(complete(), "not led").by_beliefs
+
+
 def test_losses_of_the_metric_are_said_to_be_its_own() -> None:
     changed = decisions()[1].model_copy(update={"loss_unit": "metric", "expected_loss": 0.0004, "leads": True})
     found = view_of(complete(decisions=[changed]), "metric loss").engines
@@ -168,7 +181,7 @@ def test_a_model_that_failed_has_a_reason_and_no_numbers(name: str) -> None:
 def test_parameters_are_named_for_people_in_the_arms_that_they_are_about() -> None:
     found = shown()
     assert [(p.name, plain(p.value), plain(p.interval)) for p in found["Orders per user"].parameters] == [
-        ("Spread of log amounts, Three steps", "0.81", "0.79 to 0.83"),
+        ("Spread of log amounts", "0.810", "0.790 to 0.830"),
         ("Lift of who buys, One page", "+2.1 %", "+0.2 % to +4.1 %"),
         ("Lift of the amount, One page", "+0.3 %", "−1.2 % to +1.8 %"),
     ]
