@@ -1,18 +1,19 @@
 """Load the synthetic company into a running service, through the public API only, as its product teams would have."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from app.cli.client import ApiClient
+from app.cli.client import ApiClient, ApiProblem
 from app.cli.numbers import percent
 from app.cli.report import VERDICT_STYLE
 from stats.company import Company, ExperimentRecord, generate
@@ -93,16 +94,19 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
         steps = _Steps(bar, bar.add_task("imagining a company", total=None))
         company = generate(start, seed=seed, users=users)
         experiments = _experiments(company)
-        bar.update(steps.task, total=10 + len(experiments))
+        ended = [experiment for experiment in experiments if experiment.ended_at is not None]
+        running = [experiment for experiment in experiments if experiment.ended_at is None]
+        bar.update(steps.task, total=15 + len(experiments))
         _define(client, company, steps)
+        _start(client, ended, steps)
+        _expose(client, company, ended, "past", steps)
         _feed(client, company, steps)
-        analyses = _analyse(client, company, steps)
-        for experiment in experiments:
-            key = experiment.spec["key"]
-            client.wait(analyses[key], progress=steps.following(f"analysing {key}"))
-            if experiment.ended_at is not None:
-                _decide(client, company, key, experiment.ended_at)
-            steps.done()
+        _analyse(client, company, ended, steps)
+        _learn(client, company, steps)
+        # Started last, because a plan keeps the priors that there were when it was frozen.
+        _start(client, running, steps)
+        _expose(client, company, running, "running", steps)
+        _analyse(client, company, running, steps)
         _launch(client, company, steps)
         steps.begin("drawing the North Star")
         for path in ("/v1/north-stars/weekly_orders/analyses", "/v1/baselines/user/analyses"):
@@ -126,18 +130,21 @@ def _begun_at(client: ApiClient) -> datetime:
 
 
 def _define(client: ApiClient, company: Company, steps: _Steps) -> None:
-    steps.begin("defining metrics and a North Star")
+    steps.begin("defining metrics, a North Star and experiments")
     for source in company.business.fact_sources:
         client.ensure("/v1/fact-sources", source)
     for metric in (*company.metrics, *company.business.metrics):
         client.ensure("/v1/metrics", metric)
     client.ensure("/v1/north-stars", {**company.north_star, "target": _target(company)})
-    steps.done()
-    steps.begin("registering experiments")
     for experiment in _experiments(company):
-        key = experiment.spec["key"]
         client.ensure("/v1/experiments", experiment.spec)
-        client.move(key, "start", experiment.started_at)
+    steps.done()
+
+
+def _start(client: ApiClient, experiments: Sequence[ExperimentRecord], steps: _Steps) -> None:
+    steps.begin("starting experiments")
+    for experiment in experiments:
+        client.move(experiment.spec["key"], "start", experiment.started_at)
         _ramp_up(client, experiment)
     steps.done()
 
@@ -166,19 +173,35 @@ def _target(company: Company) -> dict[str, Any]:
     return {"value": float(round(weekly, -2)), "at": (company.ended_at + timedelta(weeks=13)).date().isoformat()}
 
 
-def _feed(client: ApiClient, company: Company, steps: _Steps) -> None:
-    members = company.business
-    streams = (
-        ("company", "exposures", company.exposures, ("country", "platform")),
-        ("company", "events", company.events, ()),
-        ("members", "exposures", members.exposures, ("country", "platform", "account")),
-        ("members", "events", members.events, ()),
-    )
-    for name, stream, columns, segments in streams:
-        steps.begin(f"ingesting {len(columns['unit_id']):,} {stream}")
-        for position, content in enumerate(_batches(columns, segments)):
-            client.ingest(stream, content, batch_id=f"{name}-{stream}-{position}", content_type=PARQUET)
+def _expose(
+    client: ApiClient, company: Company, experiments: Sequence[ExperimentRecord], stage: str, steps: _Steps
+) -> None:
+    """The exposures of these experiments, of both businesses."""
+    keys = [experiment.spec["key"] for experiment in experiments]
+    for name, part, segments in (
+        ("company", company.exposures, ("country", "platform")),
+        ("members", company.business.exposures, ("country", "platform", "account")),
+    ):
+        mine = np.isin(part["experiment_key"], keys)
+        steps.begin(f"ingesting {mine.sum():,} exposures")
+        _ingest(
+            client, "exposures", f"{name}-{stage}", {column: values[mine] for column, values in part.items()}, segments
+        )
         steps.done()
+
+
+def _feed(client: ApiClient, company: Company, steps: _Steps) -> None:
+    for name, part in (("company", company.events), ("members", company.business.events)):
+        steps.begin(f"ingesting {len(part['unit_id']):,} events")
+        _ingest(client, "events", name, part)
+        steps.done()
+
+
+def _ingest(
+    client: ApiClient, stream: str, name: str, columns: Mapping[str, Any], segments: tuple[str, ...] = ()
+) -> None:
+    for position, content in enumerate(_batches(columns, segments)):
+        client.ingest(stream, content, batch_id=f"{name}-{stream}-{position}", content_type=PARQUET)
 
 
 def _batches(columns: Mapping[str, Any], segments: tuple[str, ...]) -> Iterator[bytes]:
@@ -198,17 +221,37 @@ def _column(values: Any) -> "pa.Array[Any]":
     return column
 
 
-def _analyse(client: ApiClient, company: Company, steps: _Steps) -> dict[str, str]:
-    """Stop what has ended and submit everything; experiment key -> id of its analysis."""
+def _analyse(client: ApiClient, company: Company, experiments: Sequence[ExperimentRecord], steps: _Steps) -> None:
+    """Stop and decide what has ended, and analyse all of these."""
     steps.begin("submitting analyses")
     analyses = {}
-    for experiment in _experiments(company):
+    for experiment in experiments:
         key = experiment.spec["key"]
         if experiment.ended_at is not None:
             client.move(key, "stop", experiment.ended_at)
         analyses[key] = str(client.post(f"/v1/experiments/{key}/analyses")["id"])
     steps.done()
-    return analyses
+    for experiment in experiments:
+        key = experiment.spec["key"]
+        client.wait(analyses[key], progress=steps.following(f"analysing {key}"))
+        if experiment.ended_at is not None:
+            _decide(client, company, key, experiment.ended_at)
+        steps.done()
+
+
+def _learn(client: ApiClient, company: Company, steps: _Steps) -> None:
+    """What the experiments so far teach about each metric, where they are enough."""
+    steps.begin("learning priors from past experiments")
+    learning = []
+    for metric in (*company.metrics, *company.business.metrics):
+        try:
+            learning.append(str(client.post(f"/v1/metrics/{metric['key']}/prior")["id"]))
+        except ApiProblem as problem:
+            if problem.slug != "not-ready":
+                raise
+    for analysis_id in learning:
+        client.wait(analysis_id)
+    steps.done()
 
 
 def _decide(client: ApiClient, company: Company, key: str, ended_at: datetime) -> None:

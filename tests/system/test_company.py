@@ -132,6 +132,21 @@ def test_running_experiments_are_decided_by_intervals_that_may_be_watched(
     assert {r["decision_interval"] for key, r in results.items() if key not in running} == {"fixed"}
 
 
+def test_running_experiments_were_planned_with_what_the_ended_ones_taught(
+    client: ApiClient, company: Company, results: dict[str, dict[str, Any]]
+) -> None:
+    ended = {record.spec["key"] for record in company.experiments if record.ended_at is not None} - {BROKEN}
+    for record in company.experiments:
+        for prior in results[record.spec["key"]]["priors"]:
+            if record.ended_at is not None:
+                assert prior["family"] == "normal"
+                continue
+            assert (prior["family"], prior["experiments"]) == ("learned", len(ended)), prior
+            taught = client.get(f"/v1/metrics/{prior['metric_key']}/prior")
+            assert prior["prior_id"] == taught["analysis_id"]
+            assert {effect["experiment_key"] for effect in taught["effects"]} == ended
+
+
 def test_segment_models_are_reliable(results: dict[str, dict[str, Any]]) -> None:
     models = [model for result in results.values() for model in result["segment_models"]]
     reliable = [model for model in models if model["status"] == "ok"]
