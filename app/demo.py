@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -182,7 +182,7 @@ def _expose(
         ("company", company.exposures, ("country", "platform")),
         ("members", company.business.exposures, ("country", "platform", "account")),
     ):
-        mine = np.isin(part["experiment_key"], keys)
+        mine = pc.is_in(pa.array(part["experiment_key"]), pa.array(keys)).to_numpy(zero_copy_only=False)
         steps.begin(f"ingesting {mine.sum():,} exposures")
         _ingest(
             client, "exposures", f"{name}-{stage}", {column: values[mine] for column, values in part.items()}, segments
