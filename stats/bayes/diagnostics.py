@@ -84,13 +84,17 @@ def _split(draws: Array) -> Array:
 
 
 def _r_hats(split: Array, scores: Array) -> Array:
-    folded = np.abs(split - np.median(split, axis=(1, 2), keepdims=True))
+    middle = split[0].size // 2  # of an even number; `np.median` and `np.quantile` import masked arrays: 0.1 s
+    parted = np.partition(split.reshape(len(split), -1), (middle - 1, middle), axis=1)
+    folded = np.abs(split - parted[:, middle - 1 : middle + 1].mean(axis=1)[:, None, None])
     return np.maximum(_plain_r_hats(scores), _plain_r_hats(_normal_scores(folded)))
 
 
 def _tail_sizes(draws: Array, split: Array) -> Array:
-    quantiles = np.quantile(draws.reshape(len(draws), -1), _TAILS, axis=1)
-    return np.minimum(*(_sizes((split <= at[:, None, None]).astype(np.float64)) for at in quantiles))
+    flat = draws.reshape(len(draws), -1)
+    below = [int(q * (flat.shape[1] - 1)) for q in _TAILS]  # draws up to an interpolated quantile are those up to here
+    edges = np.partition(flat, below, axis=1)[:, below].T
+    return np.minimum(*(_sizes((split <= edge[:, None, None]).astype(np.float64)) for edge in edges))
 
 
 def _normal_scores(draws: Array) -> Array:

@@ -18,7 +18,7 @@ import structlog
 from stats.bayes.models.definition import ImpossibleData
 from stats.bayes.models.fit import ModelFit, Question, Status
 from workers import telemetry
-from workers.models import compiling, sampling
+from workers.models import compiling, quick_start
 from workers.models.catalogue import always_wanted, library
 from workers.models.folder import BundleFolder
 from workers.models.messages import (
@@ -90,7 +90,7 @@ class ModelPool:
         self._memory_bytes = memory_bytes
         self._compile_seconds = compile_seconds
         self._patience_seconds = min(_LONGEST_PATIENCE_SECONDS, _PATIENCE_SHARE * fit_seconds)
-        self._sampler = ModelProcess("sampler", sampling.run, folder, memory_bytes)
+        self._sampler = ModelProcess("sampler", quick_start.run, folder.path, folder.limit_bytes, memory_bytes)
         self._compiler = ModelProcess("compiler", compiling.run, folder, idle_seconds)
         self._cores = Slots(cores)
         self._workbench = Slots(1)

@@ -69,6 +69,7 @@ DEFINITION: Final = ModelDefinition(
     build=_build,
     example=_example,
     kept=("mean",),
+    target_accept=0.8,
 )
 
 
@@ -115,12 +116,13 @@ class BetaBinomialQuestion:
         """Logits in which the posterior is round."""
 
         def local(logit: Array) -> Local:
-            rate = sc.expit(logit)
+            log_rate = -np.logaddexp(0.0, -logit)
+            rate = np.exp(log_rate)
             # The Jacobian adds one failure per arm.
             return Local(
                 slope=self.successes - (self.units + 1) * rate,
                 information=(self.units + 1) * rate * (1 - rate),
-                log_mean=sc.log_expit(logit),
+                log_mean=log_rate,
                 log_mean_slope=1 - rate,
             )
 

@@ -23,7 +23,8 @@ class ModelDefinition:
     PyMC when called); everything data goes in by `pm.Data` as float64, standardised inside the graph so that parameters
     are of order one. `example(size)` is data to compile with and to test a compiled program on. `kept` names the
     deterministics that `summarise` reads. `version` rises with every change of density, prior, data or `kept`: compiled
-    code is kept under it.
+    code is kept under it. `target_accept` is the acceptance rate of the first attempt: models whose posterior is round
+    and never diverges say 0.8, which takes a quarter fewer steps.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModelDefinition:
     build: Callable[[int], Any]
     example: Callable[[int], Data]
     kept: tuple[str, ...]
+    target_accept: float = 0.9
 
     def size_for(self, arms: int) -> int:
         """The smallest size class that holds this many arms. Raises `ImpossibleData` beyond the largest."""

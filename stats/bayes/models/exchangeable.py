@@ -77,6 +77,7 @@ DEFINITION: Final = ModelDefinition(
     build=build,
     example=example,
     kept=("mu", "tau"),
+    target_accept=0.8,
 )
 
 

@@ -157,7 +157,7 @@ def fit(
         furthest = max(furthest, fraction)
         progress(furthest)
 
-    for attempt in (sampling, sampling.harder()):
+    for attempt in (replace(sampling, target_accept=definition.target_accept), sampling.harder()):
         try:
             draws = program.sample(data, attempt, seed=seed, should_cancel=should_cancel, progress=report)
         except SamplingFailed as error:

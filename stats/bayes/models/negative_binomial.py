@@ -84,6 +84,7 @@ DEFINITION: Final = ModelDefinition(
     build=_build,
     example=_example,
     kept=("mean", "dispersion"),
+    target_accept=0.8,
 )
 
 

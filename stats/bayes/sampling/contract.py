@@ -27,7 +27,10 @@ class BundleRejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How hard to sample. A failed first attempt is repeated once, twice as long and with smaller steps."""
+    """How hard to sample. A failed first attempt is repeated once, twice as long and with smaller steps.
+
+    In `stats.bayes.models.fit` the model says what `target_accept` of the first attempt is.
+    """
 
     chains: int = 4
     tune: int = 500
