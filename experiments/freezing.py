@@ -75,13 +75,19 @@ async def check(session: AsyncSession, *, spec: ExperimentSpec) -> None:
             )
     if spec.north_star_key is not None:
         errors += await _faults_of_north_star(session, spec)
-    errors += plan_faults(spec, {key: item.spec for key, item in known.items()})
     errors += await _faults_of_trigger(session, spec)
+    faults = plan_faults(spec, {key: item.spec for key, item in known.items()})
     if errors:
         raise InvalidDefinition(
             f"The experiment refers to what it cannot use: {errors[0].detail}",
             remedy="Register what is missing first, or correct the keys under `errors`.",
-            errors=errors,
+            errors=[*errors, *faults],
+        )
+    if faults:
+        raise InvalidDefinition(
+            f"Options of the plan do not go together: {faults[0].detail}",
+            remedy="Change the options under `errors`; each says what would do.",
+            errors=faults,
         )
 
 

@@ -5,9 +5,9 @@ What one definition can check alone it does itself; these rules need the metrics
 
 from collections.abc import Iterator, Mapping
 
-from experiments.definitions import ExperimentSpec, MetricSpec, PlanMetric, Role
+from experiments.definitions import Estimation, ExperimentSpec, MetricSpec, PlanMetric, Role
 from experiments.errors import FieldError
-from stats.bayes.prior import FLAT_FROM
+from stats.bayes.prior import FLAT_FROM, Family, Prior
 from stats.formula import parse
 
 _FEWEST_FOR_DUNNETT = 2
@@ -50,9 +50,12 @@ def _sequential(spec: ExperimentSpec, known: Mapping[str, MetricSpec]) -> Iterat
 
 
 def _beliefs(spec: ExperimentSpec) -> Iterator[FieldError]:
-    """Posteriors without a prior mislead whoever looks early, so only a plan that looks once may do without (C5)."""
+    """A prior may not decide alone, and posteriors without one mislead whoever looks early (C5)."""
     options = spec.estimation
-    if options.engine == "frequentist" or options.sequential.method == "fixed":
+    if options.engine == "frequentist":
+        return
+    yield from _convinced(options)
+    if options.sequential.method == "fixed":
         return
     where = "/estimation/beliefs/prior"
     why = "with nothing to find, 28 daily looks show a chance to win above 95 % in 23 % of experiments"
@@ -62,6 +65,21 @@ def _beliefs(spec: ExperimentSpec) -> Iterator[FieldError]:
     elif options.prior_scale >= FLAT_FROM:
         scale = f"a stated prior as wide as {options.prior_scale:g} is flat in all but name and cannot be monitored"
         yield FieldError(where, f"{scale}, {why}: {once}, or state a `prior_scale` below {FLAT_FROM:g}")
+
+
+def _convinced(options: Estimation) -> Iterator[FieldError]:
+    """Whether the stated prior has the chance to win, or to lose, that decides before there are any data."""
+    if options.beliefs.prior == "flat":
+        return
+    prior = Prior(Family(options.beliefs.family), options.prior_mean, options.prior_scale, "plan")
+    chance = prior.chance_above_zero
+    if max(chance, 1 - chance) >= options.beliefs.chance_to_win:
+        yield FieldError(
+            "/estimation/prior_mean",
+            f"the stated prior decides without any data: it is {max(chance, 1 - chance):.4g} sure of the sign of the "
+            f"effect, and the plan asks for {options.beliefs.chance_to_win:g}; state a mean nearer to 0 or a wider "
+            "`prior_scale`",
+        )
 
 
 def open_ended(item: PlanMetric, known: Mapping[str, MetricSpec]) -> bool:

@@ -72,10 +72,10 @@ FLAT_PRIOR_REFUSED: Final[dict[str, Any]] = {
     "type": "/problems/invalid-definition",
     "title": "The definition is not valid",
     "status": 422,
-    "detail": "The experiment refers to what it cannot use: a flat prior cannot be monitored, with nothing to find, 28 "
+    "detail": "Options of the plan do not go together: a flat prior cannot be monitored, with nothing to find, 28 "
     "daily looks show a chance to win above 95 % in 23 % of experiments: look once (`sequential.method` fixed), or use "
     "a learned prior",
-    "remedy": "Register what is missing first, or correct the keys under `errors`.",
+    "remedy": "Change the options under `errors`; each says what would do.",
     "errors": [
         {
             "pointer": "/estimation/beliefs/prior",

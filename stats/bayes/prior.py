@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
+import scipy.special as sc
+
 FLAT_FROM: Final = 0.5
 """A stated scale this wide says that lifts of 60 % are ordinary: flat in all but name (METHODS C5)."""
 FLAT_SCALE: Final = 1e3
@@ -49,6 +51,14 @@ class Prior:
                 raise ValueError("components need weights of at least 0 and positive standard deviations")
             if not math.isclose(sum(weight for weight, _, _ in self.components), 1.0, rel_tol=1e-6):
                 raise ValueError("the weights of a learned prior must sum to one")
+
+    @property
+    def chance_above_zero(self) -> float:
+        """How sure it is of a positive log lift before any data; a half for a flat prior around zero."""
+        if self.family is Family.LEARNED:
+            return float(sum(weight * sc.ndtr(mean / sd) for weight, mean, sd in self.components))
+        score = self.mean / self.scale
+        return float(sc.stdtr(4, score) if self.family is Family.STUDENT_T4 else sc.ndtr(score))
 
     @property
     def is_flat(self) -> bool:

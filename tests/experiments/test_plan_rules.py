@@ -73,6 +73,30 @@ def test_without_a_prior_nobody_may_look_before_the_end(beliefs, scale, engine, 
     assert found == (["/estimation/beliefs/prior"] if refused else [])
 
 
+@pytest.mark.parametrize(
+    ("mean", "scale", "family", "prior", "engine", "refused"),
+    [
+        (1.0, 0.001, "normal", "stated", "bayesian", True),
+        (-0.1, 0.05, "normal", "stated", "both", True),
+        (0.0823, 0.05, "normal", "learned", "both", True),
+        (0.0821, 0.05, "normal", "stated", "both", False),
+        (0.0821, 0.05, "student_t4", "stated", "both", False),
+        (0.2, 0.05, "student_t4", "stated", "both", True),
+        (1.0, 0.001, "normal", "stated", "frequentist", False),
+    ],
+)
+@pytest.mark.parametrize("method", ["always_valid", "fixed"])
+def test_no_prior_is_stated_that_decides_without_data(mean, scale, family, prior, engine, refused, method):
+    estimation = Estimation(
+        engine=engine,
+        beliefs=Beliefs(prior=prior, family=family),
+        prior_mean=mean,
+        prior_scale=scale,
+        sequential=Sequential(method=method),
+    )
+    assert places(estimation=estimation, planned_units=1000) == (["/estimation/prior_mean"] if refused else [])
+
+
 async def test_a_trigger_is_a_fact_source_of_the_experiments_unit(database: Database) -> None:
     async with database.write() as session:
         await open_shop(session)

@@ -175,6 +175,15 @@ def test_looking_every_day_without_a_prior_is_refused_with_the_reason_and_what_t
     assert problem["remedy"]
 
 
+def test_a_prior_that_decides_before_there_are_data_is_refused(past: ApiClient) -> None:
+    body = {"key": "bz_sure", "name": "Sure", "variants": VARIANTS, "metrics": [PRIMARY]}
+    stated = {"engine": "bayesian", "prior_mean": 1.0, "prior_scale": 0.001, "beliefs": {"prior": "stated"}}
+    with pytest.raises(ApiProblem) as refused:
+        past.post("/v1/experiments", body | {"estimation": stated})
+    (error,) = refused.value.problem["errors"]
+    assert error["pointer"] == "/estimation/prior_mean" and "without any data" in error["detail"]
+
+
 def test_replications_of_one_hypothesis_are_pooled(past: ApiClient) -> None:
     key = "bz_again"
     past.wait(summed_up(past, key, 0.03, parent_key="bz_past_0", relation="replicates"))
