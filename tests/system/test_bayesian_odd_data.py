@@ -66,7 +66,6 @@ def test_no_conversion_in_one_arm_is_no_proof_of_an_infinite_lift(odd: Result) -
     model, row = both(odd, "only_treated")
     assert row["lift"] is None and row["reason"]
     assert not model["used"] and "do not describe these units" in model["reason"]
-    assert odd["verdict"] == "unreliable", "no fact of one arm arrived: more likely a broken log than an effect"
 
 
 def test_a_rate_of_one_in_control_is_modelled(odd: Result) -> None:
