@@ -26,8 +26,8 @@ def assert_nothing_lost(outcome: Outcome, log: Path) -> None:
     assert outcome.wrong == 0, told
 
 
-async def test_twelve_analyses_survive_one_kill_of_everything(database_url: str, directory: Path) -> None:
-    ordeal = Ordeal(jobs=12, seed=5, workers=2, worker_kills=2, redis_kills=1)
+async def test_eight_analyses_survive_one_kill_of_everything(database_url: str, directory: Path) -> None:
+    ordeal = Ordeal(jobs=8, seed=5, workers=2, worker_kills=2, redis_kills=1)
     outcome = await Chaos(database_url, ordeal, directory).run()
     assert (outcome.sigkills, outcome.sigterms, outcome.redis_kills, outcome.api_crashes) == (1, 1, 1, 1)
     assert_nothing_lost(outcome, directory / "workers.log")
