@@ -37,7 +37,7 @@ def next_experiments(part: float = 1.0) -> list[Cell]:
     Standard errors are between half the population's scale and twice it. Coverage under the learned prior must hold
     within two points whatever the population; the default and no prior are shown beside it.
     """
-    reps = scaled(1_000, part, 60)
+    reps = scaled(1_000, part, 30)
     cells = []
     for number, (name, draw) in enumerate(POPULATIONS.items()):
         rng = np.random.default_rng([SEED, number])
