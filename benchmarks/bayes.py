@@ -39,17 +39,18 @@ sys.path.insert(0, str(REPOSITORY))
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-import numpy as np  # noqa: E402 - after the number of threads is set
+import numpy as np
+import structlog
 
-from stats.bayes.models.beta_binomial import BetaBinomialQuestion  # noqa: E402
-from stats.bayes.models.exchangeable import pool_questions  # noqa: E402
-from stats.bayes.models.fit import ModelFit, Question, fit  # noqa: E402
-from stats.bayes.models.lattice_fit import exact  # noqa: E402
-from stats.bayes.models.segments import SegmentsQuestion  # noqa: E402
-from stats.bayes.prior import Prior  # noqa: E402
-from stats.bayes.sampling.contract import Program, Sampling  # noqa: E402
-from stats.bayes.sampling.frozen import load  # noqa: E402
-from tests.bayes.stories import (  # noqa: E402
+from stats.bayes.models.beta_binomial import BetaBinomialQuestion
+from stats.bayes.models.exchangeable import pool_questions
+from stats.bayes.models.fit import ModelFit, Question, fit
+from stats.bayes.models.lattice_fit import exact
+from stats.bayes.models.segments import SegmentsQuestion
+from stats.bayes.prior import Prior
+from stats.bayes.sampling.contract import Program, Sampling
+from stats.bayes.sampling.frozen import load
+from tests.bayes.stories import (
     beta_binomial,
     exchangeable,
     gamma_poisson,
@@ -58,9 +59,9 @@ from tests.bayes.stories import (  # noqa: E402
     population,
     student_t,
 )
-from workers.models.folder import BundleFolder, key_of  # noqa: E402
-from workers.models.messages import ModelQuestion, SizedModel  # noqa: E402
-from workers.models.pool import ModelPool  # noqa: E402
+from workers.models.folder import BundleFolder, key_of
+from workers.models.messages import ModelQuestion, SizedModel
+from workers.models.pool import ModelPool
 
 STORIES = (
     beta_binomial,
@@ -220,6 +221,7 @@ def main() -> None:
     parser.add_argument("--fits", type=int, default=25)
     parser.add_argument("--quick", action="store_true", help="no row-level model beyond 100,000 rows")
     arguments = parser.parse_args()
+    structlog.configure(processors=[_nothing])
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
     found: dict[str, float | None] = {}
     notes: dict[str, str] = {}
@@ -227,6 +229,11 @@ def main() -> None:
         folder = BundleFolder(Path(name))
         measure(folder, arguments, found, notes)
     report(found, notes)
+
+
+def _nothing(logger: object, name: str, event: object) -> dict[str, Any]:
+    """What the pool logs is no part of the table."""
+    raise structlog.DropEvent
 
 
 def measure(
