@@ -19,11 +19,16 @@ def chance_values(arms: Sequence[BestVariant], names: Mapping[str, str]) -> Valu
             "arm": names.get(arm.variant_key, arm.variant_key),
             "none": 0.0,
             "chance": arm.chance_to_be_best,
-            "numbers": f"{arm.chance_to_be_best * 100:.0f} %, loses {arm.expected_loss * 100:.2g} %",
+            "numbers": f"{arm.chance_to_be_best * 100:.0f} %, loses {_lost(arm.expected_loss)}",
             "tone": "good" if arm is best else "neutral",
         }
         for position, arm in enumerate(arms)
     ]
+
+
+def _lost(share: float) -> str:
+    """A loss in percent: nobody tells a ten-thousandth of a percent from nothing."""
+    return "< 0.001 %" if share < 1e-5 else f"{share * 100:.2g} %"
 
 
 def best_of_many(arms: Sequence[BestVariant], names: Mapping[str, str], *, metric_name: str) -> Spec:

@@ -14,6 +14,9 @@ ENGINES: Final = {
     "bayesian": ("By beliefs", "Bayesian: after the data, what is likely, and what would being wrong cost?"),
 }
 
+_LEAST: Final = 0.001
+"""Losses below are told apart by nobody."""
+
 
 @dataclass(frozen=True, slots=True)
 class GuardrailLine:
@@ -96,7 +99,8 @@ def _of_thousand(decision: EngineDecision, document: ExperimentResult, star: str
         units = {row.unit for row in document.rows if row.role == "primary" and row.segment is None}
     unit = units.pop() if len(units) == 1 else ""
     what = f" {unit}" if unit else ""
-    return f"{formats.number(value, 2)}{what} per 1,000 exposed units"
+    amount = f"less than {_LEAST:g}" if abs(value) < _LEAST else formats.number(value, 2)
+    return f"{amount}{what} per 1,000 exposed units"
 
 
 def small_share(value: float) -> str:
