@@ -6,6 +6,7 @@ effects. Which families there are is told by the questions of the sibling module
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -81,7 +82,7 @@ DEFINITION: Final = ModelDefinition(
 )
 
 
-class Exchangeable:
+class Exchangeable(ABC):
     """What all families share of `stats.bayes.models.fit.Question`; each says what its `hierarchy` is.
 
     Families add `level`, `direction` and `rope`, the half-width of the region of practical equivalence on the log lift.
@@ -104,13 +105,13 @@ class Exchangeable:
         return 1
 
     @property
+    @abstractmethod
     def known(self) -> BoolArray:
         """(E,) which of the effects that were asked about have an estimate."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hierarchy(self) -> Hierarchy:
         """The effects that have an estimate. Raises `ImpossibleData`."""
-        raise NotImplementedError
 
     def data(self) -> Data:
         """See `Question.data`."""
