@@ -29,6 +29,7 @@ async def create(session: AsyncSession, *, spec: LaunchSpec, actor: str, at: dat
         experiment_id=experiment.id if experiment else None,
         spec=spec.model_dump(mode="json"),
         first_at=spec.rollout[0].at,
+        measured_since=at,
         created_at=at,
         updated_at=at,
     )
@@ -58,6 +59,7 @@ async def update(
     if document == before and expected in (None, launch.version):
         return launch
     experiment = await _experiment_of(session, spec)
+    same_measurements = document["measurements"] == before.get("measurements", [])
     await versioned.update(
         session,
         launch,
@@ -66,6 +68,7 @@ async def update(
         name=spec.name,
         experiment_id=experiment.id if experiment else None,
         first_at=spec.rollout[0].at,
+        measured_since=launch.measured_since if same_measurements else at,
         updated_at=at,
     )
     await session.execute(sa.delete(RolloutStepRow).where(col(RolloutStepRow.launch_id) == launch.id))
@@ -132,7 +135,15 @@ async def _experiment_of(session: AsyncSession, spec: LaunchSpec) -> Experiment 
 
 def _add_steps(session: AsyncSession, launch: Launch, spec: LaunchSpec) -> None:
     for step in spec.rollout:
-        session.add(RolloutStepRow(launch_id=launch.id, at=step.at, coverage=step.coverage, mechanism=step.mechanism))
+        session.add(
+            RolloutStepRow(
+                launch_id=launch.id,
+                at=step.at,
+                coverage=step.coverage,
+                mechanism=step.mechanism,
+                segments=step.segments,
+            )
+        )
 
 
 def _audit(

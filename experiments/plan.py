@@ -1,18 +1,24 @@
 """The analysis plan: frozen, canonical, hashed. A result is a pure function of it, the data, the seed and the code."""
 
 import hashlib
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 from pydantic import AwareDatetime, Field
 
 from experiments.definitions import (
+    Confounder,
     Definition,
     Direction,
+    Eligible,
     Estimation,
     FactSourceSpec,
+    LaunchMeasurement,
     MetricSpec,
     NorthStarSpec,
     Role,
+    RolloutStep,
+    SeriesSpec,
     Trigger,
     Variant,
 )
@@ -122,7 +128,70 @@ class PriorPlan(Definition):
     effects: list[PriorEvidence]
 
 
-type DataPlan = AnalysisPlan | NorthStarPlan | BaselinePlan
+class PlannedSeries(Definition):
+    """A series as planned: the very version of its definition, and of its metric where it has one.
+
+    `metrics` is not empty for a series from facts: its metric first, then those that a formula metric needs.
+    """
+
+    version: int
+    spec: SeriesSpec
+    metrics: list[PlannedMetric] = Field(default_factory=list)
+
+
+class MeasuredBefore(Definition):
+    """What the linked experiment measured on the metric of a series, with the facts that its grade rests on (D7)."""
+
+    metric_key: str
+    experiment_key: str
+    variant_key: str
+    analysis_id: str
+    verdict: str
+    log_lift: float
+    standard_error: float
+    days: float
+    failed_checks: list[str]
+    warned_checks: list[str]
+    amended: bool
+    stopped_early: bool
+    peeked: bool
+    clusters: int | None
+    triggered: bool
+
+
+class PlannedMeasurement(Definition):
+    """What a launch is measured on: the outcome, what else moves it, and what the metric's effects usually are.
+
+    `prior` is that of the metric when the plan was frozen: what is believed of a launch that cannot be measured.
+    """
+
+    options: LaunchMeasurement
+    outcome: PlannedSeries
+    regressors: list[PlannedSeries]
+    controls: list[PlannedSeries]
+    experiment: MeasuredBefore | None = None
+    prior: PlannedPrior | None = None
+
+
+class LaunchPlan(Definition):
+    """Measuring a launch (METHODS D): its recorded path, and its measurements. `measured_since` is when the present
+
+    measurements were written down: after the first step, the plan knew what had happened.
+    """
+
+    kind: Literal["launch"] = "launch"
+    schema_version: int = 1
+    launch_key: str
+    rollout: list[RolloutStep]
+    eligible: Eligible | None
+    announced_at: AwareDatetime | None
+    confounders: list[Confounder]
+    measured_since: AwareDatetime
+    measurements: list[PlannedMeasurement]
+    fact_sources: list[FactSourceSpec]
+
+
+type DataPlan = AnalysisPlan | NorthStarPlan | BaselinePlan | LaunchPlan
 """The plans that are about data in the store."""
 type Plan = DataPlan | PriorPlan
 
@@ -139,10 +208,16 @@ def plan_hash(plan_document: dict[str, Any]) -> str:
 
 def load(plan_document: dict[str, Any]) -> Plan:
     """The plan behind a stored document."""
-    models: dict[str, type[AnalysisPlan] | type[NorthStarPlan] | type[BaselinePlan] | type[PriorPlan]] = {
-        "experiment": AnalysisPlan,
-        "north_star": NorthStarPlan,
-        "baseline": BaselinePlan,
-        "prior": PriorPlan,
-    }
-    return models[plan_document["kind"]].model_validate(plan_document)
+    model = _MODELS[plan_document["kind"]]
+    return model.model_validate(plan_document)
+
+
+_MODELS: Final[
+    Mapping[str, type[AnalysisPlan] | type[NorthStarPlan] | type[BaselinePlan] | type[PriorPlan] | type[LaunchPlan]]
+] = {
+    "experiment": AnalysisPlan,
+    "north_star": NorthStarPlan,
+    "baseline": BaselinePlan,
+    "prior": PriorPlan,
+    "launch": LaunchPlan,
+}

@@ -7,28 +7,42 @@ from experiments.definitions.elements import KEY_PATTERN, Definition, Direction,
 from experiments.definitions.estimation import Beliefs, Estimation, Sequential
 from experiments.definitions.experiment import ExperimentSpec, PlanMetric, Role, Trigger, Variant
 from experiments.definitions.facts import DuckDBSource, EventSource, FactSourceSpec, FileSource
-from experiments.definitions.launch import DecisionSpec, LaunchSpec, RolloutStep
+from experiments.definitions.launch import (
+    Confounder,
+    DecisionSpec,
+    Eligible,
+    LaunchMeasurement,
+    LaunchSpec,
+    Mechanism,
+    RolloutStep,
+)
 from experiments.definitions.metric import Cap, Filter, Measure, MetricSpec
 from experiments.definitions.north_star import InputMetric, NorthStarSpec, Omtm, Target
+from experiments.definitions.series import Grain, SeriesSpec
 
 __all__ = [
     "KEY_PATTERN",
     "Beliefs",
     "Cap",
+    "Confounder",
     "DecisionSpec",
     "Definition",
     "Direction",
     "DuckDBSource",
+    "Eligible",
     "Estimation",
     "EventSource",
     "ExperimentSpec",
     "FactSourceSpec",
     "FileSource",
     "Filter",
+    "Grain",
     "InputMetric",
     "Key",
+    "LaunchMeasurement",
     "LaunchSpec",
     "Measure",
+    "Mechanism",
     "MetricKey",
     "MetricSpec",
     "Moment",
@@ -38,6 +52,7 @@ __all__ = [
     "Role",
     "RolloutStep",
     "Sequential",
+    "SeriesSpec",
     "Stage",
     "Target",
     "Trigger",

@@ -9,10 +9,12 @@ from experiments.tables.definitions import (
     NorthStar,
     NorthStarVersion,
     RolloutStepRow,
+    Series,
+    SeriesVersion,
 )
 from experiments.tables.experiments import Amendment, Decision, Experiment, Phase
 from experiments.tables.fields import metadata
-from experiments.tables.runs import Analysis, IngestBatch, Result, ResultRow, Summary
+from experiments.tables.runs import Analysis, IngestBatch, LaunchEffect, Result, ResultRow, SeriesValue, Summary
 
 __all__ = [
     "Amendment",
@@ -26,6 +28,7 @@ __all__ = [
     "IdempotentRequest",
     "IngestBatch",
     "Launch",
+    "LaunchEffect",
     "Metric",
     "MetricVersion",
     "NorthStar",
@@ -34,6 +37,9 @@ __all__ = [
     "Result",
     "ResultRow",
     "RolloutStepRow",
+    "Series",
+    "SeriesValue",
+    "SeriesVersion",
     "Summary",
     "metadata",
 ]

@@ -1,4 +1,4 @@
-"""What things are: fact sources, metrics, North Stars, launches."""
+"""What things are: fact sources, metrics, North Stars, launches, series."""
 
 import uuid
 from datetime import datetime
@@ -84,6 +84,7 @@ class Launch(SQLModel, table=True):
     experiment_id: uuid.UUID | None = Field(default=None, sa_type=sa.Uuid, foreign_key="experiments.id", index=True)
     spec: dict[str, Any] = document()
     first_at: datetime = moment(index=True)
+    measured_since: datetime = moment()
     created_at: datetime = moment()
     updated_at: datetime = moment()
 
@@ -98,3 +99,30 @@ class RolloutStepRow(SQLModel, table=True):
     at: datetime = moment()
     coverage: float
     mechanism: str = Field(max_length=16)
+    segments: list[str] = document()
+
+
+class Series(SQLModel, table=True):
+    """The current version of a series; every version is kept in `series_versions`."""
+
+    __tablename__: ClassVar[Any] = "series"
+    id: uuid.UUID = identifier()
+    key: str = Field(max_length=63, unique=True)
+    version: int = 1
+    spec: dict[str, Any] = document()
+    created_at: datetime = moment()
+    updated_at: datetime = moment()
+    archived_at: datetime | None = moment(nullable=True)
+
+
+class SeriesVersion(SQLModel, table=True):
+    """One immutable version of a series' definition."""
+
+    __tablename__: ClassVar[Any] = "series_versions"
+    __table_args__ = (sa.UniqueConstraint("series_id", "version"),)
+    id: uuid.UUID = identifier()
+    series_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="series.id")
+    version: int
+    spec: dict[str, Any] = document()
+    created_at: datetime = moment()
+    created_by: str = Field(max_length=200)

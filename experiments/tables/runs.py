@@ -46,6 +46,22 @@ class Summary(SQLModel, table=True):
     batch_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="ingest_batches.id", index=True)
 
 
+class SeriesValue(SQLModel, table=True):
+    """A value of a series as it became known at `known_at`. Restating adds a row; null withdraws what was there."""
+
+    __tablename__: ClassVar[Any] = "series_values"
+    __table_args__ = (sa.UniqueConstraint("series_id", "segment", "at", "known_at"),)
+    id: uuid.UUID = identifier()
+    series_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="series.id")
+    segment: str = Field(max_length=200)
+    at: datetime = moment()
+    value: float | None = Field(sa_type=sa.Double, nullable=True)
+    n: int | None = Field(default=None, sa_type=sa.BigInteger)
+    variance: float | None = Field(default=None, sa_type=sa.Double)
+    known_at: datetime = moment()
+    batch_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="ingest_batches.id", index=True)
+
+
 class Analysis(SQLModel, table=True):
     """A run: the row is the truth, the queue entry a hint. `attempt` is the fencing token of the lease."""
 
@@ -148,3 +164,35 @@ class ResultRow(SQLModel, table=True):
     expected_loss_of_not_shipping: float | None = Field(default=None, sa_type=sa.Double)
     rope_probability: float | None = Field(default=None, sa_type=sa.Double)
     prior_source: str | None = Field(default=None, max_length=200)
+
+
+class LaunchEffect(SQLModel, table=True):
+    """What one method said of a launch on one series: the flat row of `LaunchEstimate`, with the grade of its day."""
+
+    __tablename__: ClassVar[Any] = "launch_effects"
+    __table_args__ = (sa.Index("ix_launch_effects_launch", "launch_key", "series_key"),)
+    id: uuid.UUID = identifier()
+    result_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="results.id", index=True)
+    launch_key: str = Field(max_length=63)
+    series_key: str = Field(max_length=63)
+    metric_key: str | None = Field(default=None, max_length=63, index=True)
+    method: str = Field(max_length=32)
+    leads: bool
+    evidence_grade: str = Field(max_length=1)
+    estimable: bool
+    reason: str | None = Field(default=None, max_length=64)
+    log_effect: float | None = Field(sa_type=sa.Double)
+    standard_error: float | None = Field(sa_type=sa.Double)
+    bias_sd: float | None = Field(sa_type=sa.Double)
+    lift: float | None = Field(sa_type=sa.Double)
+    ci_lower: float | None = Field(sa_type=sa.Double)
+    ci_upper: float | None = Field(sa_type=sa.Double)
+    ci_level: float = Field(sa_type=sa.Double)
+    interval_kind: str = Field(max_length=16)
+    p_value: float | None = Field(sa_type=sa.Double)
+    difference: float | None = Field(sa_type=sa.Double)
+    cumulative: float | None = Field(sa_type=sa.Double)
+    cumulative_lower: float | None = Field(sa_type=sa.Double)
+    cumulative_upper: float | None = Field(sa_type=sa.Double)
+    periods_before: int
+    periods_after: int
