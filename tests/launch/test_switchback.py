@@ -1,5 +1,6 @@
 """Switchbacks: blocks of time drawn by lot, with a burn-in after every change (METHODS D5)."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -47,18 +48,40 @@ def run(data: dict[str, Any], *, carry_over: int = 0, draws: int = 199, **change
     return switchback(**(data | changes), carry_over=carry_over, seed=7, draws=draws)
 
 
-def test_it_is_least_squares_on_the_state_with_errors_clustered_by_block() -> None:
+def test_without_burn_in_it_is_least_squares_on_the_state_strata_and_a_trend() -> None:
     data = drawn(3, effect=0.1)
     found = run(data)
     size = data["y"].size
     strata = (data["stratum"][:, None] == np.arange(HOURS)).astype(float)
     design = np.column_stack([data["on"].astype(float), np.arange(size) / size, strata])
-    oracle = sm.OLS(data["y"], design).fit(
-        cov_type="cluster", cov_kwds={"groups": data["block"], "use_correction": False}
-    )
-    blocks = data["block"].max() + 1
+    oracle = sm.OLS(data["y"], design).fit()
     assert found.effect == pytest.approx(oracle.params[0], abs=1e-10)
-    assert found.standard_error == pytest.approx(oracle.bse[0] * np.sqrt(blocks / (blocks - 2)), rel=1e-8)
+
+
+def test_its_p_value_counts_arrangements_of_blocks() -> None:
+    """All 70 arrangements of eight blocks, by brute force."""
+    data = drawn(6, blocks=8, length=3, effect=0.2)
+    data["stratum"] = np.zeros(24, dtype=int)
+    time = np.arange(24) / 24
+    y = data["y"] - np.polyval(np.polyfit(time, data["y"], 1), time)
+    on = data["on"]
+    extremes = []
+    for chosen in itertools.combinations(range(8), 4):
+        other = np.isin(data["block"], chosen)
+        extremes.append(abs(y[other].mean() - y[~other].mean()))
+    exact = np.mean(np.array(extremes) >= abs(y[on].mean() - y[~on].mean()) - 1e-12)
+    draws = 4000
+    found = run(data, draws=draws).p_value
+    assert found == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / draws) + 1 / draws)
+
+
+def test_the_interval_holds_what_the_test_does_not_reject() -> None:
+    data = drawn(8, effect=0.1)
+    found = run(data, draws=499)
+    step = 0.02 * found.standard_error
+    inside, outside = found.upper - step, found.upper + step
+    assert run(data, draws=499, y=data["y"] - inside * data["on"]).p_value > 0.05
+    assert run(data, draws=499, y=data["y"] - outside * data["on"]).p_value <= 0.055
 
 
 def test_an_effect_is_found_and_its_interval_holds_it() -> None:
@@ -69,11 +92,11 @@ def test_an_effect_is_found_and_its_interval_holds_it() -> None:
 
 
 def test_burning_in_removes_what_carries_over() -> None:
-    effects = {m: np.mean([run(drawn(s, effect=0.2, carry=0.6, blocks=80), carry_over=m, draws=1).effect
+    effects = {m: np.mean([run(drawn(s, effect=0.2, carry=0.6, blocks=80), carry_over=m, draws=49).effect
                            for s in range(12)]) for m in (0, 4)}  # fmt: skip
     assert effects[0] < 0.185, "without a burn-in the former state dilutes the effect"
     assert effects[4] == pytest.approx(0.2, abs=0.02)
-    assert "without_burn_in" in run(drawn(0, effect=0.2, carry=0.6), carry_over=4, draws=1).hyper
+    assert "without_burn_in" in run(drawn(0, effect=0.2, carry=0.6), carry_over=4, draws=49).hyper
 
 
 def test_few_blocks_are_not_enough() -> None:
@@ -111,14 +134,16 @@ def test_a_shift_of_everything_changes_nothing_and_one_of_the_state_moves_the_ef
 
 def size_and_coverage(replications: int, **story: Any) -> tuple[float, float, float]:
     effect = story.get("effect", 0.0)
-    found = [run(drawn(seed, **story), draws=99) for seed in range(replications)]
+    found = [run(drawn(seed, **story), draws=199) for seed in range(replications)]
+    found = [item for item in found if not item.reason]  # with few blocks some hours see one state only
+    assert len(found) > 0.95 * replications
     covered = np.mean([item.lower <= effect <= item.upper for item in found])
     rejected = np.mean([item.p_value <= 0.05 for item in found])
     return float(covered), float(rejected), float(np.mean([item.effect for item in found]))
 
 
 def test_the_randomisation_test_holds_its_size_and_the_interval_covers_in_short() -> None:
-    covered, rejected, _ = size_and_coverage(60, blocks=24, length=4)
+    covered, rejected, _ = size_and_coverage(60, blocks=12, length=4)
     assert covered > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 60)
     assert rejected < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 60)
 
@@ -131,5 +156,5 @@ def test_size_and_coverage_with_noise_that_outlasts_blocks(persistence: float, b
     covered, rejected, mean = size_and_coverage(replications, blocks=blocks, persistence=persistence, effect=0.0)
     error = np.sqrt(0.05 * 0.95 / replications)
     assert rejected < 0.05 + 4 * error
-    assert covered > (0.93 if blocks >= 40 else 0.90) - 4 * error
+    assert covered > 0.95 - 4 * error
     assert abs(mean) < 0.02
