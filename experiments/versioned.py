@@ -7,9 +7,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from experiments.errors import FieldError, KeyTaken, NotFound, VersionConflict
-from experiments.tables import Experiment, FactSource, Launch, Metric, NorthStar
+from experiments.tables import Experiment, FactSource, Launch, Metric, NorthStar, Series
 
-type Versioned = Experiment | FactSource | Launch | Metric | NorthStar
+type Versioned = Experiment | FactSource | Launch | Metric | NorthStar | Series
 
 
 async def insert[Row: Versioned](session: AsyncSession, row: Row, *, noun: str) -> Row:
@@ -36,7 +36,7 @@ async def by_key[Row: Versioned](
         statement = statement.with_for_update().execution_options(populate_existing=True)
     row = await session.scalar(statement)
     if row is None:
-        raise NotFound(f"There is no {noun} with the key `{key}`", remedy=f"List the {noun}s to see which keys exist.")
+        raise NotFound(f"There is no {noun} with the key `{key}`", remedy="List them to see which keys exist.")
     found: Row = row
     return found
 
