@@ -1,4 +1,4 @@
-"""Asking for an analysis of something that has a name: an experiment, a North Star, the history of a unit type."""
+"""Asking for an analysis of something that has a name: an experiment, a North Star, a unit type, a metric, a launch."""
 
 import uuid
 from datetime import datetime
@@ -8,12 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import analysis, audit, freezing, learned_prior, metric
+from experiments import analysis, audit, freezing, launch_effects, launch_plan, learned_prior, metric
 from experiments.errors import FieldError, InvalidDefinition
 from experiments.experiment import require_plan
 from experiments.paging import Page, page_of
 from experiments.plan import document, plan_hash
-from experiments.tables import Analysis, Experiment
+from experiments.tables import Analysis, Experiment, Launch
 
 
 async def of_experiment(
@@ -106,6 +106,33 @@ async def of_prior(
         subject_key=metric_key,
         experiment_id=None,
         plan=document(plan),
+        actor=actor,
+        at=at,
+        data_as_of=data_as_of,
+        max_attempts=max_attempts,
+    )
+
+
+async def of_launch(
+    session: AsyncSession,
+    *,
+    launch: Launch,
+    actor: str,
+    at: datetime,
+    data_as_of: datetime | None = None,
+    max_attempts: int = 5,
+) -> tuple[Analysis, bool]:
+    """Measure a launch as it is recorded now, on its series as they were known at `data_as_of` (default: now).
+
+    Raises `NotReady` for a launch that names nothing to measure it on.
+    """
+    plan = document(await launch_plan.launch_plan(session, launch))
+    return await _submit(
+        session,
+        kind=launch_effects.KIND,
+        subject_key=launch.key,
+        experiment_id=None,
+        plan=plan,
         actor=actor,
         at=at,
         data_as_of=data_as_of,

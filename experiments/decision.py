@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import audit, launch, versioned
-from experiments.definitions import DecisionSpec, ExperimentSpec, LaunchSpec, RolloutStep
+from experiments.definitions import DecisionSpec, ExperimentSpec, LaunchMeasurement, LaunchSpec, Role, RolloutStep
 from experiments.errors import FieldError, InvalidDefinition, NotReady
-from experiments.tables import Analysis, Decision, Experiment, Launch, Result
+from experiments.json_query import json_text
+from experiments.tables import Analysis, Decision, Experiment, Launch, Result, Series
 
 CONCLUSIONS: Final[dict[str, str | None]] = {
     "ship": "won",
@@ -170,8 +171,27 @@ async def _ship(
         experiment_key=definition.key,
         shipped_variant=spec.shipped_variant,
         rollout=[step],
+        measurements=await _measurements(session, definition),
     )
     return await launch.create(session, spec=shipped, actor=actor, at=at)
+
+
+async def _measurements(session: AsyncSession, definition: ExperimentSpec) -> list[LaunchMeasurement]:
+    """The series of each primary metric, where there is exactly one: nobody needs to be asked which."""
+    primary = list(dict.fromkeys(item.metric_key for item in definition.metrics if item.role is Role.PRIMARY))
+    metric_key = json_text(session, Series.spec, "metric_key")
+    statement = (
+        sa.select(metric_key, sa.func.min(col(Series.key)))
+        .where(
+            metric_key.in_(primary),
+            json_text(session, Series.spec, "role") == "outcome",
+            col(Series.archived_at).is_(None),
+        )
+        .group_by(metric_key)
+        .having(sa.func.count() == 1)
+    )
+    series = {row[0]: row[1] for row in await session.execute(statement)}
+    return [LaunchMeasurement(series_key=series[key]) for key in primary if key in series][:10]
 
 
 async def _basis(session: AsyncSession, experiment: Experiment) -> Basis:

@@ -43,7 +43,7 @@ async def freeze(session: AsyncSession, experiment: Experiment, *, pinned: Analy
         data=spec.data,
         variants=sorted(spec.variants, key=lambda variant: not variant.is_control),
         metrics=planned,
-        fact_sources=await _sources(session, planned, sources, {spec.trigger.fact_source} if spec.trigger else set()),
+        fact_sources=await sources_of(session, planned, sources, {spec.trigger.fact_source} if spec.trigger else set()),
         north_star=guide,
         segments=spec.segments,
         purpose=spec.purpose,
@@ -96,11 +96,11 @@ async def north_star_plan(session: AsyncSession, *, key: str, weeks: int = 52) -
     row = await north_star.get(session, key=key)
     spec = north_star.spec_of(row)
     known = await metric.all_known(session, archived=True)
-    planned = [_pin(PlanMetric(metric_key=k, role=Role.MONITOR), known) for k in north_star.metric_keys_of(spec)]
+    planned = [pin(PlanMetric(metric_key=k, role=Role.MONITOR), known) for k in north_star.metric_keys_of(spec)]
     return NorthStarPlan(
         north_star=PlannedNorthStar(version=row.version, spec=spec),
         metrics=planned,
-        fact_sources=await _sources(session, planned, {}),
+        fact_sources=await sources_of(session, planned, {}),
         weeks=weeks,
     )
 
@@ -121,9 +121,9 @@ async def baseline_plan(session: AsyncSession, *, unit_type: str, weeks: int = 8
         raise NotFound(f"There is no metric per {unit_type}", remedy="Register a metric on facts of this unit first.")
     formulas = ((key, item.spec.formula) for key, item in sorted(known.items()) if item.spec.formula is not None)
     of_unit += [key for key, formula in formulas if set(parse(formula, ever).names) <= set(of_unit)]
-    planned = [_pin(PlanMetric(metric_key=key, role=Role.MONITOR), known) for key in of_unit]
+    planned = [pin(PlanMetric(metric_key=key, role=Role.MONITOR), known) for key in of_unit]
     return BaselinePlan(
-        unit_type=unit_type, metrics=planned, fact_sources=await _sources(session, planned, {}), weeks=weeks
+        unit_type=unit_type, metrics=planned, fact_sources=await sources_of(session, planned, {}), weeks=weeks
     )
 
 
@@ -177,10 +177,11 @@ def _planned(spec: ExperimentSpec, known: Mapping[str, Known], guide: NorthStarS
         formula = known[key].spec.formula
         if formula is not None and spec.data == "events":  # a summary brings the value of the formula itself
             also(parse(formula).names)
-    return [_pin(item, known) for item in wanted.values()]
+    return [pin(item, known) for item in wanted.values()]
 
 
-def _pin(item: PlanMetric, known: Mapping[str, Known]) -> PlannedMetric:
+def pin(item: PlanMetric, known: Mapping[str, Known]) -> PlannedMetric:
+    """The metric with the version of its definition that is known."""
     current = known[item.metric_key]
     return PlannedMetric(
         metric_key=item.metric_key,
@@ -210,7 +211,7 @@ async def _with_priors(
     return [item.model_copy(update={"prior": priors.get(item.metric_key)}) for item in planned]
 
 
-async def _sources(
+async def sources_of(
     session: AsyncSession,
     planned: Sequence[PlannedMetric],
     pinned: Mapping[str, FactSourceSpec],

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import audit, versioned
+from experiments import audit, launch_rules, versioned
 from experiments.definitions import ExperimentSpec, LaunchSpec
 from experiments.errors import FieldError, InvalidDefinition
 from experiments.paging import Page, page_of
-from experiments.tables import Experiment, Launch, RolloutStepRow
+from experiments.tables import Experiment, Launch, Result, RolloutStepRow
 
 
 def spec_of(row: Launch) -> LaunchSpec:
@@ -21,8 +21,13 @@ def spec_of(row: Launch) -> LaunchSpec:
 
 
 async def create(session: AsyncSession, *, spec: LaunchSpec, actor: str, at: datetime) -> Launch:
-    """Record a launch. Raises `KeyTaken`, and `InvalidDefinition` for an experiment or variant that does not exist."""
+    """Record a launch. Raises `KeyTaken`, and `InvalidDefinition` for what it names and does not exist or fit.
+
+    A launch that is recorded or measured after its first step was planned in the knowledge of what happened:
+    `measured_since` says so, and the grade of its evidence heeds it (METHODS D7).
+    """
     experiment = await _experiment_of(session, spec)
+    await launch_rules.check_measurements(session, spec, before=None)
     row = Launch(
         key=spec.key,
         name=spec.name,
@@ -48,45 +53,56 @@ async def get(session: AsyncSession, *, key: str, lock: bool = False) -> Launch:
 async def update(
     session: AsyncSession, *, launch: Launch, spec: LaunchSpec, expected: int | None, actor: str, at: datetime
 ) -> Launch:
-    """Write the whole definition, say with another rollout step. Raises `VersionConflict`, `InvalidDefinition`."""
+    """Write the whole definition: another rollout step, a correction of one in the past, another measurement.
+
+    Raises `VersionConflict`, `InvalidDefinition`. An equal definition changes nothing.
+    """
     if spec.key != launch.key:
         raise InvalidDefinition(
             "The key of a launch cannot change",
             remedy="Record another launch.",
             errors=[FieldError("/key", f"must stay `{launch.key}`")],
         )
-    document, before = spec.model_dump(mode="json"), launch.spec
-    if document == before and expected in (None, launch.version):
+    before = spec_of(launch)
+    if spec == before and expected in (None, launch.version):
         return launch
     experiment = await _experiment_of(session, spec)
-    same_measurements = document["measurements"] == before.get("measurements", [])
+    await launch_rules.check_measurements(session, spec, before=before)
     await versioned.update(
         session,
         launch,
         expected=expected,
-        spec=document,
+        spec=spec.model_dump(mode="json"),
         name=spec.name,
         experiment_id=experiment.id if experiment else None,
         first_at=spec.rollout[0].at,
-        measured_since=launch.measured_since if same_measurements else at,
+        measured_since=launch.measured_since if spec.measurements == before.measurements else at,
         updated_at=at,
     )
     await session.execute(sa.delete(RolloutStepRow).where(col(RolloutStepRow.launch_id) == launch.id))
     _add_steps(session, launch, spec)
-    _audit(session, launch, "launch.updated", actor, at, before)
+    _audit(session, launch, "launch.updated", actor, at, before.model_dump(mode="json"))
     await session.flush()
     return launch
 
 
 async def page(
-    session: AsyncSession, *, experiment_key: str | None = None, limit: int = 50, after: str | None = None
+    session: AsyncSession,
+    *,
+    experiment_key: str | None = None,
+    measured: bool | None = None,
+    limit: int = 50,
+    after: str | None = None,
 ) -> Page[Launch]:
-    """Launches, newest entry first."""
+    """Launches, newest entry first; `measured` keeps those with (False: without) a result."""
     statement = sa.select(Launch)
     if experiment_key is not None:
         statement = statement.join(Experiment, col(Experiment.id) == col(Launch.experiment_id)).where(
             col(Experiment.key) == experiment_key
         )
+    if measured is not None:
+        with_result = sa.exists().where(col(Result.kind) == "launch", col(Result.subject_key) == col(Launch.key))
+        statement = statement.where(with_result if measured else ~with_result)
     return await page_of(session, statement, Launch, limit=limit, after=after)
 
 

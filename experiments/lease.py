@@ -9,17 +9,18 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments.analysis import UNOWNED, change
-from experiments.tables import Analysis, Result, ResultRow
+from experiments.tables import Analysis, Result, metadata
 from experiments.types import new_id
 
-_RESULT_ROWS = ResultRow.metadata.tables["result_rows"]
+_ROWS_OF: Final = {"launch": metadata.tables["launch_effects"]}
+_RESULT_ROWS: Final = metadata.tables["result_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,10 @@ class HeartbeatAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """A finished document as it will be served, and its flat rows (columns of `tables.ResultRow` but the ids)."""
+    """A finished document as it will be served, and its flat rows: columns, but the ids, of the table of its kind.
+
+    That is `tables.LaunchEffect` for a launch and `tables.ResultRow` for everything else.
+    """
 
     body: bytes
     etag: str
@@ -121,7 +125,8 @@ async def finish(
     session.add(stored)
     await session.flush()
     if result.rows:
-        await _insert(session, _RESULT_ROWS, [{"id": new_id(), "result_id": stored.id, **row} for row in result.rows])
+        table = _ROWS_OF.get(row.kind, _RESULT_ROWS)
+        await _insert(session, table, [{"id": new_id(), "result_id": stored.id, **row} for row in result.rows])
     row.result_id = stored.id
     await session.flush()
     return True

@@ -14,10 +14,11 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import freezing, learned_prior
+from experiments import freezing, launch_due, launch_effects, learned_prior
 from experiments.analysis import seed_of, submit
 from experiments.columns import layout
 from experiments.errors import DomainError
+from experiments.launch_plan import launch_plan
 from experiments.plan import AnalysisPlan, document, load, plan_hash
 from experiments.tables import Analysis, Experiment, FactSource, NorthStar
 
@@ -46,9 +47,9 @@ def period_start(at: datetime, every: timedelta) -> datetime:
 async def due(session: AsyncSession, *, at: datetime, every: timedelta) -> list[Due]:
     """What has no analysis of this period yet: running experiments, North Stars, baselines of every unit type.
 
-    Priors of metrics are due when an experiment more has ended, or was analysed again since it ended. A stopped
-    experiment is due once more when the last unit's longest window has closed. Reads only. A subject whose plan cannot
-    be made (a metric without a source) is left out and logged.
+    Priors of metrics are due when an experiment more has ended, or was analysed again since it ended, launches when
+    their series have news. A stopped experiment is due once more when the last unit's longest window has closed. Reads
+    only. A subject whose plan cannot be made (a metric without a source) is left out and logged.
     """
     as_of = period_start(at, every)
     newest = await _newest(session)
@@ -56,6 +57,7 @@ async def due(session: AsyncSession, *, at: datetime, every: timedelta) -> list[
         *await _experiments(session, as_of=as_of, newest=newest),
         *await _north_stars(session, as_of=as_of, newest=newest),
         *await _baselines(session, as_of=as_of, newest=newest),
+        *await _launches(session, as_of=as_of, newest=newest),
         *await _priors(session),
     ]
 
@@ -137,6 +139,19 @@ async def _baselines(session: AsyncSession, *, as_of: datetime, newest: dict[tup
                 log.info("baseline_not_due", unit_type=unit_type, reason=error.detail)
                 continue
             found.append(Due("baseline", unit_type, None, document(plan), as_of))
+    return found
+
+
+async def _launches(session: AsyncSession, *, as_of: datetime, newest: dict[tuple[str, str], datetime]) -> list[Due]:
+    last = {key: at for (kind, key), at in newest.items() if kind == launch_effects.KIND}
+    found: list[Due] = []
+    for row in await launch_due.due(session, as_of=as_of, newest=last):
+        try:
+            plan = await launch_plan(session, row)
+        except DomainError as error:
+            log.info("launch_not_due", launch=row.key, reason=error.detail)
+            continue
+        found.append(Due(launch_effects.KIND, row.key, None, document(plan), as_of))
     return found
 
 

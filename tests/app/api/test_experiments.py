@@ -268,7 +268,8 @@ async def test_shipping_makes_the_launch_and_the_conclusion_in_one_go(service: S
     assert answer.json()["launch_key"] == "one-page-checkout"
     launch = (await service.read.get("/v1/launches/one-page-checkout")).json()
     assert launch["experiment_key"] == "one-page-checkout"
-    assert launch["rollout"] == [{"at": "2026-10-21T00:00:00Z", "coverage": 0.25, "mechanism": "random"}]
+    step = {"at": "2026-10-21T00:00:00Z", "coverage": 0.25, "mechanism": "random", "segments": []}
+    assert (launch["rollout"], launch["measurements"]) == ([step], [])
     assert (await service.read.get(KEY)).json()["conclusion"] == "won"
     again = await service.write.post(f"{KEY}/decisions", json=examples.DECISION)
     assert again.json()["launch_key"] == "one-page-checkout-2"
