@@ -9,6 +9,8 @@ PYTHON3 := $(shell for p in "$$PYTHON" python3 python3.13 python3.14 python3.12 
 BIN := .venv/bin
 # numpy, polars and the samplers each start a thread per core; in tests the processes are the parallelism.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_MAX_THREADS=1
+# Dozens of short processes: each would compile all that it imports again, 3 to 4 seconds of it.
+unexport PYTHONDONTWRITEBYTECODE
 PACKAGES := app experiments stats warehouse workers
 # Modules run side by side; each process has servers of its own.
 PARALLEL ?= -n 2 --dist loadscope
