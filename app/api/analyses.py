@@ -29,7 +29,7 @@ class AnalysisOut(BaseModel):
     """A run. `stage` and `fraction` move while it is `running`; `result_id` is set when it has `succeeded`."""
 
     id: uuid.UUID
-    kind: Literal["experiment", "north_star", "baseline", "prior"] | str
+    kind: Literal["experiment", "north_star", "baseline", "prior", "launch"] | str
     subject_key: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     stage: str | None
@@ -57,7 +57,7 @@ async def list_analyses(
     caller: Reader,
     session: ReadSession,
     paging: Paging,
-    kind: Literal["experiment", "north_star", "baseline", "prior"] | None = None,
+    kind: Literal["experiment", "north_star", "baseline", "prior", "launch"] | None = None,
     subject_key: Annotated[str | None, Query(max_length=100)] = None,
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"] | None = None,
 ) -> Listing[AnalysisOut]:

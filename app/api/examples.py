@@ -94,6 +94,18 @@ LAUNCH: Final[dict[str, Any]] = {
         {"at": "2026-09-08T08:00:00Z", "coverage": 1, "mechanism": "all_at_once"},
     ],
 }
+MEASURED_LAUNCH: Final[dict[str, Any]] = {
+    "key": "same-day-delivery",
+    "name": "Same-day delivery",
+    "owner": "grace@example.com",
+    "rollout": [
+        {"at": "2026-09-01T00:00:00Z", "coverage": 1, "mechanism": "ordered", "segments": ["DE"]},
+        {"at": "2026-09-15T00:00:00Z", "coverage": 1, "mechanism": "ordered", "segments": ["FR", "NL"]},
+    ],
+    "announced_at": "2026-08-25T00:00:00Z",
+    "confounders": [{"name": "Summer sale", "began_at": "2026-08-01T00:00:00Z", "ended_at": "2026-08-15T00:00:00Z"}],
+    "measurements": [{"series_key": "orders_by_country", "excluded_segments": ["AT"], "measure_for_days": 56}],
+}
 DECISION: Final[dict[str, Any]] = {
     "outcome": "ship",
     "shipped_variant": "one_page",

@@ -1,7 +1,7 @@
 """/v1/launches"""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Body, Query, Request, Response
 
@@ -19,20 +19,31 @@ from experiments.errors import InvalidDefinition, KeyTaken, NotFound, Preconditi
 from experiments.tables import Launch
 
 router = api_router("launches", "/launches")
-SpecIn = Annotated[LaunchSpec, Body(openapi_examples=examples.example(examples.LAUNCH))]
+_EXAMPLES: dict[str, Any] = {
+    "recorded": {"summary": "What shipped, to whom", "value": examples.LAUNCH},
+    "measured": {"summary": "By country, with what it is measured on", "value": examples.MEASURED_LAUNCH},
+}
+SpecIn = Annotated[LaunchSpec, Body(openapi_examples=_EXAMPLES)]
 
 
 class LaunchOut(LaunchSpec):
-    """Something that shipped, with its coverage path."""
+    """Something that shipped, with its coverage path, and what it is measured on since when."""
 
     version: int
+    measured_since: datetime
     created_at: datetime
     updated_at: datetime
 
     @classmethod
     def of(cls, row: Launch) -> "LaunchOut":
         return cls.model_validate(
-            with_server_fields(row.spec, version=row.version, created_at=row.created_at, updated_at=row.updated_at)
+            with_server_fields(
+                row.spec,
+                version=row.version,
+                measured_since=row.measured_since,
+                created_at=row.created_at,
+                updated_at=row.updated_at,
+            )
         )
 
 
@@ -42,13 +53,17 @@ async def list_launches(
     session: ReadSession,
     paging: Paging,
     experiment_key: Annotated[str | None, Query(max_length=63)] = None,
+    measured: Annotated[bool | None, Query(description="true: only launches with a result; false: without")] = None,
 ) -> Listing[LaunchOut]:
-    page = await launch.page(session, experiment_key=experiment_key, limit=paging.limit, after=paging.after)
+    page = await launch.page(
+        session, experiment_key=experiment_key, measured=measured, limit=paging.limit, after=paging.after
+    )
     return Listing[LaunchOut].of(page, LaunchOut.of)
 
 
 @router.post("", status_code=201, summary="Record a launch", responses=problems(KeyTaken, InvalidDefinition))
 async def create_launch(caller: Writer, session: UnitOfWork, now: Now, spec: SpecIn, response: Response) -> LaunchOut:
+    """With `measurements` it is measured as its series grow. What is planned before the first step may grade higher."""
     row = await launch.create(session, spec=spec, actor=caller.name, at=now)
     response.headers["Location"] = f"/v1/launches/{row.key}"
     response.headers["ETag"] = etag_of(row.version)
@@ -66,7 +81,7 @@ async def get_launch(
 
 @router.put(
     "/{key}",
-    summary="Write the whole launch, say with another rollout step",
+    summary="Write the whole launch, say with another rollout step or what it is measured on",
     responses=problems(NotFound, VersionConflict, PreconditionRequired, InvalidDefinition),
 )
 async def update_launch(

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from app.cli.faults import faults_end_the_command
+from app.cli.launch_commands import launches_cli
 from app.cli.model_commands import models_cli
 from app.cli.prior_commands import priors_cli
 
@@ -24,9 +25,8 @@ cli = typer.Typer(
     add_completion=False,
 )
 keys_cli = typer.Typer(help="API keys", no_args_is_help=True)
-cli.add_typer(keys_cli, name="keys")
-cli.add_typer(priors_cli, name="priors")
-cli.add_typer(models_cli, name="models")
+for group, name in ((keys_cli, "keys"), (launches_cli, "launches"), (priors_cli, "priors"), (models_cli, "models")):
+    cli.add_typer(group, name=name)
 out = Console()
 err = Console(stderr=True)
 
