@@ -1,0 +1,76 @@
+"""Difference-in-differences by imputation (METHODS D2): what treated cells would have been, from untreated ones alone.
+
+Unit and period effects are fitted to untreated cells; a treated cell's effect is what it exceeds them by (Borusyak,
+Jaravel & Spiess 2024 "Revisiting event-study designs"). No cell that is already treated serves as a comparison, which
+is what makes two-way regressions wrong where launches are staggered and effects grow (Goodman-Bacon 2021).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stats.launch.contract import Estimated, NotEstimable, Panel, nothing
+from stats.launch.leads import lead_times, leads
+from stats.launch.panel_answer import CELLS_LEFT_OUT, Averages, answer
+from stats.launch.reasons import LaunchReason
+from stats.launch.treated_cells import TreatedCells, usable
+from stats.launch.two_way import TwoWay, two_way
+from stats.launch.unit_errors import Errors, unit_errors
+from stats.moments import Floats
+
+
+def imputation(panel: Panel, *, level: float = 0.95, seed: int, draws: int = 999) -> Estimated:
+    """The launch's effect on treated units, by imputing what they would have been.
+
+    `effect` is at full coverage, by size over all treated cells. The event study has leads from untreated cells alone;
+    its bands are by a multiplier bootstrap of `draws` draws. Assumes that without the launch all units had moved in
+    parallel, and that announcements are excluded. Cells without at least 2 untreated units in their period, or of
+    units that were never seen untreated, are left out with a note. The interval is by t; its standard error is that of
+    theorem 3 of the source, or of the untreated units where few are treated (see `unit_errors`).
+    """
+    try:
+        fit, cells = impute(panel)
+        comparisons = compared_with(fit, cells)
+
+        def errors(targets: Floats) -> Errors:
+            weights = fit.imputing(targets)
+            adds = np.einsum("knt,nt->kn", weights, fit.residual + cells.deviations())
+            return unit_errors(weights, adds, fit=fit, treated=panel.treated, comparisons=comparisons)
+
+        before = lead_times(panel)
+        lead = leads(panel, fit, before, comparisons=comparisons)
+        _, treated = usable(panel)
+        return answer(
+            "imputation",
+            cells,
+            errors,
+            before=Averages(before[lead.known], lead.effect[lead.known], lead.errors.of(lead.known)),
+            fitted=cells.size[panel.treated] @ fit.fitted[panel.treated],
+            notes=(CELLS_LEFT_OUT,) if (treated & ~cells.known).any() else (),
+            level=level,
+            seed=seed,
+            draws=draws,
+        )
+    except NotEstimable as problem:
+        return nothing("imputation", problem.code, periods=panel.y.shape[1])
+
+
+def impute(panel: Panel) -> tuple[TwoWay, TreatedCells]:
+    """Effects of untreated cells, and of every treated cell that they say something about. Raises `NotEstimable`."""
+    untreated, treated = usable(panel)
+    fit = two_way(panel.y, untreated)
+    with_history = treated & np.isfinite(fit.unit)[:, None]
+    if not with_history.any():
+        raise NotEstimable(LaunchReason.TOO_LITTLE_HISTORY)
+    beside = fit.cells.sum(axis=0)
+    known = with_history & (beside >= 2)[None, :]
+    if not known.any():
+        few = (with_history & (beside == 1)[None, :]).any()
+        raise NotEstimable(LaunchReason.TOO_FEW_COMPARISON_UNITS if few else LaunchReason.NO_COMPARISON_UNITS)
+    effect = np.where(known, np.where(known, panel.y, 0.0) - np.where(known, fit.fitted, 0.0), 0.0)
+    return fit, TreatedCells(panel, known, effect, fit.cells)
+
+
+def compared_with(fit: TwoWay, cells: TreatedCells) -> int:
+    """The smallest number of untreated units in any period with a known effect."""
+    return int(fit.cells.sum(axis=0)[cells.periods].min())

@@ -1,0 +1,113 @@
+"""Averages of the effects of single treated cells: overall, by calendar period and by time since launch (METHODS D2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from stats.launch.contract import NotEstimable, Panel
+from stats.launch.reasons import LaunchReason
+from stats.moments import Bools, Floats, Ints, safe_divide
+
+SETTLED = 0.5
+"""Times since launch that at least this share of treated units reached have a mean of their own to deviate from."""
+
+
+@dataclass(frozen=True, eq=False)
+class TreatedCells:
+    """The treated cells whose effect is known: `known` (N, T), their `effect` (N, T), 0 elsewhere, as it was.
+
+    `beside` (N, T) are usable cells of treated units before their launch: they count with an effect of 0 in averages
+    over treated units.
+    """
+
+    panel: Panel
+    known: Bools
+    effect: Floats
+    beside: Bools
+
+    @cached_property
+    def size(self) -> Floats:
+        """(N,) sizes of treated units, summing to 1; equal where no size is known."""
+        own = np.where(self.panel.treated, self.panel.weight, 0.0)
+        own = own if own.sum() > 0 else self.panel.treated.astype(np.float64)
+        return np.asarray(own / own.sum())
+
+    @cached_property
+    def time(self) -> Ints:
+        """(N, T) periods since a unit's own launch."""
+        return np.arange(self.known.shape[1])[None, :] - self.panel.first[:, None]
+
+    @property
+    def periods(self) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
+        return np.flatnonzero(self.known.any(axis=0))
+
+    @property
+    def times(self) -> Ints:
+        return np.unique(self.time[self.known])
+
+    def overall(self) -> Floats:
+        """(1, N, T) weights of the average effect at full coverage: effects regressed on coverage, by size.
+
+        The size-weighted mean over cells where coverage is 1.
+        """
+        share = np.where(self.known, self.size[:, None] * self.panel.coverage, 0.0)
+        return (share / (share * self.panel.coverage).sum())[None]
+
+    def of_periods(self, periods: Ints) -> Floats:
+        """(P, N, T) weights of the effect in these periods, an average over all treated units, launched or not yet."""
+        share = self.known * self.size[:, None]
+        among = share + (self.beside & self.panel.treated[:, None]) * self.size[:, None]
+        share = share / np.where(share.sum(axis=0) > 0, among.sum(axis=0), 1.0)
+        chosen = np.zeros((len(periods), *self.known.shape))
+        chosen[np.arange(len(periods)), :, periods] = share[:, periods].T
+        return chosen
+
+    def of_times(self, times: Ints) -> Floats:
+        """(E, N, T) weights of the size-weighted mean effect at these times since launch."""
+        share = (self.time == times[:, None, None]) * (self.known * self.size[:, None])
+        return np.asarray(share / share.sum(axis=(1, 2), keepdims=True))
+
+    def deviations(self) -> Floats:
+        """(N, T) effects less the mean effect of their group, free of that mean's own error; 0 off known cells.
+
+        A group is a time since launch; times that few units reached join the last one that half of them did. Means are
+        at full coverage. A deviation holds a unit's error and what its effect differs by, which makes a variance built
+        on it conservative (Borusyak, Jaravel & Spiess 2024, theorem 3). It is divided by the root of what taking the
+        mean left of its variance, as if units varied alike.
+        """
+        group = np.minimum(self.time, self._last_settled())
+        found = np.zeros(self.known.shape)
+        share = self.size[:, None] * np.where(self.known, self.panel.coverage, 0.0)
+        for e in np.unique(group[self.known]):
+            inside = self.known & (group == e)
+            pull = np.where(inside, share * self.panel.coverage, 0.0)
+            mean = (share * self.effect)[inside].sum() / pull.sum()
+            part = pull.sum(axis=1) / pull.sum()
+            left = np.broadcast_to((1 - 2 * part + (part**2).sum())[:, None], inside.shape)
+            found[inside] = safe_divide(self.effect - mean * self.panel.coverage, np.sqrt(left))[inside]
+        return found
+
+    def _last_settled(self) -> int:
+        times = self.times
+        reached = np.array([(self.known & (self.time == e)).any(axis=1).sum() for e in times])
+        wide = reached >= max(2, SETTLED * reached.max())
+        return int(times[wide].max()) if wide.any() else int(times.min())
+
+
+def usable(panel: Panel) -> tuple[Bools, Bools]:
+    """Cells (N, T) that are observed and not excluded: untreated ones, and treated ones.
+
+    Raises `NotEstimable` where the launch has no usable cell, or nothing is untreated.
+    """
+    seen = np.isfinite(panel.y) & ~panel.excluded
+    if not panel.treated.any():
+        raise NotEstimable(LaunchReason.NO_COVERAGE)
+    untreated, treated = seen & (panel.coverage == 0), seen & (panel.coverage > 0)
+    if not treated.any():
+        raise NotEstimable(LaunchReason.NO_PERIOD_AFTER_LAUNCH)
+    if not untreated.any():
+        raise NotEstimable(LaunchReason.NO_UNTREATED_CELLS)
+    return untreated, treated

@@ -1,0 +1,127 @@
+"""Errors of estimates that are linear in a panel, when the periods of a unit depend on each other in any way (D2).
+
+Every estimate is a weighted sum of the outcomes, so its error is a sum over units of what each adds, and its variance
+the sum of their squares: robust to dependence within a unit, to spread that differs between units, and conservative
+where effects differ between them (Bertrand, Duflo & Mullainathan 2004; Borusyak, Jaravel & Spiess 2024, theorem 3).
+A few treated units do not show their own spread. With fewer than `FEW` of them, the treated units' weights are laid on
+the paths of untreated units instead (Conley & Taber 2011 "Inference with difference in differences with a small number
+of policy changes"), which assumes that a treated unit varies as they do, or more if it did so before its launch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.special as sc
+
+from stats.launch.contract import NotEstimable
+from stats.launch.reasons import LaunchReason
+from stats.launch.two_way import TwoWay
+from stats.moments import Bools, Floats, safe_divide
+
+FEW = 5
+"""With fewer treated units than this their spread is that of untreated units."""
+ENOUGH_HISTORY = 10.0
+"""Periods of the untreated units' spread that a treated unit's own history is averaged with."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Errors:
+    """Of K estimates: `factor` (K, C), whose product with its transpose is their covariance; `df` (K,) of t."""
+
+    factor: Floats
+    df: Floats
+
+    @property
+    def covariance(self) -> Floats:
+        return self.factor @ self.factor.T
+
+    @property
+    def standard_error(self) -> Floats:
+        return np.asarray(np.sqrt((self.factor**2).sum(axis=1)))
+
+    def of(self, which: Bools) -> Errors:
+        """Those of some of the estimates."""
+        return Errors(self.factor[which], self.df[which])
+
+    def critical(self, level: float) -> Floats:
+        """(K,) pointwise critical values."""
+        return np.asarray(sc.stdtrit(self.df, 0.5 + level / 2))
+
+    def joint_critical(self, level: float, *, seed: int, draws: int) -> Floats:
+        """(K,) critical values of a band that holds for all K estimates together (sup-t, multiplier bootstrap).
+
+        What each unit adds is multiplied by standard normal numbers; the largest of the K standardised sums has a
+        quantile, whose tail probability becomes that of every estimate's own t distribution (Montiel Olea &
+        Plagborg-Møller 2019 "Simultaneous confidence bands"). Estimates without error take no part.
+        """
+        error = self.standard_error
+        moves = error > 0
+        if not moves.any():
+            return self.critical(level)
+        scaled = self.factor[moves] / error[moves, None]
+        drawn = np.random.default_rng(seed).standard_normal((scaled.shape[1], draws))
+        largest = float(np.quantile(np.abs(scaled @ drawn).max(axis=0), level))
+        return np.asarray(np.maximum(sc.stdtrit(self.df, sc.ndtr(largest)), self.critical(level)))
+
+
+def unit_errors(weights: Floats, adds: Floats, *, fit: TwoWay, treated: Bools, comparisons: int) -> Errors:
+    """Errors of K estimates with `weights` (K, N, T) on the outcomes; `adds` (K, N) is what each unit adds to them.
+
+    `adds` of treated units must already allow for the group means that were taken from them. `comparisons` is the
+    smallest number of untreated units that any treated period is compared with. Raises `NotEstimable` where fewer
+    than 2 are, or where few units are treated and fewer than 2 never are.
+    """
+    if comparisons < 2:
+        raise NotEstimable(LaunchReason.TOO_FEW_COMPARISON_UNITS)
+    never = ~treated & fit.cells.any(axis=1)
+    estimated = np.sqrt(comparisons / (comparisons - 1))
+    compared = adds[:, never] * estimated
+    size = (weights**2).sum(axis=-1)
+    if treated.sum() < FEW:
+        if never.sum() < 2:
+            raise NotEstimable(LaunchReason.TOO_FEW_COMPARISON_UNITS)
+        laid = _laid_on_untreated(weights[:, treated], fit, never) * _louder(fit, treated, never)[:, None]
+        laid = (laid * estimated / np.sqrt(never.sum())).reshape(len(weights), -1)
+        factor = np.concatenate([laid, compared], axis=1)
+        return Errors(factor, np.full(len(weights), never.sum() - 1.0))
+    own = adds[:, treated]
+    parts = [(part**2).sum(axis=1) for part in (own, compared)]
+    freedom = [_units(size[:, treated]) - 1, _units(size[:, never]) - 1]
+    whole = sum(parts)
+    spread = sum(safe_divide(part**2, np.maximum(df, 1.0)) for part, df in zip(parts, freedom, strict=True))
+    return Errors(np.concatenate([own, compared], axis=1), np.where(spread > 0, safe_divide(whole**2, spread), 1.0))
+
+
+def together(errors: list[Errors]) -> Errors:
+    """Errors of all estimates, from those of some after others."""
+    return Errors(np.concatenate([e.factor for e in errors]), np.concatenate([e.df for e in errors]))
+
+
+def _units(size: Floats) -> Floats:
+    """(K,) how many units of equal weight these (K, n) are worth (Kish)."""
+    return np.asarray(safe_divide(size.sum(axis=1) ** 2, (size**2).sum(axis=1)))
+
+
+def _laid_on_untreated(weights: Floats, fit: TwoWay, never: Bools) -> Floats:
+    """(K, m, n) errors that treated units' weights (K, m, T) would have made on each never treated unit's path."""
+    laid = weights @ fit.residual[never].T
+    seen = weights**2 @ fit.cells[never].T
+    return np.asarray(laid * np.sqrt(safe_divide((weights**2).sum(axis=-1, keepdims=True), seen)))
+
+
+def _louder(fit: TwoWay, treated: Bools, never: Bools) -> Floats:
+    """(m,) by how much more, at least 1, treated units varied before their launch than untreated ones did then."""
+    before = fit.cells[treated]
+    count = before.sum(axis=1)
+    own = (fit.residual[treated] ** 2).sum(axis=1)
+    seen = (before[:, None, :] & fit.cells[never][None]).astype(np.float64)
+    number = seen.sum(axis=-1)
+    paths = fit.residual[never]
+    mean = safe_divide(seen @ paths[:, :, None], number[:, :, None])[..., 0]
+    around = np.einsum("mnt,nt->mn", seen, paths**2) - number * mean**2
+    usual = safe_divide(around.sum(axis=1), np.maximum(number - 1, 0).sum(axis=1))
+    ratio = safe_divide(safe_divide(own, np.maximum(count - 1, 1)), usual)
+    shrunk = safe_divide((count - 1) * ratio + ENOUGH_HISTORY, count - 1 + ENOUGH_HISTORY)
+    return np.asarray(np.sqrt(np.maximum(shrunk, 1.0)))
