@@ -1,4 +1,4 @@
-"""Averages of the effects of single treated cells: overall, by calendar period and by time since launch (METHODS D2)."""
+"""Averages of the effects of single treated cells: overall, by period and by time since launch (METHODS D2)."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def _louder(fit: TwoWay, treated: Bools, never: Bools) -> Floats:
     seen = (before[:, None, :] & fit.cells[never][None]).astype(np.float64)
     number = seen.sum(axis=-1)
     paths = fit.residual[never]
-    mean = safe_divide(seen @ paths[:, :, None], number[:, :, None])[..., 0]
+    mean = safe_divide(np.einsum("mnt,nt->mn", seen, paths), number)
     around = np.einsum("mnt,nt->mn", seen, paths**2) - number * mean**2
     usual = safe_divide(around.sum(axis=1), np.maximum(number - 1, 0).sum(axis=1))
     ratio = safe_divide(safe_divide(own, np.maximum(count - 1, 1)), usual)
