@@ -5,6 +5,7 @@ withdraws. What was sent before its period had ended is about a part of the peri
 sent again, changed or not, after the end.
 """
 
+import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -138,8 +139,8 @@ async def restatements(
     """The newest `limit` numbers that took the place of others, in a segment and a period or in all."""
     wanted = [_said.segment == segment] if segment is not None else []
     wanted += [_said.at == at] if at is not None else []
-    rows = with_earlier(series, *wanted)
-    statement = sa.select(rows).where(rows.c.earlier_known_at.is_not(None), differs(rows))
+    rows = _with_earlier(series, *wanted)
+    statement = sa.select(rows).where(rows.c.earlier_known_at.is_not(None), _differs(rows))
     statement = statement.order_by(rows.c.known_at.desc(), rows.c.at.desc(), rows.c.segment).limit(limit)
     return [
         Restatement(Cell(row.segment, row.at), _known(row), _known(row, "earlier_"))
@@ -147,7 +148,16 @@ async def restatements(
     ]
 
 
-def with_earlier(series: Series, *wanted: sa.ColumnElement[bool]) -> sa.Subquery:
+async def changes_of(session: AsyncSession, *, series: Series, batch_id: uuid.UUID) -> tuple[int, int]:
+    """How many cells a batch gave their first number, and how many another one."""
+    rows = _with_earlier(series)
+    new = sa.func.count().filter(rows.c.earlier_known_at.is_(None))
+    restated = sa.func.count().filter(rows.c.earlier_known_at.is_not(None), _differs(rows))
+    counts = (await session.execute(sa.select(new, restated).where(rows.c.batch_id == batch_id))).one()
+    return counts[0], counts[1]
+
+
+def _with_earlier(series: Series, *wanted: sa.ColumnElement[bool]) -> sa.Subquery:
     """Rows of values, each with what was said of its cell before, as columns named `earlier_…`."""
     said = (*_NUMBERS, _said.known_at, _is_complete(_grain_of(series)))
     earlier = [
@@ -160,8 +170,8 @@ def with_earlier(series: Series, *wanted: sa.ColumnElement[bool]) -> sa.Subquery
     return rows.where(_said.series_id == series.id, *wanted).subquery()
 
 
-def differs(rows: sa.Subquery) -> sa.ColumnElement[bool]:
-    """Whether a row of `with_earlier` says another number than the one before it."""
+def _differs(rows: sa.Subquery) -> sa.ColumnElement[bool]:
+    """Whether a row of `_with_earlier` says another number than the one before it."""
     return sa.or_(*(rows.c[each.key].is_distinct_from(rows.c[f"earlier_{each.key}"]) for each in _NUMBERS))
 
 

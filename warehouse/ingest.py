@@ -165,11 +165,12 @@ def _publish(writer: BatchWriter, stored: _Stored, on_error: OnError) -> _Stored
     return stored
 
 
-def rejected_batch(refusals: Refusals) -> BatchRejected:
-    """The problem that lists a batch's bad rows."""
+def rejected_batch(refusals: Refusals, *, keepable: bool = True) -> BatchRejected:
+    """The problem that lists a batch's bad rows; `keepable` where the good ones could be taken without them."""
     return BatchRejected(
         f"{refusals.rejected} rows are not valid; nothing was stored",
-        remedy="correct the rows and send the batch again, or send it with on_error=keep_good",
+        remedy="correct the rows and send the batch again"
+        + (", or send it with on_error=keep_good" if keepable else ""),
         errors=[
             FieldError(f"/{error.row}/{error.field}".rstrip("/"), f"{error.reason}: {error.detail}; {error.remedy}")
             for error in refusals.errors[:MAX_ERRORS]

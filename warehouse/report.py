@@ -10,7 +10,7 @@ MAX_ERRORS = 100
 
 REMEDIES: Mapping[str, str] = {
     "malformed_row": "send valid JSON objects (or CSV records with as many fields as the header), UTF-8 encoded",
-    "unknown_field": "put it into `properties` or `segments`, or remove it",
+    "unknown_field": "remove it, or put it into the `properties` of an event or the `segments` of an exposure",
     "missing_unit_id": "send the id of the randomised unit with every row",
     "missing_timestamp": "send the time of every row, for example 2026-01-31T12:00:00Z",
     "invalid_timestamp": "send ISO-8601 times, for example 2026-01-31T12:00:00Z",
@@ -35,6 +35,16 @@ REMEDIES: Mapping[str, str] = {
     "missing_moment": "send n, mean and variance together",
     "negative_variance": "send the unbiased sample variance of the units' values",
     "duplicate_summary": "send each metric, variant and time once; a correction needs a later as_of",
+    "missing_segment": "name the segment of every row: the series has a dimension",
+    "unexpected_segment": "leave the segment out, or register a series with a dimension",
+    "unknown_arm": "name the arm `on` (had the change) or `off` (had not)",
+    "not_a_period_start": "send the start of the period in UTC; weeks begin on Mondays",
+    "missing_value": "send the number, or null to withdraw what was sent before",
+    "too_large": "send the number in a larger unit",
+    "no_units": "send null for a period without units",
+    "missing_count": "send n with the variance",
+    "unexpected_moment": "send n and variance only with means, or in a series whose dimension is `arm`",
+    "duplicate_value": "send each segment and period once in a batch",
 }
 
 

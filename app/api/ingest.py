@@ -16,7 +16,8 @@ from experiments import experiment
 from experiments.errors import BatchMismatch, BatchRejected, NotFound, NotReady, PayloadTooLarge, UnsupportedMediaType
 from warehouse.ingest import ingest
 from warehouse.report import IngestReport
-from warehouse.summaries import ingest_summaries, parse_summaries
+from warehouse.row_lists import parse_rows
+from warehouse.summaries import ingest_summaries
 
 router = api_router("ingest", "/ingest", PlainRoute)
 summaries = api_router("ingest", "/experiments/{key}/summaries", PlainRoute)
@@ -168,7 +169,7 @@ async def ingest_experiment_summaries(
     response: Response,
 ) -> IngestReportOut:
     """A JSON array or CSV; all rows or none."""
-    rows = parse_summaries(await request.body(), request.headers.get("content-type", ""))
+    rows = parse_rows(await request.body(), request.headers.get("content-type", ""), noun="summaries")
     report = await ingest_summaries(
         session,
         settings,

@@ -24,7 +24,8 @@ from warehouse.catalog import slice_for
 from warehouse.extract import extract_experiment, extract_summaries
 from warehouse.ingest import ingest
 from warehouse.report import MAX_ERRORS, IngestReport
-from warehouse.summaries import ingest_summaries, parse_summaries
+from warehouse.row_lists import parse_rows
+from warehouse.summaries import ingest_summaries
 
 pytestmark = pytest.mark.anyio
 
@@ -341,10 +342,11 @@ async def test_summaries_become_moments_at_their_own_looks(world: World) -> None
         summary(), summary(variant_key="treatment", n=12), summary(as_of="2026-01-11T00:00:00Z", n=20, mean=2.5),
     ]  # fmt: skip
     csv = "metric_key,variant_key,as_of,n,mean,variance\n" + "\n".join(",".join(map(str, row.values())) for row in rows)
-    assert parse_summaries(csv.encode(), "text/csv") == [{k: str(v) for k, v in row.items()} for row in rows]
-    report = await send_summaries(world, parse_summaries(csv.encode(), "text/csv"))
+    parsed = parse_rows(csv.encode(), "text/csv", noun="summaries")
+    assert parsed == [{k: str(v) for k, v in row.items()} for row in rows]
+    report = await send_summaries(world, parsed)
     assert report.accepted == 3
-    assert (await send_summaries(world, parse_summaries(csv.encode(), "text/csv"))).replayed
+    assert (await send_summaries(world, parsed)).replayed
     async with world.database.read() as session:
         stored = list((await session.execute(sa.select(Summary))).scalars())
     planned = plan_of([metric("revenue"), metric("unsent")])
@@ -390,8 +392,15 @@ async def test_summaries_need_a_started_experiment_that_takes_them(world: World)
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"), [(b"{", "application/json"), (b"{}", "application/json"), (b"[1]", "application/json")]
+    ("body", "kind"),
+    [
+        (b"{", "application/json"),
+        (b"{}", "application/json"),
+        (b"[1]", "application/json"),
+        (b"n,mean,n\n1,2,3\n", "text/csv"),
+        (b"\xff", "text/csv"),
+    ],
 )
 async def test_unreadable_summaries_are_refused(body: bytes, kind: str) -> None:
     with pytest.raises(BatchRejected):
-        parse_summaries(body, kind)
+        parse_rows(body, kind, noun="summaries")
