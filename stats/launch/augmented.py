@@ -1,0 +1,46 @@
+"""Synthetic control whose imbalance before the launch is corrected by a ridge regression (METHODS D3)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stats.launch.donors import Comparison, Weighted
+from stats.launch.simplex import simplex_weights
+from stats.moments import Floats
+
+PENALTIES = np.geomspace(1.0, 1e-8, 20)
+"""Candidates for the penalty, in units of the largest squared singular value of the donors' past."""
+HELD_OUT = 24
+"""At most so many periods are held out in turn to choose the penalty, spread evenly over the past."""
+
+
+def augmented_weights(case: Comparison) -> Weighted:
+    """Simplex weights plus the ridge correction of what they leave unexplained; sum to 1, may be negative.
+
+    The penalty is the largest whose error in held-out periods is within one standard error of the least. Source:
+    Ben-Michael, Feller & Rothstein (2021), sections 3 and 5.3.
+    """
+    past, outcome = case.donors[:, : case.before], case.outcome[: case.before]
+    centre = past.mean(axis=0)
+    past, outcome = past - centre, outcome - centre
+    largest = float(np.linalg.norm(past, ord=2)) ** 2
+    if largest == 0:
+        return Weighted(simplex_weights(past.T, outcome), np.zeros(case.before))
+    penalties = PENALTIES * largest
+    held = np.unique(np.linspace(0, case.before - 1, min(HELD_OUT, case.before)).astype(int))
+    errors = np.empty((held.size, penalties.size))
+    for row, period in enumerate(held):
+        weights = _corrected(np.delete(past, period, axis=1), np.delete(outcome, period), penalties)
+        errors[row] = (outcome[period] - weights @ past[:, period]) ** 2
+    mean, spread = errors.mean(axis=0), errors.std(axis=0, ddof=1) / np.sqrt(held.size)
+    best = int(mean.argmin())
+    chosen = penalties[np.flatnonzero(mean <= mean[best] + spread[best])[0]]
+    return Weighted(_corrected(past, outcome, np.array([chosen]))[0], np.zeros(case.before))
+
+
+def _corrected(past: Floats, outcome: Floats, penalties: Floats) -> Floats:
+    """(L, J) weights for penalties (L,): w + (y - w X) (X'X + penalty)^-1 X' by one decomposition of X (J, R)."""
+    weights = simplex_weights(past.T, outcome)
+    left, size, right = np.linalg.svd(past, full_matrices=False)
+    missed = right @ (outcome - weights @ past)
+    return np.asarray(weights + (missed * size / (size**2 + penalties[:, None])) @ left.T)
