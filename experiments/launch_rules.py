@@ -65,9 +65,10 @@ def _faults_of_outcome(
     spec: LaunchSpec, item: LaunchMeasurement, outcome: SeriesSpec, pointer: str
 ) -> Iterator[FieldError]:
     at = f"{pointer}/series_key"
-    segmented = outcome.dimension not in ("", "arm")
     if outcome.role != "outcome":
         yield FieldError(at, f"`{outcome.key}` is an outside influence; a launch is measured on an outcome")
+        return
+    segmented = outcome.dimension not in ("", "arm")
     if segments_named(spec.rollout) and not segmented:
         yield FieldError(at, f"`{outcome.key}` has no dimension, and steps of the rollout are about segments of one")
     if spec.eligible is not None and segmented and spec.eligible.dimension != outcome.dimension:
