@@ -1,0 +1,152 @@
+"""What speaks for and against an estimate: placebos, trends before the launch, donors (METHODS D2, D3, D7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from experiments.evidence.launch.data import LaunchData
+from experiments.evidence.launch.estimates import SYNTHETIC, Estimates
+from experiments.evidence.launch.natural_units import unexplained
+from stats.launch.bsts import bsts_in_time
+from stats.launch.contract import Estimated, Method, NotEstimable, Panel, PlaceboRuns
+from stats.launch.did import did
+from stats.launch.group_time import group_time
+from stats.launch.imputation import imputation
+from stats.launch.placebo import KEPT, in_space, in_time
+from stats.launch.rollout_order import permuted_order
+from stats.launch.donors import LEAST_HISTORY
+from stats.launch.structural import structural_in_time
+from stats.launch.synthetic_control import DOMINANT, POOR_FIT, LeftOut, Synthetic, SyntheticMethod, leave_one_out, synthetic
+from stats.launch.trends import MagnitudeBounds, PreTrendTest, pre_trend, relative_magnitudes
+
+PLACEBO_DRAWS: Final = 99
+"""Of a bootstrap inside a placebo run: its standard error is all that is used."""
+RUNS_WANTED: Final = 8
+NOISE: Final = 1.5
+"""Gaps before the launch that are this much larger than their noise from period to period are more than noise."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """How the weighted donors follow the treated before the launch; `left_out` the effects without single donors."""
+
+    method: SyntheticMethod
+    synthetic: Synthetic
+    left_out: LeftOut | None
+    share_of_effect: float
+    largest_weight: float
+    good: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trust:
+    """Whatever could be tested; absent where it does not apply or could not be."""
+
+    in_time: Mapping[Method, PlaceboRuns] = field(default_factory=dict)
+    in_space: Mapping[Method, PlaceboRuns] = field(default_factory=dict)
+    pre_trend: PreTrendTest | None = None
+    magnitudes: MagnitudeBounds | None = None
+    fit: Fit | None = None
+    order_p: float = float("nan")
+
+
+def trust(
+    data: LaunchData, estimates: Estimates, leading: Method | None, *, by_lot: bool, level: float, seed: int
+) -> Trust:
+    """The battery for one measurement: complete for the leading method, what is cheap for the others."""
+    if data.reason or leading is None:
+        return Trust()
+    able = {method: each for method, each in estimates.by_method.items() if not each.reason}
+    runs = _estimators(level, seed)
+    time, space = {}, {}
+    for method in able:
+        if method == "structural":
+            time[method] = structural_in_time(data.series, horizon=data.after)
+        elif method == "bsts":
+            time[method] = bsts_in_time(data.series, horizon=data.after)
+        elif method in runs:
+            time[method] = in_time(data.panel, runs[method], horizon=_horizon(data))
+    for name, made in estimates.synthetic.items():
+        if name in able:
+            space[name] = made.placebos
+    if leading in runs and leading not in space and len(data.untreated) > 1:
+        space[leading] = in_space(data.panel, runs[leading])
+    compared = leading in runs
+    return Trust(
+        in_time=time,
+        in_space=space,
+        pre_trend=_pre_trend(data, level) if compared else None,
+        magnitudes=_magnitudes(data, able[leading], level) if compared else None,
+        fit=_fit(data, estimates, leading, able),
+        order_p=permuted_order(data.panel, seed=seed) if by_lot and leading == "imputation" else float("nan"),
+    )
+
+
+def _estimators(level: float, seed: int) -> Mapping[Method, Callable[[Panel], Estimated]]:
+    """Estimators of panels as they are run on placebos."""
+
+    def of_family(method: SyntheticMethod) -> Callable[[Panel], Estimated]:
+        return lambda panel: synthetic(panel, method, level=level).estimated
+
+    return {
+        "did": lambda panel: did(panel, level=level),
+        "imputation": lambda panel: imputation(panel, level=level, seed=seed, draws=PLACEBO_DRAWS),
+        "group_time": lambda panel: group_time(panel, level=level, seed=seed, draws=PLACEBO_DRAWS),
+        **{method: of_family(method) for method in SYNTHETIC},
+    }
+
+
+def _horizon(data: LaunchData) -> int:
+    """As long as the launch was measured, or shorter so that some dates fit into the history."""
+    room = data.panel.pre - max(LEAST_HISTORY, int(np.ceil(KEPT * data.panel.pre)))
+    return max(1, min(data.after, max(room - RUNS_WANTED + 1, room // 2)))
+
+
+def _pre_trend(data: LaunchData, level: float) -> PreTrendTest | None:
+    try:
+        return pre_trend(data.panel, level=level)
+    except NotEstimable:
+        return None
+
+
+def _magnitudes(data: LaunchData, estimated: Estimated, level: float) -> MagnitudeBounds | None:
+    try:
+        return relative_magnitudes(data.panel, estimated, level=level)
+    except NotEstimable:
+        return None
+
+
+def _fit(data: LaunchData, estimates: Estimates, leading: Method, able: Mapping[Method, Estimated]) -> Fit | None:
+    """Of the leading method where it weights donors, else of the first that does."""
+    candidates = [method for method in SYNTHETIC if method in able]
+    method = next((each for each in candidates if each == leading), candidates[0] if candidates else None)
+    if method is None:
+        return None
+    made = estimates.synthetic[method]
+    effect, largest = abs(made.estimated.effect), float(np.abs(made.weights).max())
+    share = made.pre_rmspe / effect if effect > 0 else float("inf")
+    try:
+        left_out: LeftOut | None = leave_one_out(data.panel, method)
+    except NotEstimable:
+        left_out = None
+    good = largest <= DOMINANT and (share <= POOR_FIT or not _drifts(data, made))
+    return Fit(method, made, left_out, share, largest, good)
+
+
+def _drifts(data: LaunchData, made: Synthetic) -> bool:
+    """Whether gaps before the launch are more than noise from one period to the next (von Neumann 1941).
+
+    METHODS D3 rejects a fit whose gaps exceed a quarter of the effect. Noise that comes anew every period averages out
+    over the periods measured, however small the effect; gaps that last do not.
+    """
+    known, gap = unexplained(data, made.estimated)
+    past = gap[: data.launched][known[: data.launched]]
+    if past.size < 3:
+        return True
+    past = past - past.mean() if made.estimated.method == "synthetic_did" else past
+    noise = float(np.sqrt(np.mean(np.diff(past) ** 2) / 2))
+    return float(np.sqrt(np.mean(past**2))) > NOISE * noise

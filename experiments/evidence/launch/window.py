@@ -1,0 +1,152 @@
+"""Which periods of a launch count, what share of each segment had it, and which cells count for nothing (D6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+
+from experiments.definitions import Confounder, LaunchMeasurement, RolloutStep
+from experiments.plan import LaunchPlan
+from experiments.rollout import mean_coverage
+from stats.moments import Bools, Floats
+
+ON: Final = "on"
+OFF: Final = "off"
+"""The segments of a series by `arm`: units that had the change, and units that had not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The times between which a launch is measured: history from `begin`, the change from `launched`, until `end`.
+
+    `last_step` is the last one known at the time of the data: later ones may still be changed.
+    """
+
+    begin: datetime
+    launched: datetime
+    last_step: datetime
+    end: datetime
+
+
+def window_of(plan: LaunchPlan, options: LaunchMeasurement, data_as_of: datetime) -> Window:
+    """From `history_days` before anybody had it to `measure_for_days` after the last step, or to the data's end."""
+    launched = next(step.at for step in plan.rollout if step.coverage > 0)
+    last = max((step.at for step in plan.rollout if step.at <= data_as_of), default=launched)
+    closes = plan.rollout[-1].at + timedelta(days=options.measure_for_days)
+    return Window(launched - timedelta(days=options.history_days), launched, last, min(closes, data_as_of))
+
+
+def coverage_of(
+    plan: LaunchPlan, dimension: str, segments: Sequence[str], starts: Sequence[datetime], period: timedelta
+) -> Floats:
+    """(N, T) share of each segment that had the change, averaged over each period.
+
+    Segments that are not eligible never have it, nor have the units of the arm `off`. Segments with the same steps
+    share one path.
+    """
+    covered = np.zeros((len(segments), len(starts)))
+    eligible = plan.eligible
+    paths: dict[tuple[int, ...], Floats] = {}
+    for i, segment in enumerate(segments):
+        if eligible is not None and eligible.dimension == dimension and segment not in eligible.segments:
+            continue
+        if dimension == "arm" and segment != ON:
+            continue
+        mine = tuple(k for k, step in enumerate(plan.rollout) if not step.segments or segment in step.segments)
+        if mine not in paths:
+            steps = [plan.rollout[k].model_copy(update={"segments": []}) for k in mine]
+            paths[mine] = _path(steps, starts, period)
+        covered[i] = paths[mine]
+    return covered
+
+
+def _path(steps: Sequence[RolloutStep], starts: Sequence[datetime], period: timedelta) -> Floats:
+    if not steps:
+        return np.zeros(len(starts))
+    return np.array(
+        [
+            0.0 if start + period <= steps[0].at else mean_coverage(steps, start, start + period, segment=None)
+            for start in starts
+        ]
+    )
+
+
+def announced_cells(
+    plan: LaunchPlan, coverage: Floats, window: Window, starts: Sequence[datetime], period: timedelta
+) -> Bools:
+    """(N, T) cells of segments that get the change, between its announcement and the first step."""
+    cells = np.zeros(coverage.shape, dtype=np.bool_)
+    if plan.announced_at is None:
+        return cells
+    known = np.array([start + period > plan.announced_at and start < window.launched for start in starts])
+    gets = (coverage > 0).any(axis=1)
+    cells[np.ix_(gets, known)] = True
+    return np.asarray(cells & (coverage == 0), dtype=np.bool_)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Confounded:
+    """`cells` (N, T) that something else moved and that are left out; names of confounders by what became of them."""
+
+    cells: Bools
+    left_out: tuple[str, ...]
+    not_separable: tuple[str, ...]
+
+
+def confounded_cells(
+    confounders: Sequence[Confounder],
+    segments: Sequence[str],
+    coverage: Floats,
+    window: Window,
+    starts: Sequence[datetime],
+    period: timedelta,
+) -> Confounded:
+    """Cells that a confounder of some segments took part in are left out, where enough is left to measure by.
+
+    One without segments or without a time hit everything alike: nothing is left to tell it from the launch. So does one
+    that covers every period in which some segment had the change.
+    """
+    cells = np.zeros(coverage.shape, dtype=np.bool_)
+    left_out: list[str] = []
+    not_separable: list[str] = []
+    for confounder in sorted(confounders, key=lambda item: item.name):
+        if not _matters(confounder, window):
+            continue
+        rows = np.array([segment in confounder.segments for segment in segments], dtype=np.bool_)
+        if confounder.segments and not rows.any() and any(segments):
+            continue
+        columns = np.array([_overlaps(confounder, start, start + period) for start in starts], dtype=np.bool_)
+        proposed = cells | (rows[:, None] & columns[None, :])
+        timed = confounder.began_at is not None or confounder.ended_at is not None
+        if not rows.any() or not timed or not _measurable(coverage, proposed):
+            not_separable.append(confounder.name)
+            continue
+        cells = proposed
+        left_out.append(confounder.name)
+    return Confounded(cells, tuple(left_out), tuple(not_separable))
+
+
+def _matters(confounder: Confounder, window: Window) -> bool:
+    """Whether it differs between before and after: not over before the launch, not there all the time."""
+    began, ended = confounder.began_at, confounder.ended_at
+    over = ended is not None and ended <= window.launched
+    not_yet = began is not None and began >= window.end
+    always = began is not None and began <= window.begin and (ended is None or ended >= window.end)
+    return not (over or not_yet or always)
+
+
+def _overlaps(confounder: Confounder, begin: datetime, end: datetime) -> bool:
+    began, ended = confounder.began_at, confounder.ended_at
+    return (began is None or began < end) and (ended is None or ended > begin)
+
+
+def _measurable(coverage: Floats, left_out: Bools) -> bool:
+    """Whether every treated segment keeps a period with the change and one before it."""
+    treated = (coverage > 0).any(axis=1)
+    after = ((coverage > 0) & ~left_out).any(axis=1)
+    before = ((coverage == 0) & ~left_out).any(axis=1)
+    return bool((after & before)[treated].all())
