@@ -11,12 +11,12 @@ import numpy as np
 
 from stats.launch.contract import Estimated, NotEstimable, Panel, nothing
 from stats.launch.leads import lead_times, leads
-from stats.launch.panel_answer import CELLS_LEFT_OUT, Averages, answer
+from stats.launch.panel_answer import Averages, answer, left_out
 from stats.launch.reasons import LaunchReason
 from stats.launch.treated_cells import TreatedCells, usable
 from stats.launch.two_way import TwoWay, two_way
-from stats.launch.unit_errors import Errors, unit_errors
-from stats.moments import Floats
+from stats.launch.unit_errors import Errors, few, unit_errors
+from stats.moments import Floats, Ints
 
 
 def imputation(panel: Panel, *, level: float = 0.95, seed: int, draws: int = 999) -> Estimated:
@@ -34,8 +34,10 @@ def imputation(panel: Panel, *, level: float = 0.95, seed: int, draws: int = 999
 
         def errors(targets: Floats) -> Errors:
             weights = fit.imputing(targets)
-            adds = np.einsum("knt,nt->kn", weights, fit.residual + cells.deviations())
-            return unit_errors(weights, adds, fit=fit, treated=panel.treated, comparisons=comparisons)
+            adds = np.einsum("knt,nt->kn", weights, fit.residual + cells.deviations)
+            return unit_errors(
+                weights, adds, fit=fit, treated=panel.treated, comparisons=comparisons, by_untreated=few(cells.size)
+            )
 
         before = lead_times(panel)
         lead = leads(panel, fit, before, comparisons=comparisons)
@@ -46,7 +48,7 @@ def imputation(panel: Panel, *, level: float = 0.95, seed: int, draws: int = 999
             errors,
             before=Averages(before[lead.known], lead.effect[lead.known], lead.errors.of(lead.known)),
             fitted=cells.size[panel.treated] @ fit.fitted[panel.treated],
-            notes=(CELLS_LEFT_OUT,) if (treated & ~cells.known).any() else (),
+            notes=left_out(treated, cells),
             level=level,
             seed=seed,
             draws=draws,
@@ -62,7 +64,7 @@ def impute(panel: Panel) -> tuple[TwoWay, TreatedCells]:
     with_history = treated & np.isfinite(fit.unit)[:, None]
     if not with_history.any():
         raise NotEstimable(LaunchReason.TOO_LITTLE_HISTORY)
-    beside = fit.cells.sum(axis=0)
+    beside = _compared(fit)
     known = with_history & (beside >= 2)[None, :]
     if not known.any():
         few = (with_history & (beside == 1)[None, :]).any()
@@ -73,4 +75,9 @@ def impute(panel: Panel) -> tuple[TwoWay, TreatedCells]:
 
 def compared_with(fit: TwoWay, cells: TreatedCells) -> int:
     """The smallest number of untreated units in any period with a known effect."""
-    return int(fit.cells.sum(axis=0)[cells.periods].min())
+    return int(_compared(fit)[cells.periods].min())
+
+
+def _compared(fit: TwoWay) -> Ints:
+    """(T,) untreated units that say something of a period: a unit's only cell is used up by its own effect."""
+    return np.asarray((fit.cells & (fit.cells.sum(axis=1) >= 2)[:, None]).sum(axis=0))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stats.launch.contract import Panel
+from stats.launch.treated_cells import treated_size
 from stats.launch.two_way import TwoWay
-from stats.launch.unit_errors import Errors, unit_errors
+from stats.launch.unit_errors import Errors, few, unit_errors
 from stats.moments import Bools, Floats, Ints
 
 MOST = 12
@@ -48,5 +49,7 @@ def on_untreated(x: Floats, panel: Panel, fit: TwoWay, *, comparisons: int) -> L
     treated = panel.treated
     own = max(int(treated.sum()), 2)
     adds[:, treated] *= np.sqrt(own / (own - 1))
-    errors = unit_errors(weights, adds, fit=fit, treated=treated, comparisons=comparisons)
+    errors = unit_errors(
+        weights, adds, fit=fit, treated=treated, comparisons=comparisons, by_untreated=few(treated_size(panel))
+    )
     return Leads(effect, errors, known)

@@ -12,8 +12,8 @@ import scipy.special as sc
 from stats.launch.contract import Estimated, EventStudy, Method, NotEstimable
 from stats.launch.reasons import LaunchReason
 from stats.launch.treated_cells import TreatedCells
-from stats.launch.unit_errors import FEW, Errors, together
-from stats.moments import Floats, Ints
+from stats.launch.unit_errors import Errors, few, together
+from stats.moments import Bools, Floats, Ints
 
 CELLS_LEFT_OUT: Final = "cells_without_comparison_left_out"
 FEW_TREATED: Final = "few_treated_units"
@@ -38,25 +38,20 @@ def answer(
     cells: TreatedCells,
     errors_of: Callable[[Floats], Errors],
     *,
-    before: Averages,
+    before: Averages | None,
     fitted: Floats,
     notes: tuple[str, ...],
     level: float,
-    seed: int,
-    draws: int,
+    seed: int = 0,
+    draws: int = 0,
 ) -> Estimated:
     """All averages of `cells` with errors by `errors_of` (targets (K, N, T)); `before` are those of times before 0.
 
-    Raises `NotEstimable` where nothing varies.
+    Without `before` there is no event study. Raises `NotEstimable` where nothing varies.
     """
     whole, error, df = overall(cells, errors_of)
     half = float(sc.stdtrit(df, 0.5 + level / 2)) * error
-    periods, times = cells.periods, cells.times
-    path, path_errors = _averages(cells, cells.of_periods, periods, errors_of)
-    after, after_errors = _averages(cells, cells.of_times, times, errors_of)
-    counts = [int((cells.known & (cells.time == e)).sum()) for e in times]
-    earlier = [int((cells.beside & (cells.time == e) & cells.panel.treated[:, None]).sum()) for e in before.time]
-    treated = int(cells.panel.treated.sum())
+    path, path_errors = _averages(cells, cells.of_periods, cells.periods, errors_of)
     return Estimated(
         method=method,
         effect=whole,
@@ -65,20 +60,12 @@ def answer(
         upper=whole + half,
         p_value=two_sided(whole / error, df),
         interval_kind="t",
-        periods=periods,
+        periods=cells.periods,
         by_period=path,
         covariance=path_errors.covariance,
         fitted=fitted,
-        event_study=event_study(
-            np.concatenate([before.time, times]),
-            np.concatenate([before.effect, after]),
-            together([before.errors, after_errors]),
-            np.array([*earlier, *counts], dtype=np.float64),
-            level=level,
-            seed=seed,
-            draws=draws,
-        ),
-        notes=(*notes, *few_treated(treated)),
+        event_study=_event_study(cells, errors_of, before, level, seed, draws) if before else None,
+        notes=(*notes, *_few_treated(cells)),
     )
 
 
@@ -97,15 +84,30 @@ def two_sided(t: float, df: float) -> float:
     return float(2 * sc.stdtr(df, -abs(t)))
 
 
-def few_treated(units: int) -> tuple[str, ...]:
+def left_out(asked: Bools, cells: TreatedCells) -> tuple[str, ...]:
+    """The note that some of the cells (N, T) asked about have nothing to be compared with, if so."""
+    return (CELLS_LEFT_OUT,) if (asked & ~cells.known).any() else ()
+
+
+def _few_treated(cells: TreatedCells) -> tuple[str, ...]:
     """The note that the treated units' own spread was not used, if so."""
-    return (ONE_TREATED,) if units == 1 else (FEW_TREATED,) if units < FEW else ()
+    return ((ONE_TREATED if cells.panel.treated.sum() == 1 else FEW_TREATED),) if few(cells.size) else ()
 
 
-def event_study(
-    time: Ints, effect: Floats, errors: Errors, cells: Floats, *, level: float, seed: int, draws: int
+def _event_study(
+    cells: TreatedCells,
+    errors_of: Callable[[Floats], Errors],
+    before: Averages,
+    level: float,
+    seed: int,
+    draws: int,
 ) -> EventStudy:
-    """Effects (E,) at `time` with pointwise intervals and a band for all of them."""
+    """Effects by time since launch with pointwise intervals, and a band for all times together."""
+    times = cells.times
+    after, after_errors = _averages(cells, cells.of_times, times, errors_of)
+    effect, errors = np.concatenate([before.effect, after]), together([before.errors, after_errors])
+    own = cells.known | cells.beside & cells.panel.treated[:, None]
+    time = np.concatenate([before.time, times])
     error = errors.standard_error
     alone = errors.critical(level) * error
     joint = errors.joint_critical(level, seed=seed, draws=draws) * error
@@ -117,7 +119,7 @@ def event_study(
         upper=effect + alone,
         band_lower=effect - joint,
         band_upper=effect + joint,
-        cells=cells,
+        cells=np.array([(own & (cells.time == e)).sum() for e in time], dtype=np.float64),
     )
 
 

@@ -17,10 +17,10 @@ SETTLED = 0.5
 
 @dataclass(frozen=True, eq=False)
 class TreatedCells:
-    """The treated cells whose effect is known: `known` (N, T), their `effect` (N, T), 0 elsewhere, as it was.
+    """Cells of treated units whose effect is known: `known` (N, T), their `effect` (N, T), 0 elsewhere, as it was.
 
-    `beside` (N, T) are usable cells of treated units before their launch: they count with an effect of 0 in averages
-    over treated units.
+    `beside` (N, T) are usable untreated cells: those of treated units count with an effect of 0 in averages over
+    treated units. Cells before the launch can be among the known ones where it is asked what happened then.
     """
 
     panel: Panel
@@ -30,15 +30,17 @@ class TreatedCells:
 
     @cached_property
     def size(self) -> Floats:
-        """(N,) sizes of treated units, summing to 1; equal where no size is known."""
-        own = np.where(self.panel.treated, self.panel.weight, 0.0)
-        own = own if own.sum() > 0 else self.panel.treated.astype(np.float64)
-        return np.asarray(own / own.sum())
+        return treated_size(self.panel)
 
     @cached_property
     def time(self) -> Ints:
         """(N, T) periods since a unit's own launch."""
         return np.arange(self.known.shape[1])[None, :] - self.panel.first[:, None]
+
+    @cached_property
+    def dose(self) -> Floats:
+        """(N, T) what effects are proportional to: coverage, and 1 before the launch, where nothing is."""
+        return np.where(self.time >= 0, self.panel.coverage, 1.0)
 
     @property
     def periods(self) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
@@ -70,6 +72,7 @@ class TreatedCells:
         share = (self.time == times[:, None, None]) * (self.known * self.size[:, None])
         return np.asarray(share / share.sum(axis=(1, 2), keepdims=True))
 
+    @cached_property
     def deviations(self) -> Floats:
         """(N, T) effects less the mean effect of their group, free of that mean's own error; 0 off known cells.
 
@@ -80,14 +83,14 @@ class TreatedCells:
         """
         group = np.minimum(self.time, self._last_settled())
         found = np.zeros(self.known.shape)
-        share = self.size[:, None] * np.where(self.known, self.panel.coverage, 0.0)
+        share = self.size[:, None] * np.where(self.known, self.dose, 0.0)
         for e in np.unique(group[self.known]):
             inside = self.known & (group == e)
-            pull = np.where(inside, share * self.panel.coverage, 0.0)
+            pull = np.where(inside, share * self.dose, 0.0)
             mean = (share * self.effect)[inside].sum() / pull.sum()
             part = pull.sum(axis=1) / pull.sum()
             left = np.broadcast_to((1 - 2 * part + (part**2).sum())[:, None], inside.shape)
-            found[inside] = safe_divide(self.effect - mean * self.panel.coverage, np.sqrt(left))[inside]
+            found[inside] = safe_divide(self.effect - mean * self.dose, np.sqrt(left))[inside]
         return found
 
     def _last_settled(self) -> int:
@@ -95,6 +98,13 @@ class TreatedCells:
         reached = np.array([(self.known & (self.time == e)).any(axis=1).sum() for e in times])
         wide = reached >= max(2, SETTLED * reached.max())
         return int(times[wide].max()) if wide.any() else int(times.min())
+
+
+def treated_size(panel: Panel) -> Floats:
+    """(N,) sizes of treated units, summing to 1, 0 for others; equal where no size is known."""
+    own = np.where(panel.treated, panel.weight, 0.0)
+    own = own if own.sum() > 0 else panel.treated.astype(np.float64)
+    return np.asarray(own / own.sum())
 
 
 def usable(panel: Panel) -> tuple[Bools, Bools]:
@@ -111,3 +121,8 @@ def usable(panel: Panel) -> tuple[Bools, Bools]:
     if not untreated.any():
         raise NotEstimable(LaunchReason.NO_UNTREATED_CELLS)
     return untreated, treated
+
+
+def before_launch(panel: Panel, untreated: Bools) -> Bools:
+    """(N, T) usable cells of treated units before their own launch; later ones are those of a launch taken back."""
+    return np.asarray(untreated & panel.treated[:, None] & (np.arange(panel.y.shape[1]) < panel.first[:, None]))

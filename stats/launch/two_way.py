@@ -53,8 +53,8 @@ class TwoWay:
         """Coefficients (L,) of regressors `x` (L, N, T) beside the effects, their weights (L, N, T) on y, and which are
         estimable (L,): those that the effects and earlier regressors do not absorb. The others have weights of zero.
         """
-        left = np.where(self.cells, x - self.project(x), 0.0).reshape(len(x), -1)
-        size = (np.where(self.cells, x, 0.0) ** 2).reshape(len(x), -1).sum(axis=1)
+        left = np.where(self.cells, x - self.project(x), 0.0).reshape(len(x), self.cells.size)
+        size = (np.where(self.cells, x, 0.0) ** 2).sum(axis=(1, 2))
         known = np.zeros(len(x), dtype=np.bool_)
         basis: list[Floats] = []
         for i, row in enumerate(left):
@@ -67,8 +67,7 @@ class TwoWay:
                 basis.append(rest / np.sqrt(length))
         weights = np.zeros_like(left)
         weights[known] = np.linalg.solve(left[known] @ left[known].T, left[known]) if known.any() else 0.0
-        shaped = weights.reshape(x.shape)
-        return shaped.reshape(len(x), -1) @ self.residual.ravel(), shaped, known
+        return weights @ self.residual.ravel(), weights.reshape(x.shape), known
 
 
 def two_way(y: Floats, cells: Bools) -> TwoWay:

@@ -3,9 +3,9 @@
 Every estimate is a weighted sum of the outcomes, so its error is a sum over units of what each adds, and its variance
 the sum of their squares: robust to dependence within a unit, to spread that differs between units, and conservative
 where effects differ between them (Bertrand, Duflo & Mullainathan 2004; Borusyak, Jaravel & Spiess 2024, theorem 3).
-A few treated units do not show their own spread. With fewer than `FEW` of them, the treated units' weights are laid on
-the paths of untreated units instead (Conley & Taber 2011 "Inference with difference in differences with a small number
-of policy changes"), which assumes that a treated unit varies as they do, or more if it did so before its launch.
+A few treated units do not show their own spread. Where they are worth fewer than `FEW` of equal size, their weights
+are laid on the paths of untreated units instead (Conley & Taber 2011 "Inference with difference in differences with a
+small number of policy changes"): a treated unit is taken to vary as they do, or more if it did so before its launch.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from stats.launch.two_way import TwoWay
 from stats.moments import Bools, Floats, safe_divide
 
 FEW = 5
-"""With fewer treated units than this their spread is that of untreated units."""
-ENOUGH_HISTORY = 10.0
+"""Where treated units are worth fewer of equal size than this, their spread is that of untreated units."""
+ENOUGH_HISTORY = 2.0
 """Periods of the untreated units' spread that a treated unit's own history is averaged with."""
 
 
@@ -66,12 +66,23 @@ class Errors:
         return np.asarray(np.maximum(sc.stdtrit(self.df, sc.ndtr(largest)), self.critical(level)))
 
 
-def unit_errors(weights: Floats, adds: Floats, *, fit: TwoWay, treated: Bools, comparisons: int) -> Errors:
+def few(size: Floats) -> bool:
+    """Whether treated units of these sizes (N,), 0 for others, are too few to show their own spread.
+
+    A variance is summed from squared sizes, so one unit of half the size decides nearly alone.
+    """
+    return bool(_units(size[None, :] ** 2)[0] < FEW * (1 - 1e-9))
+
+
+def unit_errors(
+    weights: Floats, adds: Floats, *, fit: TwoWay, treated: Bools, comparisons: int, by_untreated: bool
+) -> Errors:
     """Errors of K estimates with `weights` (K, N, T) on the outcomes; `adds` (K, N) is what each unit adds to them.
 
     `adds` of treated units must already allow for the group means that were taken from them. `comparisons` is the
-    smallest number of untreated units that any treated period is compared with. Raises `NotEstimable` where fewer
-    than 2 are, or where few units are treated and fewer than 2 never are.
+    smallest number of untreated units that any treated period is compared with. `by_untreated`: whether the spread of
+    treated units is to be that of the untreated (see `few`). Raises `NotEstimable` where fewer than 2 are compared
+    with, or fewer than 2 are never treated and their spread is needed.
     """
     if comparisons < 2:
         raise NotEstimable(LaunchReason.TOO_FEW_COMPARISON_UNITS)
@@ -79,7 +90,7 @@ def unit_errors(weights: Floats, adds: Floats, *, fit: TwoWay, treated: Bools, c
     estimated = np.sqrt(comparisons / (comparisons - 1))
     compared = adds[:, never] * estimated
     size = (weights**2).sum(axis=-1)
-    if treated.sum() < FEW:
+    if by_untreated:
         if never.sum() < 2:
             raise NotEstimable(LaunchReason.TOO_FEW_COMPARISON_UNITS)
         laid = _laid_on_untreated(weights[:, treated], fit, never) * _louder(fit, treated, never)[:, None]
