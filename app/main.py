@@ -31,6 +31,7 @@ from app.api import (
     problems,
     results,
     sample_size,
+    series,
 )
 from app.api.background import Background
 from app.api.housekeeping import keep_house
@@ -59,6 +60,8 @@ ROUTERS = (
     ingest.summaries,
     analyses.router,
     launches.router,
+    series.router,
+    series.values,
     launch_results.router,
     launch_results.rows,
     portfolio.router,

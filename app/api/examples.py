@@ -106,6 +106,22 @@ MEASURED_LAUNCH: Final[dict[str, Any]] = {
     "confounders": [{"name": "Summer sale", "began_at": "2026-08-01T00:00:00Z", "ended_at": "2026-08-15T00:00:00Z"}],
     "measurements": [{"series_key": "orders_by_country", "excluded_segments": ["AT"], "measure_for_days": 56}],
 }
+SERIES: Final[dict[str, Any]] = {
+    "key": "orders-by-country",
+    "name": "Orders by country",
+    "owner": "grace@example.com",
+    "grain": "day",
+    "dimension": "country",
+    "metric_key": "orders_per_user",
+}
+FACT_SERIES: Final[dict[str, Any]] = {**SERIES, "key": "orders-from-facts", "grain": "week", "source": "facts"}
+REGRESSOR_SERIES: Final[dict[str, Any]] = {
+    "key": "ad-spend",
+    "name": "Advertising spend",
+    "role": "regressor",
+    "unit": "EUR",
+}
+SERIES_VALUE: Final[dict[str, Any]] = {"segment": "NO", "at": "2026-10-01", "value": 1284}
 DECISION: Final[dict[str, Any]] = {
     "outcome": "ship",
     "shipped_variant": "one_page",

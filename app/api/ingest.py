@@ -1,7 +1,7 @@
 """/v1/ingest: exposures and events; and summaries of experiments that have no unit-level data."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field
@@ -50,7 +50,7 @@ _SUMMARY: Final[dict[str, Any]] = {
 }
 
 
-def _body(example: Mapping[str, Any], **more: str) -> dict[str, Any]:
+def row_body(example: Mapping[str, Any], **more: str) -> dict[str, Any]:
     """The request body in the OpenAPI document: it is streamed, so FastAPI does not know of it."""
     rows: dict[str, Any] = {"schema": {"type": "array", "items": {"type": "object"}}, "example": [dict(example)]}
     content = {"application/json": rows} | {kind: {"schema": {"type": text}} for kind, text in more.items()}
@@ -59,7 +59,7 @@ def _body(example: Mapping[str, Any], **more: str) -> dict[str, Any]:
 
 def _upload(example: Mapping[str, Any]) -> dict[str, Any]:
     binary = {"application/x-ndjson": "string", "text/csv": "string", "application/vnd.apache.parquet": "string"}
-    return _body(example, **binary)
+    return row_body(example, **binary)
 
 
 class RowFault(BaseModel):
@@ -84,7 +84,7 @@ class IngestReportOut(BaseModel):
     replayed: bool
 
     @classmethod
-    def of(cls, report: IngestReport, response: Response) -> "IngestReportOut":
+    def of(cls, report: IngestReport, response: Response) -> Self:
         """The report; 200 instead of 201 when the batch was in the store already."""
         if report.replayed:
             response.status_code = 200
@@ -156,7 +156,7 @@ async def ingest_events(
     status_code=201,
     summary="Cumulative n, mean and variance per metric, variant and time",
     responses=problems(NotFound, NotReady, BatchRejected, BatchMismatch, PayloadTooLarge, UnsupportedMediaType),
-    openapi_extra=_body(_SUMMARY, **{"text/csv": "string"}),
+    openapi_extra=row_body(_SUMMARY, **{"text/csv": "string"}),
 )
 async def ingest_experiment_summaries(
     caller: Ingester,

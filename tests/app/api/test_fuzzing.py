@@ -28,6 +28,7 @@ EXISTING = {
     "/v1/north-stars": "weekly_orders",
     "/v1/fact-sources": "orders",
     "/v1/launches": "faster-search",
+    "/v1/series": "orders-by-country",
 }
 
 
@@ -65,6 +66,7 @@ def _fill(client: TestClient) -> None:
         ("north-stars", examples.NORTH_STAR),
         ("experiments", examples.EXPERIMENT),
         ("launches", examples.LAUNCH),
+        ("series", examples.SERIES),
     ]
     for collection, document in documents:
         assert client.post(f"/v1/{collection}", json=document).status_code == 201
