@@ -78,8 +78,9 @@ class Columns:
 class Design:
     """A series made ready: `outcome` (T,) is `(y - centre) / unit`, 0 where not `usable` (T,).
 
-    `begin` is the first period with any of the launch, `treated` (P,) those with some of it and a value, `least` the
-    number of usable periods of history without which nothing is said.
+    `explained` (T,): periods in which all influences are known. `begin` is the first period with any of the launch,
+    `treated` (P,) those with some of it and a value, `least` the number of usable periods of history without which
+    nothing is said.
     """
 
     outcome: Array
@@ -87,6 +88,7 @@ class Design:
     unit: float
     columns: Columns
     usable: Flags
+    explained: Flags
     begin: int
     treated: Indices
     least: int
@@ -150,14 +152,15 @@ def design(series: Series, *, donors: bool, trend: bool = True) -> Design:
     if not reached.any():
         raise NotEstimable(LaunchReason.NO_COVERAGE)
     begin, notes = int(reached.argmax()), []
-    usable = np.isfinite(series.y) & ~series.excluded & np.isfinite(series.regressors).all(axis=1)
+    usable = np.isfinite(series.y) & ~series.excluded
     influences = series.regressors
     if donors:
         known = np.isfinite(series.donors[usable]).mean(axis=0) >= _FEW_GAPS
         if not known.all():
             notes.append("donor_with_gaps")
         influences = np.column_stack([series.donors[:, known], influences])
-        usable = usable & np.isfinite(influences).all(axis=1)
+    explained = np.isfinite(influences).all(axis=1)
+    usable = usable & explained
     treated = np.flatnonzero(reached & usable)
     if treated.size == 0:
         raise NotEstimable(LaunchReason.NO_PERIOD_AFTER_LAUNCH)
@@ -170,8 +173,8 @@ def design(series: Series, *, donors: bool, trend: bool = True) -> Design:
     started = int(usable.argmax())
     if usable[started:][~series.excluded[started:]].mean() < _FEW_GAPS:
         notes.append("gaps")
-    columns = calendar(series.y.size, begin, series.season, trend=trend)
-    if (columns.needs > begin - started).any():
+    time = calendar(series.y.size, begin, series.season, trend=trend)
+    if (time.needs > begin - started).any():
         notes.append("season_left_out")
     standard, unmoved = _standardised(influences, usable, begin)
     if unmoved:
@@ -181,11 +184,12 @@ def design(series: Series, *, donors: bool, trend: bool = True) -> Design:
         centre=centre,
         unit=unit,
         columns=Columns(
-            np.column_stack([columns.values, standard]),
-            np.append(columns.part, np.full(standard.shape[1], Part.INFLUENCE)),
-            np.append(columns.needs, np.zeros(standard.shape[1])),
+            np.column_stack([time.values, standard]),
+            np.append(time.part, np.full(standard.shape[1], Part.INFLUENCE)),
+            np.append(time.needs, np.zeros(standard.shape[1])),
         ),
         usable=usable,
+        explained=explained,
         begin=begin,
         treated=treated,
         least=least,
@@ -220,13 +224,11 @@ def placebo_dates(ready: Design, horizon: int, most: int) -> tuple[list[int], in
     stop = int(np.searchsorted(seen, seen[-1]))
     horizon = min(horizon, max(1, stop - first - _FEWEST_DATES + 1))
     candidates = [
-        date
-        for date in range(first, stop - horizon + 1)
-        if 2 * (seen[date + horizon] - seen[date]) >= horizon and _varies(ready, date)
+        date for date in range(first, stop - horizon + 1) if 2 * (seen[date + horizon] - seen[date]) >= horizon
     ]
     if len(candidates) > most:
         candidates = [candidates[place] for place in np.linspace(0, len(candidates) - 1, most).round().astype(int)]
-    return candidates, horizon
+    return [date for date in candidates if _varies(ready, date)], horizon
 
 
 def _varies(ready: Design, date: int) -> bool:

@@ -32,6 +32,7 @@ _WALK_OVER_ALL: Final = 0.1
 """At the smallest ratio the level wanders by a tenth of the noise over the whole series: as good as not at all."""
 _NEGLIGIBLE: Final = -14.0
 """Log posterior density, relative to its highest, below which a ratio is left out."""
+_NO_WEIGHT: Final = 1e-6
 _SCALE_NODES: Final = np.linspace(-3.6, 4.8, 9)
 
 
@@ -69,10 +70,31 @@ class Posterior:
     factor: Array
     log_evidence: Array
 
+    def only(self, chosen: Flags, weight: Array) -> Posterior:
+        """The `chosen` pairs (Q,) as one problem, with other weights (Q, S), less those that weigh nothing."""
+        chosen = chosen & (weight.sum(axis=1) > _NO_WEIGHT)
+        return Posterior(
+            problem=np.zeros(int(chosen.sum()), dtype=np.intp),
+            place=self.place[chosen],
+            weight=weight[chosen] / weight[chosen].sum(),
+            noise=self.noise[chosen],
+            step=self.step[chosen],
+            factor=self.factor[chosen],
+            log_evidence=np.zeros(1),
+        )
+
     def last(self) -> tuple[Array, Array]:
         """Mean and variance (Q, S) of the last coefficient."""
         pivot = self.factor[..., -2, -2]
         return np.asarray(self.factor[..., -1, -2] / pivot), np.asarray(1 / pivot**2)
+
+    def of(self, contrast: Array) -> tuple[Array, Array]:
+        """Mean and variance (Q, S) of the coefficients weighted by `contrast` (Q, K): one forward substitution."""
+        solved = np.empty((*self.weight.shape, contrast.shape[1]))
+        for k in range(contrast.shape[1]):
+            known = (self.factor[..., k, :k] * solved[..., :k]).sum(axis=-1)
+            solved[..., k] = (contrast[:, None, k] - known) / self.factor[..., k, k]
+        return (solved * self.factor[..., -1, :-1]).sum(axis=-1), (solved**2).sum(axis=-1)
 
     def all(self) -> tuple[Array, Array]:
         """Means (Q, S, K) and covariances (Q, S, K, K) of all coefficients."""
@@ -186,7 +208,7 @@ def posterior(
     freedom = np.maximum(size - precision.shape[1], size / 2)[:, None]
     log_scale = -0.5 * np.log(pull)
     curvature = np.ones_like(log_scale)
-    for _ in range(3):
+    for _ in range(2):
         factor = factors(log_scale, (cross, precision[:, None]))
         squares = factor[..., -1, -1] ** 2 * np.exp(2 * log_scale)
         # The square of the scale at the top: -freedom + squares / scale^2 - pull scale^2 + 2 = 0.
@@ -229,3 +251,9 @@ def equal_tails(mixture: Mixture, level: float) -> tuple[float, float]:
         below = mixture.cdf(middle) < wanted
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return float(high[0]), float(high[1])
+
+
+def two_sided(mixture: Mixture) -> float:
+    """Twice the smaller posterior probability of a sign, for a single mixture (K,)."""
+    sides = (mixture, Mixture(mixture.weight, -mixture.mean, mixture.sd))
+    return min(1.0, 2 * min(float(side.cdf(np.zeros(1))[0]) for side in sides))

@@ -38,6 +38,7 @@ from stats.launch.state_space import (
     posterior,
     ratios,
     smoothed,
+    two_sided,
 )
 from stats.moments import Bools, Floats
 
@@ -61,9 +62,7 @@ def structural(series: Series, *, level: float = 0.95) -> Estimated:
     found = _posterior(ready, columns, ratio, [ready.begin], [columns.shape[0]])
     mean, variance = found.last()
     effect, error = (float(part[0]) * ready.unit for part in found.of_last())
-    weight, sd = found.weight.ravel(), np.sqrt(variance).ravel()
-    mixture, opposite = Mixture(weight, mean.ravel(), sd), Mixture(weight, -mean.ravel(), sd)
-    tails = [float(side.cdf(np.zeros(1))[0]) for side in (mixture, opposite)]
+    mixture = Mixture(found.weight.ravel(), mean.ravel(), np.sqrt(variance).ravel())
     lower, upper = equal_tails(mixture, level)
     at_the_time = series.coverage[ready.treated]
     return Estimated(
@@ -72,7 +71,7 @@ def structural(series: Series, *, level: float = 0.95) -> Estimated:
         standard_error=error,
         lower=lower * ready.unit,
         upper=upper * ready.unit,
-        p_value=min(2 * min(tails), 1.0),
+        p_value=two_sided(mixture),
         interval_kind="posterior",
         periods=ready.treated,
         by_period=effect * at_the_time,
@@ -206,4 +205,4 @@ def _without_launch(ready: Design, columns: Array, found: Posterior, ratio: Arra
     for share, place, own in zip(found.weight.sum(axis=1), found.place, coefficients, strict=True):
         levels = smoothed(columns, ready.usable, float(ratio[place]))
         explained = explained + share * levels[:, -1] - levels[:, :-1] @ own
-    return explained
+    return np.where(ready.explained, explained, np.nan)
