@@ -1,7 +1,7 @@
 """A small company with series, and a launch that is measured on them."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,8 +48,11 @@ async def record_launch(session: AsyncSession, *, at: datetime = BEGUN - DAY, **
     return await launch.create(session, spec=LaunchSpec.model_validate(document), actor="tests", at=at)
 
 
-async def push(session: AsyncSession, row: Series, days: Iterable[datetime], *, at: datetime) -> None:
-    """Values of a series without segments for these days, known since `at`."""
+async def push(
+    session: AsyncSession, row: Series, days: Sequence[datetime], *, at: datetime, unchanged: Sequence[datetime] = ()
+) -> None:
+    """Values of a series without segments for these days, known since `at`; some were sent before as they are."""
+    sent = [*days, *unchanged]
     batch = await ingest_batch.record(
         session,
         stream="series",
@@ -60,8 +63,8 @@ async def push(session: AsyncSession, row: Series, days: Iterable[datetime], *, 
         rejected=0,
         errors=[],
         subjects=[row.key],
-        first_at=None,
-        last_at=None,
+        first_at=min(sent),
+        last_at=max(sent),
         actor="tests",
         at=at,
     )

@@ -1,5 +1,6 @@
 """Launches are measured again when there is news about them, and left alone when there is none."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,9 +35,11 @@ async def prepared(database: Database, **fields: Any) -> tuple[Launch, Series]:
         return await record_launch(session), series
 
 
-async def pushed(database: Database, series: Series, *days: datetime, at: datetime) -> None:
+async def pushed(
+    database: Database, series: Series, *days: datetime, at: datetime, unchanged: Sequence[datetime] = ()
+) -> None:
     async with database.write() as session:
-        await push(session, series, days, at=at)
+        await push(session, series, days, at=at, unchanged=unchanged)
 
 
 async def test_pushed_values_make_a_launch_due_once_and_only_if_its_measurement_can_see_them(
@@ -56,16 +59,15 @@ async def test_pushed_values_make_a_launch_due_once_and_only_if_its_measurement_
     await pushed(database, orders, BEGUN - 30 * DAY, at=BEGUN + 6 * DAY)
     assert await asked(database, BEGUN + 6 * DAY + HOUR) == 1, "history was restated"
 
-    # The day that began at 8 is pushed while it runs, and counts from its end on.
     await pushed(database, orders, BEGUN + 8 * DAY, at=BEGUN + 8 * DAY + HOUR / 2)
-    assert await asked(database, BEGUN + 8 * DAY + HOUR) == 1
-    assert await asked(database, BEGUN + 8 * DAY + 20 * HOUR) == 0
+    assert await asked(database, BEGUN + 8 * DAY + HOUR) == 0, "the period was not over when its value was sent"
+    await pushed(database, orders, BEGUN + 8 * DAY, at=BEGUN + 9 * DAY)
     assert await asked(database, BEGUN + 9 * DAY) == 1
 
     closed = BEGUN + 29 * DAY  # 28 days of measuring, and the day in which they end
     assert await asked(database, closed - HOUR) == 0
     assert await asked(database, closed) == 1, "once more when the last period is over"
-    await pushed(database, orders, closed + DAY, at=closed + 2 * DAY)
+    await pushed(database, orders, closed + DAY, at=closed + 2 * DAY, unchanged=[BEGUN + 9 * DAY])
     assert await asked(database, closed + 3 * DAY) == 0, "what comes after is not about the launch"
     await pushed(database, orders, BEGUN + 20 * DAY, at=closed + 4 * DAY)
     assert await asked(database, closed + 5 * DAY) == 1, "what is restated is"
