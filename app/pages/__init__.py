@@ -7,6 +7,7 @@ from app.pages import (
     experiment_list,
     experiment_page,
     home,
+    launch_page,
     new_experiment,
     planning_page,
     portfolio_page,
@@ -28,6 +29,7 @@ for module in (
     planning_page,
     portfolio_page,
     prior_page,
+    launch_page,
     registry,
 ):
     router.include_router(module.router)

@@ -38,7 +38,7 @@ async def progress_fragment(key: str, request: Request, browser: Browser, databa
         row = await experiment.get(session, key=key)
         active = await overview.active_analysis(session, kind="experiment", subject_key=key)
     headers = {} if active else {"HX-Refresh": "true"}
-    return render(request, "_progress.html", headers=headers, experiment=row, active=active)
+    return render(request, "_progress.html", headers=headers, address=f"/experiments/{row.key}", active=active)
 
 
 async def page_values(session: AsyncSession, row: Experiment) -> dict[str, Any]:

@@ -41,6 +41,21 @@ def between(lower: float | None, upper: float | None) -> str:
     return f"{percent(lower, digits)} to {percent(upper, digits)}"
 
 
+def levels(lower: float | None, upper: float | None) -> str:
+    """An interval of levels: `3,900 to 4,120`."""
+    return NOTHING if lower is None or upper is None else f"{number(lower, 4)} to {number(upper, 4)}"
+
+
+def gain(value: float | None) -> str:
+    """An absolute difference at any size, with its sign: `+12,300`, `−0.0412`."""
+    return f"+{number(value)}" if value is not None and value > 0 else number(value)
+
+
+def differences(lower: float | None, upper: float | None) -> str:
+    """An interval of absolute differences: `−12.5 to +80`."""
+    return NOTHING if lower is None or upper is None else f"{gain(lower)} to {gain(upper)}"
+
+
 def lift_of(row: Row) -> str:
     """A row's lift with the decimals of its interval."""
     width = None if row.ci_lower is None or row.ci_upper is None else row.ci_upper - row.ci_lower

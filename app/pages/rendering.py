@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.charts.inline import mini_interval, sparkline
 from app.charts.numbers import finding, plain, tone
-from app.pages import formats, plan_words, words
+from app.pages import formats, launch_words, plan_words, words
 from app.pages.beliefs_view import PRIORS
 from app.pages.experiment_options import DEFAULTS
 from app.pages.headers import SECURITY_HEADERS
@@ -28,6 +28,7 @@ environment.filters.update(
     change=formats.change,
     lift_of=formats.lift_of,
     plain=plain,
+    gain=formats.gain,
     probability=formats.probability,
     share=formats.share,
     spread=formats.spread,
@@ -45,9 +46,12 @@ environment.globals.update(
     static_url=static_url,
     words=words,
     plan_words=plan_words,
+    launch_words=launch_words,
     defaults=DEFAULTS,
     prior_names=PRIORS,
     between=formats.between,
+    levels=formats.levels,
+    differences=formats.differences,
     days=formats.days,
     sparkline=sparkline,
     mini_interval=mini_interval,

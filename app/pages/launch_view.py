@@ -1,0 +1,270 @@
+"""A measured launch as its page shows it. Pure: documents never change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from app.charts.launch_forest import donors_chart, drawn_donors, methods_forest
+from app.charts.launch_periods import LaunchEvent, coverage_chart, drawn, gap_chart, path_chart
+from app.charts.launch_trust import MOST_PLACEBOS, drawn_events, event_chart, parting_chart, placebo_chart
+from app.charts.numbers import Tone, digits_for, percent
+from app.charts.theme import Spec
+from app.pages import formats, launch_words
+from app.pages.rollout_words import step_words
+from app.pages.words import titled
+from experiments.definitions import LaunchSpec
+from experiments.result import LaunchEstimate, LaunchResult, MeasuredLaunch, Placebos
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchAnswer:
+    """The answer in words: `bold` only where the grade lets a finding be said aloud.
+
+    `kind`: `measured`, `believed` (grade U: the number is a prior) or `nothing`.
+    """
+
+    kind: Literal["measured", "believed", "nothing"]
+    sentence: str
+    tone: Tone
+    bold: bool
+    natural: Sequence[str]
+    """The same in units of the series."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceboPicture:
+    placebos: Placebos
+    chart: Spec
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredView:
+    """One measurement of a launch. Pictures are None where the document has nothing to draw."""
+
+    measured: MeasuredLaunch
+    answer: LaunchAnswer
+    lead: LaunchEstimate | None
+    grade_sentence: str
+    grade_reasons: Sequence[str]
+    grade_remedies: Sequence[str]
+    events: Sequence[LaunchEvent]
+    path: Spec | None
+    effect: Spec | None
+    cumulative: Spec | None
+    coverage: Spec | None
+    hidden_periods: int
+    estimates: Sequence[LaunchEstimate]
+    """Those that could be made, the leading one first, without the prior."""
+    methods: Spec | None
+    impossible: Sequence[LaunchEstimate]
+    placebos: Sequence[PlaceboPicture]
+    event_study: Spec | None
+    hidden_times: int
+    trend_sentence: str
+    parting: Spec | None
+    parting_sentence: str
+    donors: Spec | None
+    hidden_donors: int
+    suspects: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchView:
+    """All measurements of a document by name, and the one that is shown."""
+
+    document: LaunchResult
+    choices: Sequence[tuple[str, str]]
+    """(series key, series name)"""
+    chosen: str
+    shown: MeasuredView | None
+
+
+def launch_view(document: LaunchResult, spec: LaunchSpec, *, series_key: str = "") -> LaunchView:
+    """The measurement on a series; the primary one where there is none of that key."""
+    by_key = {item.series_key: item for item in document.measurements}
+    item = by_key.get(series_key) or next(iter(document.measurements), None)
+    return LaunchView(
+        document=document,
+        choices=[(other.series_key, other.series_name) for other in document.measurements],
+        chosen=item.series_key if item else "",
+        shown=measured_view(item, spec) if item else None,
+    )
+
+
+def measured_view(item: MeasuredLaunch, spec: LaunchSpec) -> MeasuredView:
+    """Everything that the page shows of one measurement."""
+    lead = lead_of(item)
+    said = answer(item, lead, spec.name)
+    events = events_of(spec)
+    per = launch_words.PER_GRAIN[item.grain]
+    unit = f", {item.unit}" if item.unit else ""
+    has_gap = any(point.effect is not None for point in item.periods)
+    shown_donors = drawn_donors(item.donors)
+    measured = [other for other in ordered(item.estimates) if other.lift is not None and other.method != "prior"]
+    return MeasuredView(
+        measured=item,
+        answer=said,
+        lead=lead,
+        grade_sentence="" if said.kind == "nothing" else launch_words.grade_sentence(item.grade),
+        grade_reasons=launch_words.grade_reasons(item.grade),
+        grade_remedies=launch_words.grade_remedies(item.grade),
+        events=events,
+        path=path_chart(item, events) if any(point.actual is not None for point in item.periods) else None,
+        effect=gap_chart(item, events, "effect", title=f"Effect {per}{unit}") if has_gap else None,
+        cumulative=gap_chart(item, events, "cumulative", title=f"Added up{unit}")
+        if any(point.cumulative is not None for point in item.periods)
+        else None,
+        coverage=coverage_chart(item, events) if any(point.coverage > 0 for point in item.periods) else None,
+        hidden_periods=len(item.periods) - len(drawn(item)),
+        estimates=measured,
+        methods=methods_forest(measured, launch_words.SHORT_METHODS, tone=said.tone, series_name=item.series_name)
+        if measured
+        else None,
+        impossible=[estimate for estimate in item.estimates if estimate.lift is None],
+        placebos=[_placebos(found, item) for found in item.placebos if found.runs],
+        event_study=event_chart(item.event_study, grain=item.grain, series_name=item.series_name)
+        if any(point.lift is not None for point in item.event_study)
+        else None,
+        hidden_times=len(item.event_study) - len(drawn_events(item.event_study)),
+        trend_sentence=trend_sentence(item),
+        parting=parting_chart(item.sensitivity, series_name=item.series_name)
+        if item.sensitivity is not None and item.sensitivity.points
+        else None,
+        parting_sentence=parting_sentence(item),
+        donors=donors_chart(item.donors, lift=lead.lift if lead else None, series_name=item.series_name)
+        if shown_donors
+        else None,
+        hidden_donors=len(item.donors) - len(shown_donors),
+        suspects=[donor.segment or "the series" for donor in item.donors if donor.suspect],
+    )
+
+
+def lead_of(item: MeasuredLaunch) -> LaunchEstimate | None:
+    """The estimate of the method that was chosen before the data were seen."""
+    return next((estimate for estimate in item.estimates if estimate.leads), None)
+
+
+def ordered(estimates: Sequence[LaunchEstimate]) -> list[LaunchEstimate]:
+    """The leading estimate first."""
+    return sorted(estimates, key=lambda estimate: not estimate.leads)
+
+
+def answer(item: MeasuredLaunch, lead: LaunchEstimate | None, launch_name: str) -> LaunchAnswer:
+    """The answer in one sentence with its uncertainty, and how loud it may be said."""
+    if lead is None or lead.lift is None or lead.ci_lower is None or lead.ci_upper is None:
+        because = launch_words.reason(lead.reason if lead else None)
+        return LaunchAnswer(
+            "nothing", f"What it did to {item.series_name} could not be measured. {because}", "neutral", False, ()
+        )
+    digits = digits_for(lead.ci_upper - lead.ci_lower)
+    ends = f"{percent(lead.ci_lower, digits)} and {percent(lead.ci_upper, digits)}"
+    if item.grade.grade == "U" or lead.method == "prior":
+        return LaunchAnswer(
+            "believed",
+            f"Not measured on {item.series_name}. Launches like this one usually bring something between {ends} "
+            f"({formats.share(item.level)} of the belief).",
+            "neutral",
+            False,
+            (),
+        )
+    tone = tone_of(item, lead)
+    reached = " at full coverage" if any(0 < point.coverage < 1 for point in item.periods) else ""
+    size = percent(abs(lead.lift), digits).lstrip("+")
+    if lead.ci_lower > 0 or lead.ci_upper < 0:
+        moved = "rose" if lead.lift > 0 else "fell"
+        verb = f"seems to have {'risen' if lead.lift > 0 else 'fallen'}" if item.grade.grade == "D" else moved
+        sentence = f"{item.series_name} {verb} by {size}{reached}, somewhere between {ends}"
+    else:
+        sentence = (
+            f"Whether {launch_name} moved {item.series_name} cannot be told: "
+            f"{percent(lead.lift, digits)}{reached}, somewhere between {ends}"
+        )
+    said = f"{sentence} ({formats.share(item.level)} interval)."
+    return LaunchAnswer("measured", said, tone, item.grade.grade in "ABC", natural(item, lead))
+
+
+def tone_of(item: MeasuredLaunch, lead: LaunchEstimate | None) -> Tone:
+    """`good` or `bad` in the sense of the series, only where the interval excludes zero and the grade is A, B or C."""
+    if lead is None or lead.ci_lower is None or lead.ci_upper is None or item.grade.grade not in "ABC":
+        return "neutral"
+    if lead.ci_lower <= 0 <= lead.ci_upper:
+        return "neutral"
+    return "good" if (lead.ci_lower > 0) == (item.direction == "increase") else "bad"
+
+
+def natural(item: MeasuredLaunch, lead: LaunchEstimate) -> list[str]:
+    """The effect in units of the series: a period's, and all since the launch."""
+    unit = f" {item.unit}" if item.unit else ""
+    said: list[str] = []
+    if lead.difference is not None and lead.difference_lower is not None:
+        ends = formats.differences(lead.difference_lower, lead.difference_upper)
+        said.append(f"{formats.gain(lead.difference)}{unit} {launch_words.PER_GRAIN[item.grain]} ({ends})")
+    if lead.cumulative is not None and lead.cumulative_lower is not None:
+        ends = formats.differences(lead.cumulative_lower, lead.cumulative_upper)
+        since = formats.plural(item.periods_after, item.grain)
+        said.append(f"{formats.gain(lead.cumulative)}{unit} in {since} ({ends})")
+    return said
+
+
+def events_of(spec: LaunchSpec) -> list[LaunchEvent]:
+    """What the pictures mark, in order of time: the announcement, the steps, and what else happened."""
+    found = [LaunchEvent(0, step.at, "step", step_words(step)) for step in spec.rollout]
+    if spec.announced_at is not None:
+        found.append(LaunchEvent(0, spec.announced_at, "announced", "Announced"))
+    found += [
+        LaunchEvent(0, other.began_at, "other", other.name) for other in spec.confounders if other.began_at is not None
+    ]
+    in_order = sorted(found, key=lambda event: event.at)
+    return [replace(event, number=number) for number, event in enumerate(in_order, start=1)]
+
+
+def trend_sentence(item: MeasuredLaunch) -> str:
+    """Whether those with the launch and those without ran side by side before it."""
+    found = item.pre_trend
+    if found is None:
+        return ""
+    seen = formats.plural(found.periods, item.grain)
+    said = (
+        f"Over {seen} before the launch, those with it and those without ran side by side"
+        if found.passed
+        else f"Over {seen} before the launch, those with it and those without moved apart"
+    )
+    facts = [formats.p_equals(found.p_value)] if found.p_value is not None else []
+    if found.slope is not None and found.slope_lower is not None and found.slope_upper is not None:
+        digits = digits_for(found.slope_upper - found.slope_lower)
+        facts.append(
+            f"{percent(found.slope, digits)} {launch_words.PER_GRAIN[item.grain]}, "
+            f"{formats.between(found.slope_lower, found.slope_upper)}"
+        )
+    return f"{said} ({'; '.join(facts)})." if facts else f"{said}."
+
+
+def parting_sentence(item: MeasuredLaunch) -> str:
+    """How much worse than before the launch trends may have parted until the effect loses its sign."""
+    found = item.sensitivity
+    if found is None or not found.points:
+        return ""
+    if found.breakdown is None:
+        return "Even if trends stayed as parallel as they were, the interval holds zero."
+    most = max(point.m for point in found.points)
+    if found.breakdown >= most:
+        return f"The effect keeps its sign even if trends parted {most:g} times as much as they ever did before."
+    return (
+        f"The effect keeps its sign while trends part by at most {found.breakdown:g} times what they did before "
+        "the launch; beyond that it may be nothing."
+    )
+
+
+def _placebos(found: Placebos, item: MeasuredLaunch) -> PlaceboPicture:
+    places = "dates" if found.kind == "time" else "segments"
+    method = launch_words.METHODS.get(found.method, titled(found.method))
+    drawn_runs = min(len(found.runs), MOST_PLACEBOS)
+    some = "" if drawn_runs == len(found.runs) else f" {drawn_runs} of {len(found.runs)} are drawn."
+    chance = "" if found.p_value is None else f", {formats.p_equals(found.p_value)}"
+    return PlaceboPicture(
+        placebos=found,
+        chart=placebo_chart(found, series_name=item.series_name),
+        summary=f"{method} at {len(found.runs)} {places} where nothing happened (dots), and the launch "
+        f"(line){chance}.{some}",
+    )

@@ -1,0 +1,204 @@
+"""The words for the codes of measured launches: grades, designs, methods, reasons, and what would help."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from app.pages import formats, words
+from app.pages.words import Label
+from experiments.result import DesignOption, LaunchGrade
+
+GRADES: Final = {
+    "A": Label("Grade A", "good", "check"),
+    "B": Label("Grade B", "good", "check"),
+    "C": Label("Grade C", "accent", "equal"),
+    "D": Label("Grade D", "warn", "alert"),
+    "U": Label("Grade U: not measured", "", "question"),
+}
+GRADE_MEANINGS: Final = {
+    "A": "Chance decided who got it, and nothing on record weakens that: the interval says all there is to say.",
+    "B": "Chance decided who got it or when, with limits; the interval allows for what these may do.",
+    "C": "Nobody drew lots, but others without it stood beside it, and the comparison passed its tests.",
+    "D": "Whatever else happened at the time looks like the launch. A hint, not a finding.",
+    "U": "The range is what such launches usually do, not what this one did.",
+}
+GRADE_REASONS: Final = {
+    "planned_afterwards": "What to measure was written down after the launch had begun.",
+    "less_than_a_week": "It has run for less than a week.",
+    "few_clusters": "Fewer than 12 segments or time blocks were drawn by lot.",
+    "stopped_early": "The experiment was stopped early.",
+    "peeked": "The experiment was looked at before its end with an interval that holds only once.",
+    "triggered_set_differs": "Who counts differs between those with and those without it.",
+    "amended": "The plan was changed on the way.",
+    "exposure_leak": "Some of those without it got it all the same.",
+    "pre_trend_failed": "Those with and those without it moved apart before the launch already.",
+    "placebos_find_effects": "The method finds effects of this size where nothing happened.",
+    "too_few_placebos": "There is too little history to try the method where nothing happened.",
+    "poor_donor_fit": "The comparison does not follow the launch's segments before the launch.",
+    "regressor_moved": "Something that was to stand for the outside world moved with the launch.",
+    "too_many_gaps": "Too many values are missing.",
+    "confounded": "Something else happened at the same time.",
+    "not_usable": "A check failed, so the numbers cannot be used.",
+    "not_estimable": "The method that was to lead could not be computed.",
+}
+RAISED_BY: Final = {
+    "plan_before_start": "Write down the measurement before the launch begins.",
+    "wait_a_full_week": "Wait until a full week has passed.",
+    "more_clusters": "Draw lots over 12 segments or time blocks at least.",
+    "run_to_the_planned_end": "Run experiments to their planned end.",
+    "use_sequential_intervals": "Use intervals that hold however often one looks.",
+    "trigger_both_arms_alike": "Count the same users with and without it.",
+    "stop_the_leak": "Keep it from those who should not have it yet.",
+    "closer_comparison_units": "Compare with segments that are more alike.",
+    "longer_history": "Send earlier values of the series.",
+    "more_comparison_units": "Measure more segments without the launch.",
+    "regressors_the_launch_cannot_move": "Name outside influences that the launch cannot move.",
+    "fill_the_gaps": "Send the values that are missing.",
+    "measure_the_confounder": "Send a series of what else happened, and name it among the outside influences.",
+    "fix_failed_checks": "Do what the failed checks ask for.",
+    "ramp_by_hash": "Next time, ramp up by a hash of the user: every stage is then an experiment.",
+    "draw_segments_by_lot": "Next time, draw the order of segments by lot.",
+    "keep_segments_back": "Next time, keep some segments back for a while.",
+    "measure_on_a_series": "Measure it on a series with values before and since the launch.",
+}
+BIAS_SOURCES: Final = {
+    "none": "",
+    "share_of_error": "For what weakens the lots, a quarter of the standard error is allowed for.",
+    "placebos_in_time": "The interval allows for what the method finds at dates when nothing happened.",
+    "placebos_in_space": "The interval allows for what the method finds in segments where nothing happened.",
+    "at_least_error": "The interval allows for a bias as large as the standard error: no data can say that it is less.",
+    "unknown": "",
+}
+DESIGNS: Final = {
+    "experiment": "The experiment behind it",
+    "staged": "Stages by chance: users with it against users without",
+    "switchback": "Switched on and off by lot",
+    "random_order": "Segments in an order drawn by lot",
+    "staggered": "Segments one after the other",
+    "concurrent": "Segments with it against segments without",
+    "donors": "Series that the launch did not touch",
+    "before_after": "Before against after",
+    "none": "No measurement",
+}
+METHODS: Final = {
+    "experiment": "The experiment",
+    "staged": "Staged rollout",
+    "switchback": "Switchback",
+    "imputation": "Imputation",
+    "group_time": "Group-time averages",
+    "synthetic_did": "Synthetic difference-in-differences",
+    "synthetic_control": "Synthetic control",
+    "augmented_synthetic_control": "Augmented synthetic control",
+    "did": "Difference-in-differences",
+    "bsts": "Structural model with comparisons",
+    "structural": "Structural model, before and after",
+    "prior": "What such launches usually do",
+}
+SHORT_METHODS: Final = METHODS | {
+    "synthetic_did": "Synthetic diff-in-diff",
+    "augmented_synthetic_control": "Augmented synthetic",
+    "did": "Diff-in-diff",
+    "bsts": "Structural, comparisons",
+    "structural": "Structural, before/after",
+}
+"""For pictures, where a name has half the width of a phone."""
+REASONS: Final = {
+    "too_little_history": "There is too little history before the launch.",
+    "no_period_after_launch": "No period since the launch is complete.",
+    "no_comparison_units": "There is nothing without the launch to compare with.",
+    "too_few_comparison_units": "There are too few segments without the launch.",
+    "too_few_treated_units": "Too few segments have the launch for a variance.",
+    "no_untreated_cells": "No value is free of the launch.",
+    "gaps_in_series": "Too many values are missing.",
+    "constant_series": "The series never moves.",
+    "not_concurrent": "Segments got it at different times; this method needs one time.",
+    "too_few_blocks": "It was switched on and off too seldom.",
+    "not_enough_units": "There are too few units on one side.",
+    "sample_ratio_mismatch": "The units are not split as planned, so some are missing on one side.",
+    "no_coverage": "The launch reaches none of the segments measured.",
+    "no_data": "The series has no values.",
+    "model_unreliable": "The model did not settle on an answer.",
+    "poor_donor_fit": "The comparison does not follow the launch's segments before the launch.",
+    "baseline_near_zero": "Its mean is too close to zero to speak of a percentage.",
+    "experiment_not_usable": "The experiment's result cannot be used.",
+}
+WHY: Final[dict[str, str]] = {}
+"""Why a design is possible, or is not. `{name}` stands for a number of the option."""
+NOTES: Final[dict[str, str]] = {}
+"""What an estimate says about itself."""
+CHECKS: Final = {
+    "history": "History",
+    "gaps": "Missing values",
+    "scale": "Scale",
+    "post_period": "Time since the launch",
+    "pre_trend": "Trends before the launch",
+    "placebo_in_time": "Where nothing happened: earlier dates",
+    "placebo_in_space": "Where nothing happened: other segments",
+    "donor_fit": "Fit of the comparison",
+    "donors_untouched": "Comparison untouched",
+    "regressors_untouched": "Outside influences untouched",
+    "planned_before": "Planned beforehand",
+}
+INTERVALS: Final = {
+    "normal": "normal",
+    "t": "t",
+    "placebo": "by placebos",
+    "bootstrap": "bootstrap",
+    "posterior": "posterior",
+    "randomisation": "by randomisation",
+}
+PARAMETERS: Final[dict[str, str]] = {}
+"""Parameters of models; those of one regressor or donor are `code:series`."""
+PER_GRAIN: Final = {"hour": "an hour", "day": "a day", "week": "a week"}
+
+
+def reason(code: str | None) -> str:
+    """Why a launch, or a method, has no number, as a sentence."""
+    return REASONS[code] if code in REASONS else words.reason(code)
+
+
+def grade_sentence(grade: LaunchGrade) -> str:
+    """What the grade means, and how much bias the interval allows for."""
+    said = [GRADE_MEANINGS[grade.grade], BIAS_SOURCES[grade.bias_source]]
+    if grade.bias_sd:
+        runs = f", from {formats.plural(grade.placebo_runs, 'run')}" if grade.placebo_runs else ""
+        said[1] += f" That is ±{formats.spread(grade.bias_sd)} (one standard deviation{runs})."
+    return " ".join(part for part in said if part)
+
+
+def grade_reasons(grade: LaunchGrade) -> list[str]:
+    """What lowered it, one sentence each."""
+    return [GRADE_REASONS.get(code) or reason(code) for code in grade.reasons]
+
+
+def grade_remedies(grade: LaunchGrade) -> list[str]:
+    """What would raise it, the most effective first, one sentence each."""
+    return [RAISED_BY.get(code, words.reason(code)) for code in grade.raised_by]
+
+
+def why(option: DesignOption) -> str:
+    """Why a design can or cannot be had, as a sentence with its numbers."""
+    if option.why in WHY:
+        return WHY[option.why].format_map(_Numbers(option.numbers))
+    return reason(option.why) if option.why else ""
+
+
+def note(code: str) -> str:
+    """What an estimate says about itself."""
+    return NOTES[code] if code in NOTES else words.reason(code)
+
+
+def parameter(name: str) -> str:
+    """A model parameter by name, with the series it is about."""
+    code, _, about = name.partition(":")
+    said = PARAMETERS.get(code, code.replace("_", " ").capitalize())
+    return f"{said}: {about}" if about else said
+
+
+class _Numbers(dict[str, str]):
+    """Numbers of an option as text; one that is missing is said as such."""
+
+    def __init__(self, numbers: Mapping[str, float]) -> None:
+        super().__init__({name: formats.number(value) for name, value in numbers.items()})
+
+    def __missing__(self, key: str) -> str:
+        return formats.NOTHING
