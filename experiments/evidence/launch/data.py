@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -179,7 +179,7 @@ def launch_data(
         confounders_left_out=confounded.left_out,
         confounders_not_separable=confounded.not_separable,
         restated=table.restated,
-        reason=_why_nothing(used, actual, before, after),
+        reason=_why_nothing(used, starts, actual, before, after),
     )
 
 
@@ -237,9 +237,9 @@ def _rows(panel: Panel, kept: Bools) -> Panel:
     )
 
 
-def _why_nothing(used: Segments, actual: Floats, before: Bools, after: Bools) -> str:
+def _why_nothing(used: Segments, starts: Sequence[datetime], actual: Floats, before: Bools, after: Bools) -> str:
     if not used.treated.any():
-        if used.treated_left_out:
+        if used.treated_left_out or not starts:
             return LaunchReason.BASELINE_NEAR_ZERO if used.left_out.near_zero else LaunchReason.NO_DATA
         return LaunchReason.NO_COVERAGE if after.any() else LaunchReason.NO_PERIOD_AFTER_LAUNCH
     known = np.isfinite(actual)

@@ -13,8 +13,9 @@ import numpy as np
 
 from experiments.evidence.launch.data import LaunchData
 from experiments.plan import LaunchPlan, PlannedMeasurement
-from experiments.result import DesignOption, LaunchMethod
+from experiments.result import DesignOption
 from experiments.result.launches import Design
+from stats.launch.contract import Method
 
 FEWEST_CHANGES: Final = 4
 """Of a switchback: with fewer, no arrangement of blocks is surprising."""
@@ -72,12 +73,12 @@ def designs(plan: LaunchPlan, measurement: PlannedMeasurement, data: LaunchData)
     return tuple(found)
 
 
-def leading_methods(design: Design, data: LaunchData) -> tuple[LaunchMethod, ...]:
+def leading_methods(design: Design, data: LaunchData) -> tuple[Method, ...]:
     """Methods that may lead a design, the best first; the next one leads where one finds too little to work with."""
     if design != "concurrent":
         return _LEADING[design]
     donors = len(data.untreated)
-    chain: list[LaunchMethod] = ["bsts"]
+    chain: list[Method] = ["bsts"]
     if donors >= 2:
         chain.insert(0, "did")
     if donors >= SDID_DONORS and data.before >= SDID_PERIODS:
@@ -85,7 +86,7 @@ def leading_methods(design: Design, data: LaunchData) -> tuple[LaunchMethod, ...
     return tuple(chain)
 
 
-_LEADING: Final[dict[Design, tuple[LaunchMethod, ...]]] = {
+_LEADING: Final[dict[Design, tuple[Method, ...]]] = {
     "experiment": ("experiment",),
     "staged": ("staged",),
     "switchback": ("switchback",),
@@ -93,7 +94,7 @@ _LEADING: Final[dict[Design, tuple[LaunchMethod, ...]]] = {
     "staggered": ("imputation",),
     "donors": ("bsts",),
     "before_after": ("structural",),
-    "none": ("prior",),
+    "none": (),
 }
 
 

@@ -82,7 +82,7 @@ def estimates(
             found[method] = family[method].estimated
         found["did"] = answer("did", periods, lambda: did(data.panel, level=level))
     if "donors" in possible:
-        found["bsts"] = answer("bsts", periods, lambda: bsts(data.series, level=level, seed=seed))
+        found["bsts"] = answer("bsts", periods, lambda: bsts(data.series, level=level))
     if "before_after" in possible:
         found["structural"] = answer("structural", periods, lambda: structural(data.series, level=level))
     return Estimates(found, family, ratio_p)

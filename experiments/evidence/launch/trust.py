@@ -14,13 +14,21 @@ from experiments.evidence.launch.natural_units import unexplained
 from stats.launch.bsts import bsts_in_time
 from stats.launch.contract import Estimated, Method, NotEstimable, Panel, PlaceboRuns
 from stats.launch.did import did
+from stats.launch.donors import LEAST_HISTORY
 from stats.launch.group_time import group_time
 from stats.launch.imputation import imputation
 from stats.launch.placebo import KEPT, in_space, in_time
 from stats.launch.rollout_order import permuted_order
-from stats.launch.donors import LEAST_HISTORY
 from stats.launch.structural import structural_in_time
-from stats.launch.synthetic_control import DOMINANT, POOR_FIT, LeftOut, Synthetic, SyntheticMethod, leave_one_out, synthetic
+from stats.launch.synthetic_control import (
+    DOMINANT,
+    POOR_FIT,
+    LeftOut,
+    Synthetic,
+    SyntheticMethod,
+    leave_one_out,
+    synthetic,
+)
 from stats.launch.trends import MagnitudeBounds, PreTrendTest, pre_trend, relative_magnitudes
 
 PLACEBO_DRAWS: Final = 99
@@ -32,11 +40,9 @@ NOISE: Final = 1.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """How the weighted donors follow the treated before the launch; `left_out` the effects without single donors."""
+    """How the weighted donors follow the treated before the launch."""
 
-    method: SyntheticMethod
     synthetic: Synthetic
-    left_out: LeftOut | None
     share_of_effect: float
     largest_weight: float
     good: bool
@@ -44,13 +50,19 @@ class Fit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trust:
-    """Whatever could be tested; absent where it does not apply or could not be."""
+    """Whatever could be tested; absent where it does not apply or could not be.
+
+    `fits` are of methods that weight donors. `weighted` is the one whose donors are shown: the leading method, else the
+    first of them. `left_out` are its effects without single donors.
+    """
 
     in_time: Mapping[Method, PlaceboRuns] = field(default_factory=dict)
     in_space: Mapping[Method, PlaceboRuns] = field(default_factory=dict)
     pre_trend: PreTrendTest | None = None
     magnitudes: MagnitudeBounds | None = None
-    fit: Fit | None = None
+    fits: Mapping[SyntheticMethod, Fit] = field(default_factory=dict)
+    weighted: SyntheticMethod | None = None
+    left_out: LeftOut | None = None
     order_p: float = float("nan")
 
 
@@ -62,13 +74,14 @@ def trust(
         return Trust()
     able = {method: each for method, each in estimates.by_method.items() if not each.reason}
     runs = _estimators(level, seed)
-    time, space = {}, {}
+    time: dict[Method, PlaceboRuns] = {}
+    space: dict[Method, PlaceboRuns] = {}
     for method in able:
         if method == "structural":
             time[method] = structural_in_time(data.series, horizon=data.after)
         elif method == "bsts":
             time[method] = bsts_in_time(data.series, horizon=data.after)
-        elif method in runs:
+        elif method in runs and (method == leading or method not in SYNTHETIC):
             time[method] = in_time(data.panel, runs[method], horizon=_horizon(data))
     for name, made in estimates.synthetic.items():
         if name in able:
@@ -76,12 +89,16 @@ def trust(
     if leading in runs and leading not in space and len(data.untreated) > 1:
         space[leading] = in_space(data.panel, runs[leading])
     compared = leading in runs
+    fits = {method: _fit(data, made) for method, made in estimates.synthetic.items() if method in able}
+    weighted = next((method for method in fits if method == leading), next(iter(fits), None))
     return Trust(
         in_time=time,
         in_space=space,
         pre_trend=_pre_trend(data, level) if compared else None,
         magnitudes=_magnitudes(data, able[leading], level) if compared else None,
-        fit=_fit(data, estimates, leading, able),
+        fits=fits,
+        weighted=weighted,
+        left_out=_left_out(data, weighted),
         order_p=permuted_order(data.panel, seed=seed) if by_lot and leading == "imputation" else float("nan"),
     )
 
@@ -120,21 +137,18 @@ def _magnitudes(data: LaunchData, estimated: Estimated, level: float) -> Magnitu
         return None
 
 
-def _fit(data: LaunchData, estimates: Estimates, leading: Method, able: Mapping[Method, Estimated]) -> Fit | None:
-    """Of the leading method where it weights donors, else of the first that does."""
-    candidates = [method for method in SYNTHETIC if method in able]
-    method = next((each for each in candidates if each == leading), candidates[0] if candidates else None)
-    if method is None:
+def _left_out(data: LaunchData, method: SyntheticMethod | None) -> LeftOut | None:
+    try:
+        return None if method is None else leave_one_out(data.panel, method)
+    except NotEstimable:
         return None
-    made = estimates.synthetic[method]
+
+
+def _fit(data: LaunchData, made: Synthetic) -> Fit:
     effect, largest = abs(made.estimated.effect), float(np.abs(made.weights).max())
     share = made.pre_rmspe / effect if effect > 0 else float("inf")
-    try:
-        left_out: LeftOut | None = leave_one_out(data.panel, method)
-    except NotEstimable:
-        left_out = None
     good = largest <= DOMINANT and (share <= POOR_FIT or not _drifts(data, made))
-    return Fit(method, made, left_out, share, largest, good)
+    return Fit(made, share, largest, good)
 
 
 def _drifts(data: LaunchData, made: Synthetic) -> bool:

@@ -1,4 +1,4 @@
-"""What the launch may have moved although it should not have: donors and regressors tested by themselves (METHODS D4)."""
+"""What the launch may have moved although it should not have: donors and regressors, one by one (METHODS D4)."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def touched(data: LaunchData) -> Touched:
     if columns.shape[1] - rest.controls >= FEWEST_PEERS:
         columns = columns.copy()
         columns[:, peers] -= _common(columns[:, peers], rest.launched)
-    own = structural_many(
-        rest.series.y[None, :], rest.series.coverage, rest.series.excluded, rest.series.season
-    )[0][0]
+    own = structural_many(rest.series.y[None, :], rest.series.coverage, rest.series.excluded, rest.series.season)[0][0]
     moved, effect = _moved(columns, rest)
     moved &= np.abs(effect) >= WORTH_LEAVING_OUT * abs(float(own))
     regressors, _ = _moved(rest.series.regressors, rest)

@@ -1,0 +1,120 @@
+"""Which estimate leads, and how much to believe it (METHODS D6, D7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from experiments.evidence.launch.data import LaunchData
+from experiments.evidence.launch.design import leading_methods
+from experiments.evidence.launch.estimates import Estimates
+from experiments.evidence.launch.trust import Trust
+from experiments.evidence.launch.untouched import Touched
+from experiments.plan import LaunchPlan, PlannedMeasurement
+from experiments.result import DesignOption
+from experiments.result.launches import Design
+from experiments.series_table import PERIOD
+from stats.launch.contract import Method
+from stats.launch.grade import Grade, GradeFacts, evidence_grade
+
+MOST_GAPS: Final = 0.1
+PRE_TREND_ALPHA: Final = 0.05
+LEAKS: Final = frozenset({"crossover"})
+"""Checks of an experiment that tell of units which saw what they should not have seen."""
+_PLAIN_DESIGN: Final[dict[Method, Design]] = {
+    "experiment": "experiment",
+    "staged": "staged",
+    "switchback": "switchback",
+    "imputation": "staggered",
+    "group_time": "staggered",
+    "synthetic_did": "concurrent",
+    "synthetic_control": "concurrent",
+    "augmented_synthetic_control": "concurrent",
+    "did": "concurrent",
+    "bsts": "donors",
+    "structural": "before_after",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Leading:
+    """The design that carries the answer, its method (None: nothing was measured), and the options as it came out."""
+
+    design: Design
+    method: Method | None
+    options: tuple[DesignOption, ...]
+
+
+def leading(options: Sequence[DesignOption], estimates: Estimates, data: LaunchData) -> Leading:
+    """The strongest possible design with a method that found enough to work with.
+
+    A design whose methods all refuse is no longer possible, with the reason that the best of them gave: too few
+    periods, gaps, units that were not split as meant. How large an effect is takes no part.
+    """
+    settled = [option.model_copy(update={"chosen": False}) for option in options]
+    for place, option in enumerate(settled):
+        if not option.possible or option.design == "none":
+            continue
+        asked = [method for method in leading_methods(option.design, data) if method in estimates.by_method]
+        able = [method for method in asked if not estimates.by_method[method].reason]
+        if able:
+            settled[place] = option.model_copy(update={"chosen": True})
+            return Leading(option.design, able[0], tuple(settled))
+        if asked:
+            reason = estimates.by_method[asked[0]].reason
+            settled[place] = option.model_copy(update={"possible": False, "why": reason})
+    settled[-1] = settled[-1].model_copy(update={"chosen": True})
+    return Leading("none", None, tuple(settled))
+
+
+def grades(
+    plan: LaunchPlan,
+    measurement: PlannedMeasurement,
+    data: LaunchData,
+    estimates: Estimates,
+    trust: Trust,
+    touched: Touched,
+    leads: Leading,
+) -> dict[Method, Grade]:
+    """The grade of every estimate: the leading one by its design, the others by what they are without any lot."""
+    found: dict[Method, Grade] = {}
+    for method, estimated in estimates.by_method.items():
+        if estimated.reason:
+            continue
+        design = leads.design if method == leads.method else _PLAIN_DESIGN[method]
+        if leads.design == "random_order" and method in ("imputation", "group_time"):
+            design = "random_order"
+        fit = next((fit for name, fit in trust.fits.items() if name == method), None)
+        facts = GradeFacts(
+            design=design,
+            standard_error=estimated.standard_error,
+            planned_before=plan.measured_since <= data.window.launched,
+            days_after=data.after * PERIOD[data.grain].total_seconds() / 86400,
+            placebos_in_time=trust.in_time.get(method),
+            placebos_in_space=trust.in_space.get(method),
+            pre_trend_passed=_trend_passed(trust) if design in ("staggered", "concurrent") else None,
+            donor_fit_good=fit.good if fit is not None else None,
+            regressors_untouched=not touched.regressors or method not in ("bsts", "structural"),
+            confounded=bool(data.confounders_not_separable),
+            too_many_gaps=data.gaps > MOST_GAPS,
+        )
+        if method == "experiment" and measurement.experiment is not None:
+            before = measurement.experiment
+            facts = replace(
+                facts,
+                planned_before=True,
+                days_after=before.days,
+                clusters=before.clusters,
+                stopped_early=before.stopped_early,
+                peeked=before.peeked,
+                triggered_set_differs=before.triggered,
+                amended=before.amended,
+                exposure_leak=bool(LEAKS & {*before.warned_checks, *before.failed_checks}),
+            )
+        found[method] = evidence_grade(facts)
+    return found
+
+
+def _trend_passed(trust: Trust) -> bool | None:
+    return None if trust.pre_trend is None else trust.pre_trend.p_value >= PRE_TREND_ALPHA

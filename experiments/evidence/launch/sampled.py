@@ -1,0 +1,50 @@
+"""The sampled structural model beside the grid: which launches ask for it, and what its answer changes (METHODS D4)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from experiments.evidence.launch.measured import Measured
+from stats.bayes.models.fit import ModelFit
+from stats.bayes.models.launch_series import LaunchSeriesQuestion
+from stats.launch.contract import Estimated
+
+FEWEST_DONORS: Final = 3
+"""With fewer, there is nothing to choose among, and the grid is exact."""
+SAMPLED: Final = "sampled"
+GRID_STANDS: Final = "grid_stands"
+
+
+def question_of(measured: Measured) -> LaunchSeriesQuestion | None:
+    """The question to the model, where its choice among donors could matter."""
+    grid = measured.estimates.by_method.get("bsts")
+    if grid is None or grid.reason or len(measured.data.donors) < FEWEST_DONORS:
+        return None
+    return LaunchSeriesQuestion(measured.data.series, level=measured.level)
+
+
+def with_sampled(measured: Measured, fit: ModelFit | None) -> Measured:
+    """The measurement with the model's answer in the place of the grid's; where it has none, the grid's stands."""
+    grid = measured.estimates.by_method["bsts"]
+    path = None if fit is None or fit.status != "ok" else fit.path
+    if fit is None or path is None:
+        answer = replace(grid, notes=(*grid.notes, GRID_STANDS))
+    else:
+        answer = Estimated(
+            method="bsts",
+            effect=path.effect,
+            standard_error=path.standard_error,
+            lower=path.lower,
+            upper=path.upper,
+            p_value=path.p_value,
+            interval_kind="posterior",
+            periods=path.periods,
+            by_period=path.mean,
+            covariance=path.covariance,
+            fitted=path.fitted,
+            hyper=dict(fit.hyper),
+            notes=(*grid.notes, SAMPLED),
+        )
+    by_method = {**measured.estimates.by_method, "bsts": answer}
+    return replace(measured, estimates=replace(measured.estimates, by_method=by_method)).graded()
