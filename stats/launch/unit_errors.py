@@ -83,6 +83,9 @@ def unit_errors(
     smallest number of untreated units that any treated period is compared with. `by_untreated`: whether the spread of
     treated units is to be that of the untreated (see `few`). Raises `NotEstimable` where fewer than 2 are compared
     with, or fewer than 2 are never treated and their spread is needed.
+
+    Degrees of freedom are those of Welch's variance, or what they would be if all units varied alike, if that is less:
+    by chance the few may look as if they did not vary (as in METHODS A5).
     """
     if comparisons < 2:
         raise NotEstimable(LaunchReason.TOO_FEW_COMPARISON_UNITS)
@@ -98,16 +101,22 @@ def unit_errors(
         factor = np.concatenate([laid, compared], axis=1)
         return Errors(factor, np.full(len(weights), never.sum() - 1.0))
     own = adds[:, treated]
-    parts = [(part**2).sum(axis=1) for part in (own, compared)]
-    freedom = [_units(size[:, treated]) - 1, _units(size[:, never]) - 1]
-    whole = sum(parts)
-    spread = sum(safe_divide(part**2, np.maximum(df, 1.0)) for part, df in zip(parts, freedom, strict=True))
-    return Errors(np.concatenate([own, compared], axis=1), np.where(spread > 0, safe_divide(whole**2, spread), 1.0))
+    freedom = [np.maximum(_units(size[:, part]) - 1, 1.0) for part in (treated, never)]
+    seen = [(part**2).sum(axis=1) for part in (own, compared)]
+    alike = [size[:, part].sum(axis=1) for part in (treated, never)]
+    df = np.minimum(_joined(seen, freedom), _joined(alike, freedom))
+    return Errors(np.concatenate([own, compared], axis=1), df)
 
 
 def together(errors: list[Errors]) -> Errors:
     """Errors of all estimates, from those of some after others."""
     return Errors(np.concatenate([e.factor for e in errors]), np.concatenate([e.df for e in errors]))
+
+
+def _joined(variance: list[Floats], freedom: list[Floats]) -> Floats:
+    """(K,) degrees of freedom of a sum of independent variances (Welch 1947; Satterthwaite 1946)."""
+    spread = sum(safe_divide(part**2, df) for part, df in zip(variance, freedom, strict=True))
+    return np.asarray(np.where(spread > 0, safe_divide(sum(variance) ** 2, spread), 1.0))
 
 
 def _units(size: Floats) -> Floats:
