@@ -111,12 +111,12 @@ async def _arrivals(session: AsyncSession, *, since: datetime, until: datetime) 
         col(IngestBatch.stream) == _STREAM,
         col(IngestBatch.created_at) > since,
         col(IngestBatch.created_at) <= until,
-        col(IngestBatch.first_at).is_not(None),
     )
     found: dict[str, list[_Arrival]] = {}
     for batch_id, recorded_at, first, subjects in await session.execute(statement):
-        for key in subjects:
-            found.setdefault(key, []).append(_Arrival(batch_id, recorded_at, first))
+        if first is not None:
+            for key in subjects:
+                found.setdefault(key, []).append(_Arrival(batch_id, recorded_at, first))
     return found
 
 

@@ -76,7 +76,9 @@ def estimates_table(measured: Mapping[str, Any]) -> Table:
 def _grade_lines(measured: Mapping[str, Any]) -> Iterator[str]:
     grade = measured["grade"]
     if grade["grade"] == "U":
-        yield "Nothing was measured: the line below is what is believed of launches like this one."
+        believed = any(estimate["method"] == "prior" for estimate in measured["estimates"])
+        also = ": the interval is what is believed of launches like this one" if believed else ""
+        yield f"Nothing was measured{also}."
     else:
         yield f"{measured['periods_before']} periods before and {measured['periods_after']} after the launch."
     if grade["reasons"]:
