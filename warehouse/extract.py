@@ -3,6 +3,7 @@
 from warehouse.baseline import EVERYONE, Baseline, extract_baseline
 from warehouse.data_slice import DataSlice
 from warehouse.experiment_moments import Progress, extract_experiment
+from warehouse.segment_series import extract_segment_series
 from warehouse.series import WeeklySeries, extract_series
 from warehouse.summary_moments import SummaryRow, extract_summaries
 from warehouse.values import NON_FINITE
@@ -17,6 +18,7 @@ __all__ = [
     "WeeklySeries",
     "extract_baseline",
     "extract_experiment",
+    "extract_segment_series",
     "extract_series",
     "extract_summaries",
 ]

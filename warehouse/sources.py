@@ -43,9 +43,9 @@ class FactRelation:
         physical = self._physical(name)
         if physical not in self.types:
             if self.events:
-                remedy = f"send the events with the property {name!r}, or correct the metric's column"
+                remedy = f"send the events with the property {name!r}, or correct the definition that names it"
             else:
-                remedy = "add the column to the source or correct the metric; the source has " + ", ".join(
+                remedy = "add the column to the source or correct the definition; the source has " + ", ".join(
                     sorted(self.types)[:20]
                 )
             raise SourceUnreadable(f"fact source {self.key!r} has no column {name!r}", remedy=remedy, column=name)

@@ -45,7 +45,8 @@ def north_star_series(
     The value is that of the North Star's own metric. Raises `KeyError` for a column that was not counted.
     """
     spec = plan.north_star.spec
-    values = weekly_values({metric.metric_key: metric.spec for metric in plan.metrics}, series)
+    specs = {metric.metric_key: metric.spec for metric in plan.metrics}
+    values = metric_values(specs, columns=series.columns, totals=series.totals)
     star = nulls(values[spec.metric_key])
     inputs = {item.metric_key: nulls(values[item.metric_key]) for item in spec.input_metrics}
     return NorthStarSeries(
@@ -66,14 +67,13 @@ def north_star_series(
     )
 
 
-def weekly_values(specs: Mapping[str, MetricSpec], series: WeeklyTotals) -> dict[str, Floats]:
-    """(weeks,) values of every metric; nan where undefined."""
+def metric_values(specs: Mapping[str, MetricSpec], *, columns: Sequence[str], totals: Floats) -> dict[str, Floats]:
+    """The value of every metric by what was counted: `totals` (..., columns) make values (...); nan where undefined."""
     places = layout(list(specs.values()))
-    totals = np.asarray(series.totals, dtype=np.float64)
-    index = {name: i for i, name in enumerate(series.columns)}
+    index = {name: i for i, name in enumerate(columns)}
 
     def column(position: int) -> Floats:
-        return np.asarray(totals[:, index[places.names[position]]])
+        return np.asarray(totals[..., index[places.names[position]]], dtype=np.float64)
 
     values = {key: _plain(where, column) for key, where in places.metrics.items()}
 
