@@ -9,7 +9,7 @@ from stats.launch.differences import differences
 from stats.launch.leads import lead_times
 from stats.launch.panel_answer import Averages, answer, left_out
 from stats.launch.reasons import LaunchReason
-from stats.launch.treated_cells import TreatedCells, before_launch, usable
+from stats.launch.treated_cells import TreatedCells, before_launch, since_launch, usable
 from stats.moments import Bools
 
 NOT_YET_TREATED = "compared_with_units_not_yet_launched"
@@ -31,7 +31,7 @@ def group_time(panel: Panel, *, level: float = 0.95, seed: int, draws: int = 999
         never = untreated & ~panel.treated[:, None]
         enough = never.any(axis=1).sum() >= 2
         base = before & (np.arange(panel.y.shape[1]) == _last(before)[:, None])
-        since = np.arange(panel.y.shape[1])[None, :] - panel.first[:, None]
+        since = since_launch(panel)
         early = before & ~base & (since >= lead_times(panel).min(initial=0))
         found = differences(panel, treated | early, base, never if enough else untreated)
         cells = found.cells

@@ -7,6 +7,8 @@ is what makes two-way regressions wrong where launches are staggered and effects
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from stats.launch.contract import Estimated, NotEstimable, Panel, nothing
@@ -30,22 +32,13 @@ def imputation(panel: Panel, *, level: float = 0.95, seed: int, draws: int = 999
     """
     try:
         fit, cells = impute(panel)
-        comparisons = compared_with(fit, cells)
-
-        def errors(targets: Floats) -> Errors:
-            weights = fit.imputing(targets)
-            adds = np.einsum("knt,nt->kn", weights, fit.residual + cells.deviations)
-            return unit_errors(
-                weights, adds, fit=fit, treated=panel.treated, comparisons=comparisons, by_untreated=few(cells.size)
-            )
-
         before = lead_times(panel)
-        lead = leads(panel, fit, before, comparisons=comparisons)
+        lead = leads(panel, fit, before)
         _, treated = usable(panel)
         return answer(
             "imputation",
             cells,
-            errors,
+            imputation_errors(panel, fit, cells),
             before=Averages(before[lead.known], lead.effect[lead.known], lead.errors.of(lead.known)),
             fitted=cells.size[panel.treated] @ fit.fitted[panel.treated],
             notes=left_out(treated, cells),
@@ -73,9 +66,19 @@ def impute(panel: Panel) -> tuple[TwoWay, TreatedCells]:
     return fit, TreatedCells(panel, known, effect, fit.cells)
 
 
-def compared_with(fit: TwoWay, cells: TreatedCells) -> int:
-    """The smallest number of untreated units in any period with a known effect."""
-    return int(_compared(fit)[cells.periods].min())
+def imputation_errors(panel: Panel, fit: TwoWay, cells: TreatedCells) -> Callable[[Floats], Errors]:
+    """Errors of averages of imputed effects, for targets (K, N, T) on known cells."""
+    comparisons = int(_compared(fit)[cells.periods].min())
+    by_untreated = few(cells.size)
+
+    def errors(targets: Floats) -> Errors:
+        weights = fit.imputing(targets)
+        adds = np.einsum("knt,nt->kn", weights, fit.residual + cells.deviations)
+        return unit_errors(
+            weights, adds, fit=fit, treated=panel.treated, comparisons=comparisons, by_untreated=by_untreated
+        )
+
+    return errors
 
 
 def _compared(fit: TwoWay) -> Ints:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stats.launch.contract import Panel
-from stats.launch.treated_cells import treated_size
+from stats.launch.treated_cells import since_launch, treated_size
 from stats.launch.two_way import TwoWay
 from stats.launch.unit_errors import Errors, few, unit_errors
 from stats.moments import Bools, Floats, Ints
@@ -30,26 +30,36 @@ def lead_times(panel: Panel) -> Ints:
     return np.arange(-min(MOST, panel.pre // 2), 0)
 
 
-def leads(panel: Panel, fit: TwoWay, times: Ints, *, comparisons: int) -> Leads:
+def leads(panel: Panel, fit: TwoWay, times: Ints) -> Leads:
     """Difference of treated units at each of these times before their launch, compared with all earlier periods.
 
     Regressors on untreated cells only, as Borusyak, Jaravel & Spiess 2024 (section 4.4) suggest, so that neither the
     effects nor their estimate are in the test. Treated units count equally.
     """
-    since = np.arange(panel.y.shape[1])[None, :] - panel.first[:, None]
-    marks = (since == times[:, None, None]) & panel.treated[:, None]
-    return on_untreated(marks.astype(np.float64), panel, fit, comparisons=comparisons)
+    marks = (since_launch(panel) == times[:, None, None]) & panel.treated[:, None]
+    return on_untreated(marks.astype(np.float64), panel, fit)
 
 
-def on_untreated(x: Floats, panel: Panel, fit: TwoWay, *, comparisons: int) -> Leads:
-    """Coefficients of regressors `x` (L, N, T) beside unit and period effects, with their errors."""
-    effect, weights, known = fit.regress(x)
+def on_untreated(x: Floats, panel: Panel, fit: TwoWay) -> Leads:
+    """Coefficients of regressors `x` (L, N, T) beside unit and period effects, with their errors.
+
+    Those that have no period with 2 units to compare with are not known.
+    """
+    treated = panel.treated
+    marked = fit.cells & (x != 0)
+    beside = (fit.cells & ~marked.any(axis=0)).sum(axis=0)
+    compared = marked.any(axis=1) & (beside >= 2)
+    effect, weights, known = fit.regress(np.where(compared.any(axis=1)[:, None, None], x, 0.0))
     rest = np.where(fit.cells, fit.residual - np.einsum("l,lnt->nt", effect, x - fit.project(x)), 0.0)
     adds = np.einsum("lnt,nt->ln", weights, rest)
-    treated = panel.treated
     own = max(int(treated.sum()), 2)
     adds[:, treated] *= np.sqrt(own / (own - 1))
     errors = unit_errors(
-        weights, adds, fit=fit, treated=treated, comparisons=comparisons, by_untreated=few(treated_size(panel))
+        weights,
+        adds,
+        fit=fit,
+        treated=treated,
+        comparisons=int(beside[compared.any(axis=0)].min(initial=len(panel.y))),
+        by_untreated=few(treated_size(panel)),
     )
     return Leads(effect, errors, known)

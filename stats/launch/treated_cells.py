@@ -34,8 +34,7 @@ class TreatedCells:
 
     @cached_property
     def time(self) -> Ints:
-        """(N, T) periods since a unit's own launch."""
-        return np.arange(self.known.shape[1])[None, :] - self.panel.first[:, None]
+        return since_launch(self.panel)
 
     @cached_property
     def dose(self) -> Floats:
@@ -81,23 +80,30 @@ class TreatedCells:
         on it conservative (Borusyak, Jaravel & Spiess 2024, theorem 3). It is divided by the root of what taking the
         mean left of its variance, as if units varied alike.
         """
-        group = np.minimum(self.time, self._last_settled())
+        unit, period = np.nonzero(self.known)
+        dose, effect, size = self.dose[unit, period], self.effect[unit, period], self.size[unit]
+        group = np.minimum(self.time[unit, period], self._last_settled())
+        group -= group.min()
+        groups, units = int(group.max()) + 1, len(self.known)
+        pull = size * dose**2
+        whole = np.bincount(group, pull, groups)
+        mean = safe_divide(np.bincount(group, size * dose * effect, groups), whole)
+        part = safe_divide(np.bincount(unit * groups + group, pull, units * groups).reshape(units, groups), whole)
+        left = 1 - 2 * part + (part**2).sum(axis=0)
         found = np.zeros(self.known.shape)
-        share = self.size[:, None] * np.where(self.known, self.dose, 0.0)
-        for e in np.unique(group[self.known]):
-            inside = self.known & (group == e)
-            pull = np.where(inside, share * self.dose, 0.0)
-            mean = (share * self.effect)[inside].sum() / pull.sum()
-            part = pull.sum(axis=1) / pull.sum()
-            left = np.broadcast_to((1 - 2 * part + (part**2).sum())[:, None], inside.shape)
-            found[inside] = safe_divide(self.effect - mean * self.dose, np.sqrt(left))[inside]
+        found[unit, period] = safe_divide(effect - mean[group] * dose, np.sqrt(np.maximum(left[unit, group], 0.0)))
         return found
 
     def _last_settled(self) -> int:
-        times = self.times
-        reached = np.array([(self.known & (self.time == e)).any(axis=1).sum() for e in times])
+        time = self.time[self.known]
+        reached = np.bincount(time - time.min())
         wide = reached >= max(2, SETTLED * reached.max())
-        return int(times[wide].max()) if wide.any() else int(times.min())
+        return int(time.min() + (np.flatnonzero(wide).max() if wide.any() else 0))
+
+
+def since_launch(panel: Panel) -> Ints:
+    """(N, T) periods since a unit's own launch, negative before it."""
+    return np.arange(panel.y.shape[1])[None, :] - panel.first[:, None]
 
 
 def treated_size(panel: Panel) -> Floats:
