@@ -5,6 +5,7 @@ from experiments.evidence.contract import Block, EvidenceContext, PastReplicatio
 from experiments.evidence.document import build
 from experiments.evidence.draft import Draft
 from experiments.evidence.fitted import ModelRequest
+from experiments.evidence.launch.draft import LaunchContext, LaunchDraft, draft_launch
 from experiments.evidence.learned_prior import learned_prior_result
 from experiments.evidence.segments import model_without_numbers, segment_model
 from experiments.evidence.series import north_star_series
@@ -13,11 +14,14 @@ __all__ = [
     "Block",
     "Draft",
     "EvidenceContext",
+    "LaunchContext",
+    "LaunchDraft",
     "ModelRequest",
     "PastReplication",
     "SegmentRequest",
     "baseline_result",
     "build",
+    "draft_launch",
     "learned_prior_result",
     "model_without_numbers",
     "north_star_series",

@@ -106,7 +106,7 @@ def _prior(measured: Measured) -> LaunchEstimate:
         method="prior",
         leads=True,
         estimable=True,
-        reason=_why_unmeasured(measured) or None,
+        reason=measured.why_unmeasured or None,
         log_effect=mean,
         standard_error=sd,
         bias_sd=0.0,
@@ -130,12 +130,6 @@ def grade_of(measured: Measured) -> LaunchGrade:
         bias_source=grade.bias_source,
         placebo_runs=grade.runs,
     )
-
-
-def _why_unmeasured(measured: Measured) -> str:
-    """The data's reason, else that of the strongest method that was tried."""
-    tried = (str(estimated.reason) for estimated in measured.estimates.by_method.values())
-    return measured.data.reason or next((reason for reason in tried if reason), "")
 
 
 def period_points(measured: Measured) -> list[PeriodPoint]:

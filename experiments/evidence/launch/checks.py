@@ -14,6 +14,7 @@ from experiments.evidence.launch.untouched import ANTICIPATED
 from experiments.result import Check
 from stats.launch.contract import PlaceboRuns
 from stats.launch.grade import FEWEST_RUNS, excess_of_placebos
+from stats.launch.reasons import LaunchReason
 from stats.sample_ratio import FIXED_ALPHA
 
 LONG_HISTORY: Final = 2
@@ -36,10 +37,12 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _history(measured: Measured) -> Check:
+def _history(measured: Measured) -> Check | None:
     data = measured.data
+    if measured.by_arm:
+        return None
     found = f"{_count(data.before, data.grain)} before the launch and {data.after} since."
-    if data.reason == "too_little_history":
+    if measured.leading is None and measured.why_unmeasured == LaunchReason.TOO_LITTLE_HISTORY:
         return check("history", "fail", found, "Send earlier values of the series.")
     enough = data.before >= LONG_HISTORY * data.after
     remedy = f"Send at least {LONG_HISTORY * data.after} {data.grain}s from before the launch."
@@ -51,14 +54,18 @@ def _post_period(measured: Measured) -> Check:
     if not data.after:
         detail = f"No complete {data.grain} with the change has a value."
         return check("post_period", "fail", detail, f"Wait for a complete {data.grain} since the launch.")
+    if measured.by_arm:
+        return check("post_period", "pass", f"{_count(data.after, 'stage')} of the rollout measured.")
     detail = f"{_count(data.after, data.grain)} with the change measured."
     season = {"hour": 24, "day": 7, "week": 2}[data.grain]
     remedy = f"Wait for {season} {data.grain}s at least: what is new wears off, and weekdays differ."
     return check("post_period", "pass" if data.after >= season else "warn", detail, remedy)
 
 
-def _gaps(measured: Measured) -> Check:
+def _gaps(measured: Measured) -> Check | None:
     data = measured.data
+    if measured.by_arm:
+        return None
     absent = data.left_out.without_values
     cells = float(np.mean(~np.isfinite(data.panel.y))) if data.panel.y.size else 0.0
     worst = max(data.gaps, cells)

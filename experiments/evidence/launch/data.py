@@ -22,11 +22,13 @@ from experiments.evidence.launch.segments import (
     together,
 )
 from experiments.evidence.launch.window import (
+    ARM,
     Confounded,
     Window,
     announced_cells,
     confounded_cells,
     coverage_of,
+    reached,
     window_of,
 )
 from experiments.plan import LaunchPlan, PlannedMeasurement
@@ -50,7 +52,8 @@ SEASONS: Final[dict[Grain, tuple[tuple[float, int], ...]]] = {
 class LaunchData:
     """A launch on one outcome, on the scale that its estimators work on.
 
-    `panel` has N segments over T periods that begin at `starts`. `series` is the treated segments as one, with its
+    `panel` has N segments over T periods that begin at `starts`. `treated` are those that have the change, or will have
+    it where nobody has it yet; `series` is the treated segments as one, with its
     `regressors` (K names) and `donors` (J names: control series first, then untreated segments). `actual` (T,) is their
     outcome in its own units, nan where a treated segment has none. On the scale `level` outcomes are divided by the
     size of their mean before the launch; `size` is that of `actual`. With a `reason` there is nothing to estimate from.
@@ -61,6 +64,7 @@ class LaunchData:
     starts: tuple[datetime, ...]
     scale: Scale
     panel: Panel
+    treated: tuple[str, ...]
     series: Series
     actual: Floats
     size: float
@@ -75,14 +79,9 @@ class LaunchData:
     reason: str
 
     @property
-    def treated(self) -> tuple[str, ...]:
-        """The segments that have the change."""
-        return tuple(name for name, has in zip(self.panel.units, self.panel.treated, strict=True) if has)
-
-    @property
     def untreated(self) -> tuple[str, ...]:
         """The segments that never had it."""
-        return tuple(name for name, has in zip(self.panel.units, self.panel.treated, strict=True) if not has)
+        return tuple(name for name in self.panel.units if name not in self.treated)
 
     @property
     def launched(self) -> int:
@@ -145,13 +144,16 @@ def launch_data(
     coverage = coverage_of(plan, spec.dimension, names, starts, period)
     after = np.array([start + period > window.launched for start in starts], dtype=np.bool_)
     before = ~after & ~announced_cells(plan, coverage, window, starts, period).any(axis=0)
+    if spec.dimension == ARM:
+        before[:] = False
     used = chosen_segments(names, values, counts, coverage, before, after, options.excluded_segments)
     units = sizes(used, spec.aggregation, before)
     panel, confounded = _panel(plan, used, units, window, starts, period)
-    mine = used.only(used.treated)
-    actual = together(mine, spec.aggregation, units[used.treated])
+    has = used.treated if used.treated.any() else reached(plan, spec.dimension, used.names)
+    mine = used.only(has)
+    actual = together(mine, spec.aggregation, units[has])
     size = float(np.abs(means(actual, before)))
-    share = _shares(panel.weight[used.treated])
+    share = _shares(panel.weight[has])
     outside = outside_of(measurement, tables, starts, mine.names, share, used.scale, before)
     y = _on_scale(actual, size, used.scale)
     rivals = _rival_segments(panel, before, MOST_DONORS - outside.controls.shape[1])
@@ -161,10 +163,11 @@ def launch_data(
         starts=starts,
         scale=used.scale,
         panel=panel,
+        treated=mine.names,
         series=Series(
             y=y,
             coverage=np.minimum(share @ mine.coverage, 1.0),
-            excluded=panel.excluded[used.treated].any(axis=0),
+            excluded=panel.excluded[has].any(axis=0),
             regressors=outside.regressors,
             donors=np.column_stack([outside.controls, panel.y[rivals].T]),
             season=SEASONS[spec.grain],

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from experiments.evidence.launch.data import LaunchData
+from experiments.evidence.launch.window import ARM
 from experiments.plan import LaunchPlan, PlannedMeasurement
 from experiments.result import DesignOption
 from experiments.result.launches import Design
@@ -108,14 +109,14 @@ def _experiment(plan: LaunchPlan, measurement: PlannedMeasurement, data: LaunchD
 
 
 def _staged(plan: LaunchPlan, measurement: PlannedMeasurement, data: LaunchData) -> _Option:
-    if measurement.outcome.spec.dimension != "arm":
+    if measurement.outcome.spec.dimension != ARM:
         return _Option(False, Why.NO_ARM_SERIES, {})
     stages = sum(step.mechanism == "random" and 0 < step.coverage < 1 for step in plan.rollout)
     return _Option(stages > 0, Why.ARMS_BY_STAGE if stages else Why.NO_RANDOM_STAGE, {"stages": float(stages)})
 
 
 def _switchback(plan: LaunchPlan, measurement: PlannedMeasurement, data: LaunchData) -> _Option:
-    if measurement.outcome.spec.dimension == "arm":
+    if measurement.outcome.spec.dimension == ARM:
         return _Option(False, Why.ARMS_ONLY, {})
     drawn = states_by_lot(plan, data.window.end)
     changes = sum(before != after for (_, before), (_, after) in pairwise(drawn))
@@ -196,7 +197,7 @@ def _lengths(data: LaunchData) -> dict[str, float]:
 
 def _unmeasured(measurement: PlannedMeasurement, data: LaunchData) -> _Option | None:
     """Arms have no history of their own: nothing but their comparison can be made of them."""
-    if measurement.outcome.spec.dimension == "arm":
+    if measurement.outcome.spec.dimension == ARM:
         return _Option(False, Why.ARMS_ONLY, {})
     return _Option(False, data.reason, _lengths(data)) if data.reason else None
 

@@ -18,6 +18,7 @@ from experiments.series_table import PERIOD
 from stats.launch.contract import Method
 from stats.launch.grade import Grade, GradeFacts, evidence_grade
 
+_DAY: Final = 86400.0
 MOST_GAPS: Final = 0.1
 PRE_TREND_ALPHA: Final = 0.05
 LEAKS: Final = frozenset({"crossover"})
@@ -90,7 +91,7 @@ def grades(
             design=design,
             standard_error=estimated.standard_error,
             planned_before=plan.measured_since <= data.window.launched,
-            days_after=data.after * PERIOD[data.grain].total_seconds() / 86400,
+            days_after=_days_after(plan, data, design),
             placebos_in_time=trust.in_time.get(method),
             placebos_in_space=trust.in_space.get(method),
             pre_trend_passed=_trend_passed(trust) if design in ("staggered", "concurrent") else None,
@@ -114,6 +115,14 @@ def grades(
             )
         found[method] = evidence_grade(facts)
     return found
+
+
+def _days_after(plan: LaunchPlan, data: LaunchData, design: Design) -> float:
+    """Days measured; of stages, those between the first step and the one that ended the comparison."""
+    if design != "staged":
+        return data.after * PERIOD[data.grain].total_seconds() / _DAY
+    over = (step.at for step in plan.rollout if step.at > data.window.launched and step.coverage in (0.0, 1.0))
+    return (min([data.window.end, *over]) - data.window.launched).total_seconds() / _DAY
 
 
 def _trend_passed(trust: Trust) -> bool | None:

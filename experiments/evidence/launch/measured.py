@@ -10,9 +10,11 @@ from experiments.evidence.launch.estimates import Estimates
 from experiments.evidence.launch.grading import Leading, grades
 from experiments.evidence.launch.trust import Trust
 from experiments.evidence.launch.untouched import Touched
+from experiments.evidence.launch.window import ARM
 from experiments.plan import LaunchPlan, PlannedMeasurement
 from stats.launch.contract import Estimated, Method
 from stats.launch.grade import Grade, GradeFacts, evidence_grade
+from stats.launch.reasons import LaunchReason
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,12 +50,29 @@ class Measured:
         return None if method is None or self.grade.letter == "U" else self.estimates.by_method[method]
 
     @property
+    def why_unmeasured(self) -> str:
+        """Why nothing leads: the reason of the strongest method that was tried, else that of the data."""
+        tried = (str(estimated.reason) for estimated in self.estimates.by_method.values())
+        return next((reason for reason in tried if reason), self.data.reason)
+
+    @property
+    def by_arm(self) -> bool:
+        """Whether the outcome is of units with and without the change, instead of one over time."""
+        return self.measurement.outcome.spec.dimension == ARM
+
+    @property
     def grade(self) -> Grade:
-        """The grade of the leading estimate."""
+        """The grade of the leading estimate; without one, U for the reason that there is none."""
         method = self.leads.method
-        if method is None:
-            return evidence_grade(_NOTHING)
-        return self.grades[method]
-
-
-_NOTHING = GradeFacts(design="none", standard_error=float("nan"), planned_before=False, days_after=0.0)
+        if method is not None:
+            return self.grades[method]
+        tried = self.estimates.by_method.values()
+        mismatch = any(estimated.reason == LaunchReason.SAMPLE_RATIO_MISMATCH for estimated in tried)
+        facts = GradeFacts(
+            design="before_after" if tried else "none",
+            standard_error=float("nan"),
+            planned_before=False,
+            days_after=0.0,
+            usable=not mismatch,
+        )
+        return evidence_grade(facts)

@@ -124,17 +124,13 @@ def _horizon(data: LaunchData) -> int:
 
 
 def _pre_trend(data: LaunchData, level: float) -> PreTrendTest | None:
-    try:
-        return pre_trend(data.panel, level=level)
-    except NotEstimable:
-        return None
+    found = pre_trend(data.panel, level=level)
+    return None if found.reason else found
 
 
 def _magnitudes(data: LaunchData, estimated: Estimated, level: float) -> MagnitudeBounds | None:
-    try:
-        return relative_magnitudes(data.panel, estimated, level=level)
-    except NotEstimable:
-        return None
+    found = relative_magnitudes(data.panel, estimated, level=level)
+    return None if found.reason else found
 
 
 def _left_out(data: LaunchData, method: SyntheticMethod | None) -> LeftOut | None:

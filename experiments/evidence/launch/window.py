@@ -14,6 +14,7 @@ from experiments.plan import LaunchPlan
 from experiments.rollout import mean_coverage
 from stats.moments import Bools, Floats
 
+ARM: Final = "arm"
 ON: Final = "on"
 OFF: Final = "off"
 """The segments of a series by `arm`: units that had the change, and units that had not."""
@@ -49,19 +50,30 @@ def coverage_of(
     share one path.
     """
     covered = np.zeros((len(segments), len(starts)))
-    eligible = plan.eligible
     paths: dict[tuple[int, ...], Floats] = {}
     for i, segment in enumerate(segments):
-        if eligible is not None and eligible.dimension == dimension and segment not in eligible.segments:
-            continue
-        if dimension == "arm" and segment != ON:
-            continue
-        mine = tuple(k for k, step in enumerate(plan.rollout) if not step.segments or segment in step.segments)
+        mine = _steps(plan, dimension, segment)
         if mine not in paths:
             steps = [plan.rollout[k].model_copy(update={"segments": []}) for k in mine]
             paths[mine] = _path(steps, starts, period)
         covered[i] = paths[mine]
     return covered
+
+
+def reached(plan: LaunchPlan, dimension: str, segments: Sequence[str]) -> Bools:
+    """(N,) segments that some step gives the change to, whenever that is."""
+    mine = [_steps(plan, dimension, segment) for segment in segments]
+    return np.array([any(plan.rollout[k].coverage > 0 for k in steps) for steps in mine], dtype=np.bool_)
+
+
+def _steps(plan: LaunchPlan, dimension: str, segment: str) -> tuple[int, ...]:
+    """The steps that are about a segment, by their place in the rollout."""
+    eligible = plan.eligible
+    if eligible is not None and eligible.dimension == dimension and segment not in eligible.segments:
+        return ()
+    if dimension == ARM and segment != ON:
+        return ()
+    return tuple(k for k, step in enumerate(plan.rollout) if not step.segments or segment in step.segments)
 
 
 def _path(steps: Sequence[RolloutStep], starts: Sequence[datetime], period: timedelta) -> Floats:
