@@ -80,6 +80,27 @@ class Densities:
     prior: Array
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PathPosterior:
+    """What a launch did to a series of T periods, on the scale of the series (METHODS D4).
+
+    `mean` (P,) are the effects in the treated `periods`, at the coverage of the time, and `covariance` (P, P) what is
+    not known about them. `effect` is the average at full coverage, with its standard deviation, equal-tailed interval
+    and two-sided tail probability. `fitted` (T,) is the series without the launch: forecast a period ahead before it,
+    from the last period before it afterwards, nan where neither is possible.
+    """
+
+    mean: Array
+    covariance: Array
+    periods: np.ndarray[tuple[int, ...], np.dtype[np.intp]]
+    fitted: Array
+    effect: float
+    standard_error: float
+    lower: float
+    upper: float
+    p_value: float
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFit:
     """The answer of a model. Anything but `ok` carries a `reason` and no numbers, except diagnostics.
@@ -100,6 +121,7 @@ class ModelFit:
     checks: tuple[PredictiveCheck, ...] = ()
     prior_sensitivity: float | None = None
     densities: Densities | None = None
+    path: PathPosterior | None = None
     diagnostics: Diagnostics | None = None
 
 

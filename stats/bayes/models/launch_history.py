@@ -1,0 +1,96 @@
+"""A launched series made ready for its sampled model: units, priors and donors in the columns (METHODS D4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import scipy.linalg as sl
+
+from stats.bayes.models.definition import ImpossibleData
+from stats.bayes.sampling.contract import Array
+from stats.launch.contract import NotEstimable, Series
+from stats.launch.reasons import LaunchReason
+from stats.launch.series_design import Design, Part, design, history_scales
+from stats.launch.state_space import Indices
+
+_SENTENCES: Final = {
+    LaunchReason.NO_COVERAGE: "nobody has the change in any period",
+    LaunchReason.NO_PERIOD_AFTER_LAUNCH: "no period with the change has a value",
+    LaunchReason.TOO_LITTLE_HISTORY: "there are too few periods before the launch",
+    LaunchReason.CONSTANT_SERIES: "the outcome did not move before the launch",
+}
+_KNOWN: Final = 0.9
+_STILL: Final = 1e-9
+"""Of the largest value: a donor whose standard deviation is below did not move."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """A series and what explains it.
+
+    `design` has the outcome in standard deviations of its changes, and which periods count. `explained` (T, 1 + F + R)
+    are the constant, F influences whose coefficients are standard normal a priori (trend, season, regressors, in units
+    of what they may do), and R standardised donors, nan where a donor has no value. `donors` (R,) says which these
+    are, `donor_sd` (R,) their standard deviations. `slab` is how much one donor may do, in the outcome's unit: as much
+    as the outcome moved.
+    """
+
+    design: Design
+    explained: Array
+    donors: Indices
+    donor_sd: Array
+    slab: float
+
+    @property
+    def fixed(self) -> int:
+        """Number of influences F."""
+        return self.explained.shape[1] - 1 - self.donors.size
+
+    @property
+    def before(self) -> Indices:
+        """(n,) usable periods before the launch."""
+        return np.flatnonzero(self.design.usable[: self.design.begin])
+
+
+def history_of(series: Series, *, trend: bool) -> History:
+    """The series made ready, with the scales of `stats.launch.series_design`. Raises `ImpossibleData`.
+
+    Donors that miss a tenth of the periods, or that did not move before the launch, are left out; so are periods in
+    which one of the others has no value.
+    """
+    seen = np.isfinite(series.y) & ~series.excluded
+    known = np.isfinite(series.donors[seen]).mean(axis=0) >= _KNOWN if seen.any() else np.zeros(0, dtype=bool)
+    missing = ~np.isfinite(series.donors[:, known]).all(axis=1)
+    try:
+        ready = design(replace(series, excluded=series.excluded | missing), donors=False, trend=trend)
+        scales = history_scales(ready, ready.begin)
+    except NotEstimable as problem:
+        raise ImpossibleData(_SENTENCES[LaunchReason(problem.code)]) from problem
+    precision = ready.columns.precision(ready.usable, ready.begin, scales)
+    linear = ready.columns.part != Part.LEVEL
+    influences = ready.columns.values[:, linear] / np.sqrt(precision[linear])
+    before = np.flatnonzero(ready.usable[: ready.begin])
+    spread = series.donors[before].std(axis=0)
+    moving = np.flatnonzero(known & (spread > _STILL * np.abs(series.donors[before]).max(axis=0, initial=0.0)))
+    donors = (series.donors[:, moving] - series.donors[before][:, moving].mean(axis=0)) / spread[moving]
+    return History(
+        design=ready,
+        explained=np.column_stack([np.ones(series.y.size), influences, donors]),
+        donors=moving.astype(np.intp),
+        donor_sd=spread[moving],
+        slab=scales.swing,
+    )
+
+
+def rotated(columns: Array, times: Array) -> tuple[Array, Array]:
+    """Columns (C, n) at increasing `times` (n,) as (C, n - 1) coordinates, and the roughness (n - 1,) of each.
+
+    Changes over the root of the time they took are s² I + e² R for a random walk with steps s under noise e, with R
+    tridiagonal: in the eigenvectors of R they are independent with variances s² + e² roughness, whatever s and e are,
+    and whatever level the walk began from. O(n²), and 10 ms for a year of days.
+    """
+    gap = np.diff(times)
+    roughness, vectors = sl.eigh_tridiagonal(2 / gap, -1 / np.sqrt(gap[1:] * gap[:-1]))
+    return np.ascontiguousarray(np.diff(columns, axis=1) / np.sqrt(gap) @ vectors), roughness
