@@ -27,7 +27,7 @@ def did(panel: Panel, *, level: float = 0.95) -> Estimated:
             found.cells,
             found.errors,
             before=None,
-            fitted=found.fitted,
+            fitted=found.fitted(found.cells.size),
             notes=left_out(treated, found.cells),
             level=level,
         )

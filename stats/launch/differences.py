@@ -42,12 +42,9 @@ class Differences:
     fit: TwoWay
     groups: tuple[_Group, ...]
 
-    @property
-    def fitted(self) -> Floats:
-        """(T,) `expected`, averaged over treated units with a base; nan where it is not known of all of them."""
-        based = np.isfinite(self.expected).any(axis=1)
-        size = self.cells.size[based]
-        return np.asarray(size @ self.expected[based] / (size.sum() or 1.0))
+    def fitted(self, size: Floats) -> Floats:
+        """(T,) `expected`, averaged over units by `size` (N,); nan where it is not known of all that count."""
+        return np.asarray(size[size > 0] @ self.expected[size > 0])
 
     def errors(self, targets: Floats) -> Errors:
         """Errors of averages of the effects with `targets` (K, N, T) on known cells."""

@@ -45,7 +45,7 @@ def group_time(panel: Panel, *, level: float = 0.95, seed: int, draws: int = 999
             after,
             found.errors,
             before=Averages(times, np.einsum("knt,nt->k", targets, cells.effect), found.errors(targets)),
-            fitted=found.fitted,
+            fitted=found.fitted(after.size),
             notes=(*(() if enough else (NOT_YET_TREATED,)), *left_out(treated, after)),
             level=level,
             seed=seed,

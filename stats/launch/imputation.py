@@ -32,7 +32,7 @@ def imputation(panel: Panel, *, level: float = 0.95, seed: int, draws: int = 999
     """
     try:
         fit, cells = impute(panel)
-        before = lead_times(panel)
+        before, counted = lead_times(panel), cells.size > 0
         lead = leads(panel, fit, before)
         _, treated = usable(panel)
         return answer(
@@ -40,7 +40,7 @@ def imputation(panel: Panel, *, level: float = 0.95, seed: int, draws: int = 999
             cells,
             imputation_errors(panel, fit, cells),
             before=Averages(before[lead.known], lead.effect[lead.known], lead.errors.of(lead.known)),
-            fitted=cells.size[panel.treated] @ fit.fitted[panel.treated],
+            fitted=cells.size[counted] @ fit.fitted[counted],
             notes=left_out(treated, cells),
             level=level,
             seed=seed,

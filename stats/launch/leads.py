@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stats.launch.contract import Panel
-from stats.launch.treated_cells import since_launch, treated_size
+from stats.launch.treated_cells import since_launch, sizes_of
 from stats.launch.two_way import TwoWay
 from stats.launch.unit_errors import Errors, few, unit_errors
 from stats.moments import Bools, Floats, Ints
@@ -60,6 +60,6 @@ def on_untreated(x: Floats, panel: Panel, fit: TwoWay) -> Leads:
         fit=fit,
         treated=treated,
         comparisons=int(beside[compared.any(axis=0)].min(initial=len(panel.y))),
-        by_untreated=few(treated_size(panel)),
+        by_untreated=few(sizes_of(treated, panel)),
     )
     return Leads(effect, errors, known)

@@ -91,7 +91,7 @@ def left_out(asked: Bools, cells: TreatedCells) -> tuple[str, ...]:
 
 def _few_treated(cells: TreatedCells) -> tuple[str, ...]:
     """The note that the treated units' own spread was not used, if so."""
-    return ((ONE_TREATED if cells.panel.treated.sum() == 1 else FEW_TREATED),) if few(cells.size) else ()
+    return ((ONE_TREATED if np.count_nonzero(cells.size) == 1 else FEW_TREATED),) if few(cells.size) else ()
 
 
 def _event_study(
@@ -106,7 +106,7 @@ def _event_study(
     times = cells.times
     after, after_errors = _averages(cells, cells.of_times, times, errors_of)
     effect, errors = np.concatenate([before.effect, after]), together([before.errors, after_errors])
-    own = cells.known | cells.beside & cells.panel.treated[:, None]
+    own = cells.known | (cells.beside & cells.panel.treated[:, None])
     time = np.concatenate([before.time, times])
     error = errors.standard_error
     alone = errors.critical(level) * error

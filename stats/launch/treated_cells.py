@@ -19,8 +19,8 @@ SETTLED = 0.5
 class TreatedCells:
     """Cells of treated units whose effect is known: `known` (N, T), their `effect` (N, T), 0 elsewhere, as it was.
 
-    `beside` (N, T) are usable untreated cells: those of treated units count with an effect of 0 in averages over
-    treated units. Cells before the launch can be among the known ones where it is asked what happened then.
+    `beside` (N, T) are usable untreated cells: those of units with a known effect count as 0 in averages over treated
+    units. Cells before the launch can be among the known ones where it is asked what happened then.
     """
 
     panel: Panel
@@ -30,7 +30,8 @@ class TreatedCells:
 
     @cached_property
     def size(self) -> Floats:
-        return treated_size(self.panel)
+        """(N,) sizes of treated units with a known effect, summing to 1, 0 for others; equal where none has a size."""
+        return sizes_of(self.known.any(axis=1), self.panel)
 
     @cached_property
     def time(self) -> Ints:
@@ -60,7 +61,7 @@ class TreatedCells:
     def of_periods(self, periods: Ints) -> Floats:
         """(P, N, T) weights of the effect in these periods, an average over all treated units, launched or not yet."""
         share = self.known * self.size[:, None]
-        among = share + (self.beside & self.panel.treated[:, None]) * self.size[:, None]
+        among = share + self.beside * self.size[:, None]
         share = share / np.where(share.sum(axis=0) > 0, among.sum(axis=0), 1.0)
         chosen = np.zeros((len(periods), *self.known.shape))
         chosen[np.arange(len(periods)), :, periods] = share[:, periods].T
@@ -106,10 +107,10 @@ def since_launch(panel: Panel) -> Ints:
     return np.arange(panel.y.shape[1])[None, :] - panel.first[:, None]
 
 
-def treated_size(panel: Panel) -> Floats:
-    """(N,) sizes of treated units, summing to 1, 0 for others; equal where no size is known."""
-    own = np.where(panel.treated, panel.weight, 0.0)
-    own = own if own.sum() > 0 else panel.treated.astype(np.float64)
+def sizes_of(units: Bools, panel: Panel) -> Floats:
+    """(N,) sizes of these units (N,), summing to 1, 0 for others; equal where none has a size."""
+    own = np.where(units, panel.weight, 0.0)
+    own = own if own.sum() > 0 else units.astype(np.float64)
     return np.asarray(own / own.sum())
 
 

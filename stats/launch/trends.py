@@ -13,7 +13,7 @@ from stats.launch.contract import Estimated, NotEstimable, Panel
 from stats.launch.leads import Leads, on_untreated
 from stats.launch.panel_answer import two_sided
 from stats.launch.reasons import LaunchReason
-from stats.launch.treated_cells import before_launch, since_launch, treated_size, usable
+from stats.launch.treated_cells import before_launch, since_launch, sizes_of, usable
 from stats.launch.two_way import TwoWay, two_way
 from stats.moments import Floats
 
@@ -162,7 +162,7 @@ def _largest_change(panel: Panel) -> float:
 def _distance(panel: Panel) -> float:
     """Periods from the middle of the history to the treated cells, averaged with their weights in the effect."""
     _, treated = usable(panel)
-    share = treated * treated_size(panel)[:, None] * panel.coverage
+    share = treated * sizes_of(treated.any(axis=1), panel)[:, None] * panel.coverage
     return float((share * (since_launch(panel) + (panel.pre + 1) / 2)).sum() / (share * panel.coverage).sum())
 
 
