@@ -8,6 +8,7 @@ from app.pages import (
     experiment_page,
     home,
     launch_page,
+    launch_record,
     new_experiment,
     planning_page,
     portfolio_page,
@@ -29,6 +30,7 @@ for module in (
     planning_page,
     portfolio_page,
     prior_page,
+    launch_record,
     launch_page,
     registry,
 ):

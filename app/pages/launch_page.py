@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.deps import DatabaseDep, Now, SettingsDep
 from app.pages.access import Browser, Submitted, actor
 from app.pages.headers import SECURITY_HEADERS
-from app.pages.launch_view import launch_view
+from app.pages.launch_view import stored_launch_view
 from app.pages.rendering import render
 from app.pages.rollout_words import reach
 from app.pages.route import pages
@@ -18,7 +18,6 @@ from experiments import analysis_request, launch, launch_overview, overview
 from experiments.errors import DomainError, NotFound, NotReady
 from experiments.launch_effects import KIND
 from experiments.launch_plan import launch_plan
-from experiments.result import LaunchResult
 from experiments.tables import Launch
 
 HISTORY = 10
@@ -95,12 +94,13 @@ async def cancel_measuring(
 async def _values(session: AsyncSession, row: Launch, series_key: str) -> dict[str, Any]:
     spec = launch.spec_of(row)
     result = await overview.latest_result(session, kind=KIND, subject_key=row.key)
-    document = None if result is None else LaunchResult.model_validate_json(result.body)
+    measured_on = {item.series_key for item in spec.measurements}
+    chosen = series_key if series_key in measured_on else ""
     history = await overview.analyses_of(session, kind=KIND, subject_key=row.key, limit=HISTORY)
     return {
         "launch": row,
         "spec": spec,
-        "view": None if document is None else launch_view(document, spec, series_key=series_key),
+        "view": stored_launch_view(str(result.id), result.body, spec.model_dump_json(), chosen) if result else None,
         "history": history,
         "active": next((analysis for analysis, _ in history if analysis.state in overview.ACTIVE), None),
         "missing": await _missing(session, row),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from app.charts.launch_forest import donors_chart, drawn_donors, methods_forest
@@ -78,6 +79,14 @@ class LaunchView:
     """(series key, series name)"""
     chosen: str
     shown: MeasuredView | None
+
+
+@lru_cache(maxsize=64)
+def stored_launch_view(result_id: str, body: bytes, spec: str, series_key: str) -> LaunchView:
+    """The view of a stored result, which never changes; drawing it takes a while. `spec` is the launch's JSON."""
+    return launch_view(
+        LaunchResult.model_validate_json(body), LaunchSpec.model_validate_json(spec), series_key=series_key
+    )
 
 
 def launch_view(document: LaunchResult, spec: LaunchSpec, *, series_key: str = "") -> LaunchView:

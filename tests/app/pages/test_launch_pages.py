@@ -79,7 +79,7 @@ async def shipped(session: AsyncSession) -> None:
     for spec in (
         SeriesSpec(key="revenue", name="Revenue", dimension="country", unit="€"),
         SeriesSpec(key="temperature", name="Temperature", role="regressor", aggregation="mean"),
-        SeriesSpec(key="signups", name="Sign-ups"),
+        SeriesSpec(key="signups", name="Sign-ups", dimension="country"),
     ):
         await series.create(session, spec=spec, actor="ada", at=FIRST - timedelta(days=20))
     on_signups = {**PLAIN, "measurements": [LaunchMeasurement(series_key="signups")]}
@@ -89,7 +89,8 @@ async def shipped(session: AsyncSession) -> None:
             item.model_copy(update={"series_key": "signups", "series_name": "Sign-ups"}), launch_key=key
         )
 
-    await put(session, launch_spec(), launch_result(measured(), before_after()))
+    on_both = [LaunchMeasurement(series_key="revenue"), LaunchMeasurement(series_key="signups")]
+    await put(session, launch_spec(measurements=on_both), launch_result(measured(), before_after()))
     await put(session, launch_spec(key="homepage", name="Homepage", **on_signups), on("homepage", before_after()))
     await put(session, launch_spec(key="tv", name="Television", **on_signups), on("tv", unmeasured()))
     await put(session, launch_spec(key="tiny", name="Tiny", **on_signups), on("tiny", not_estimable()))
