@@ -153,12 +153,13 @@ def design(series: Series, *, donors: bool, trend: bool = True) -> Design:
         raise NotEstimable(LaunchReason.NO_COVERAGE)
     begin, notes = int(reached.argmax()), []
     usable = np.isfinite(series.y) & ~series.excluded
+    if not usable.any():
+        raise NotEstimable(LaunchReason.NO_DATA)
     influences = series.regressors
     if donors:
-        known = np.isfinite(series.donors[usable]).mean(axis=0) >= _FEW_GAPS
-        if not known.all():
-            notes.append("donor_with_gaps")
-        influences = np.column_stack([series.donors[:, known], influences])
+        fit, said = _usable_donors(series, usable)
+        notes += said
+        influences = np.column_stack([series.donors[:, fit], influences])
     explained = np.isfinite(influences).all(axis=1)
     usable = usable & explained
     treated = np.flatnonzero(reached & usable)
@@ -195,6 +196,21 @@ def design(series: Series, *, donors: bool, trend: bool = True) -> Design:
         least=least,
         notes=tuple(notes),
     )
+
+
+def _usable_donors(series: Series, usable: Flags) -> tuple[Flags, list[str]]:
+    """Which donors (J,) can be used: seen in most periods, and not the outcome itself, which shares every effect."""
+    seen = np.isfinite(series.donors)
+    often = seen[usable].mean(axis=0) >= _FEW_GAPS
+    itself = np.zeros_like(often)
+    for place in np.flatnonzero(often):
+        both = usable & seen[:, place]
+        outcome = series.y[both] - series.y[both].mean()
+        donor = series.donors[both, place] - series.donors[both, place].mean()
+        together, apart = (outcome @ donor) ** 2, (outcome @ outcome) * (donor @ donor)
+        itself[place] = apart > 0 and together > (1 - _ROUNDING) * apart
+    said = ["donor_with_gaps"] * int(not often.all()) + ["donor_is_the_outcome"] * int(itself.any())
+    return often & ~itself, said
 
 
 def _standardised(influences: Array, usable: Flags, begin: int) -> tuple[Array, bool]:

@@ -33,6 +33,9 @@ _WALK_OVER_ALL: Final = 0.1
 _NEGLIGIBLE: Final = -14.0
 """Log posterior density, relative to its highest, below which a ratio is left out."""
 _NO_WEIGHT: Final = 1e-6
+_LEAST_NOISE: Final = 1e-3
+"""Of the prior's: an outcome that fits better than that is a sum of its donors."""
+_ROUNDING: Final = 1e-9
 _SCALE_NODES: Final = np.linspace(-3.6, 4.8, 9)
 
 
@@ -197,6 +200,7 @@ def posterior(
         bordered = inner * np.exp(-2 * log_scale)[..., None, None]
         diagonal = np.arange(precision.shape[1])
         bordered[..., diagonal, diagonal] += added
+        bordered[..., -1, -1] *= 1 + _ROUNDING
         return np.asarray(np.linalg.cholesky(bordered))
 
     def density(log_scale: Array, factor: Array, constant: Array, pulled: Array, periods: Array) -> Array:
@@ -204,7 +208,7 @@ def posterior(
         misfit = factor[..., -1, -1] ** 2 + pulled * np.exp(2 * log_scale)
         return np.asarray(constant + (2 - periods) * log_scale - volume - 0.5 * misfit)
 
-    constant = 0.5 * proper[:, None] - 0.5 * log_determinant + np.log(ratio)
+    constant = 0.5 * proper[:, None] - 0.5 * log_determinant + np.log(ratio * _node_weights(ratio))
     freedom = np.maximum(size - precision.shape[1], size / 2)[:, None]
     log_scale = -0.5 * np.log(pull)
     curvature = np.ones_like(log_scale)
@@ -214,6 +218,7 @@ def posterior(
         # The square of the scale at the top: -freedom + squares / scale^2 - pull scale^2 + 2 = 0.
         lack = freedom - 2
         variance = (np.sqrt(lack**2 + 4 * pull * squares) - lack) / (2 * pull)
+        variance = np.maximum(variance, (_LEAST_NOISE * noise[:, None]) ** 2)
         log_scale = 0.5 * np.log(variance)
         curvature = 2 * (squares / variance + pull * variance)
     width = 1 / np.sqrt(curvature)
@@ -238,6 +243,17 @@ def posterior(
         factor=factor,
         log_evidence=top + np.log(total),
     )
+
+
+def _node_weights(ratio: Array) -> Array:
+    """Of a trapezoid rule over log ratios (R,), the ends standing for all that lies beyond them.
+
+    There the likelihood no longer changes, and the density falls as the ratio does, or its inverse, by the prior alone:
+    its integral from the end outwards is its value at the end.
+    """
+    weight = np.full(ratio.size, np.log(ratio[1] / ratio[0]))
+    weight[[0, -1]] = 0.5 * weight[0] + 1
+    return weight
 
 
 def equal_tails(mixture: Mixture, level: float) -> tuple[float, float]:
