@@ -10,12 +10,15 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
+from experiments import launch_effects
 from experiments.evidence import (
     Block,
     Draft,
     EvidenceContext,
+    LaunchContext,
     baseline_result,
     build,
+    draft_launch,
     learned_prior_result,
     model_without_numbers,
     north_star_series,
@@ -23,12 +26,14 @@ from experiments.evidence import (
 )
 from experiments.evidence.segments import segment_question
 from experiments.lease import StoredResult
-from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, PriorPlan
-from experiments.result import BaselineResult, ExperimentResult, LearnedPriorResult, NorthStarSeries, Row
+from experiments.plan import AnalysisPlan, BaselinePlan, LaunchPlan, NorthStarPlan, PriorPlan
+from experiments.result import BaselineResult, ExperimentResult, LaunchResult, LearnedPriorResult, NorthStarSeries, Row
+from experiments.series_table import SeriesTable
 from experiments.tables import ResultRow
 from stats.bayes.models.fit import ModelFit
 from stats.bayes.models.segments import TOO_FEW
 from warehouse.extract import DataSlice, extract_baseline, extract_experiment, extract_series, extract_summaries
+from warehouse.segment_series import extract_segment_series
 from workers.child import Channel
 from workers.models.messages import ModelQuestion
 
@@ -85,6 +90,17 @@ class PriorJob:
     analysis_id: str
     data_as_of: datetime
     code_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchJob:
+    """A launch's plan, its circumstances, and its series: those that were pushed, and `data` for those from facts."""
+
+    plan: LaunchPlan
+    context: LaunchContext
+    tables: Mapping[str, SeriesTable]
+    data: DataSlice | None
+    resources: Resources
 
 
 def run_experiment(job: ExperimentJob, channel: Channel) -> StoredResult:
@@ -162,8 +178,30 @@ def run_prior(job: PriorJob, channel: Channel) -> StoredResult:
     )
 
 
+def run_launch(job: LaunchJob, channel: Channel) -> StoredResult:
+    """What a launch did."""
+    tables = dict(job.tables)
+    if job.data is not None:
+        tables |= extract_segment_series(
+            job.plan,
+            job.data,
+            threads=job.resources.threads,
+            memory_limit=job.resources.memory_limit,
+            progress=lambda stage, fraction: channel.progress(stage, 0.3 * fraction),
+        )
+    channel.progress("evidence", 0.3)
+    draft = draft_launch(job.plan, tables, job.context)
+    fits: list[ModelFit] = []
+    if draft.questions:
+        question = ModelQuestion(draft.questions, job.context.seed)
+        fits = channel.ask(question, stage="models", begin=0.6, end=0.95)
+    document = draft.finish(fits)
+    channel.progress("storing", 0.95)
+    return stored(document, rows=launch_effects.flat(document))
+
+
 def stored(
-    document: ExperimentResult | NorthStarSeries | BaselineResult | LearnedPriorResult,
+    document: ExperimentResult | NorthStarSeries | BaselineResult | LearnedPriorResult | LaunchResult,
     *,
     verdict: str | None = None,
     rows: Iterable[Mapping[str, Any]] = (),

@@ -1,23 +1,26 @@
 """What a worker looks up in the database for each kind of analysis, before a child computes."""
 
+from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from experiments import series, series_values
 from experiments.allocation import allocation_of
 from experiments.definitions import Role
 from experiments.errors import NotFound, NotReady
-from experiments.evidence import EvidenceContext
-from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, PriorPlan, load
+from experiments.evidence import EvidenceContext, LaunchContext
+from experiments.launch_plan import series_of
+from experiments.plan import AnalysisPlan, BaselinePlan, LaunchPlan, NorthStarPlan, PriorPlan, load
 from experiments.replications import replications_of
 from experiments.result import AmendmentNote
 from experiments.settings import Settings
 from experiments.tables import Amendment, Analysis, Experiment, IngestBatch, Summary
 from experiments.version import code_version
 from warehouse.catalog import slice_for
-from workers.jobs import CompanyJob, ExperimentJob, PriorJob, Resources, SummaryLine
+from workers.jobs import CompanyJob, ExperimentJob, LaunchJob, PriorJob, Resources, SummaryLine
 from workers.kinds import JobKind, Kinds
 
 
@@ -100,11 +103,39 @@ async def prepare_prior(session: AsyncSession, settings: Settings, analysis: Ana
     return PriorJob(plan, str(analysis.id), analysis.data_as_of, code_version())
 
 
+async def prepare_launch(session: AsyncSession, settings: Settings, analysis: Analysis) -> LaunchJob:
+    """The payload of a launch: its pushed series as they were known then, and the facts behind the others."""
+    plan = load(analysis.plan)
+    assert isinstance(plan, LaunchPlan)
+    longest = max(item.options.history_days for item in plan.measurements)
+    since = (plan.announced_at or plan.rollout[0].at) - timedelta(days=longest)
+    planned = series_of(plan)
+    tables = {
+        key: await series_values.table_of(
+            session, series=await series.get(session, key=key), known_at=analysis.data_as_of, since=since
+        )
+        for key, each in sorted(planned.items())
+        if each.spec.source == "pushed"
+    }
+    data = None
+    if len(tables) < len(planned):
+        data = await slice_for(session, settings, plan, experiment=None, data_as_of=analysis.data_as_of)
+    context = LaunchContext(
+        analysis_id=str(analysis.id),
+        data_as_of=analysis.data_as_of,
+        seed=analysis.seed,
+        code_version=code_version(),
+        plan_hash=analysis.plan_hash,
+    )
+    return LaunchJob(plan, context, tables, data, _resources(settings))
+
+
 KINDS: Final[Kinds] = {
     "experiment": JobKind("workers.jobs:run_experiment", prepare_experiment),
     "north_star": JobKind("workers.jobs:run_north_star", prepare_north_star),
     "baseline": JobKind("workers.jobs:run_baseline", prepare_baseline),
     "prior": JobKind("workers.jobs:run_prior", prepare_prior),
+    "launch": JobKind("workers.jobs:run_launch", prepare_launch),
 }
 
 
