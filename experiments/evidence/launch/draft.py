@@ -18,6 +18,7 @@ from experiments.evidence.launch.sampled import question_of, with_sampled
 from experiments.evidence.launch.support import donor_fit, donor_uses, placebos, sensitivity, trend_before
 from experiments.evidence.launch.trust import trust
 from experiments.evidence.launch.untouched import touched
+from experiments.evidence.launch.window import eligible
 from experiments.plan import LaunchPlan, PlannedMeasurement
 from experiments.result import LaunchResult, MeasuredLaunch
 from experiments.series_table import SeriesTable
@@ -115,8 +116,9 @@ def _measured(
     level, seed = measurement.options.level, context.seed
     found = estimates(plan, measurement, data, tables[measurement.outcome.spec.key], options, seed=seed)
     leads = leading(options, found, data)
-    by_lot = leads.design == "random_order"
-    battery = trust(data, found, leads.method, by_lot=by_lot, level=level, seed=seed)
+    in_lot = eligible(plan, measurement.outcome.spec.dimension, data.panel.units)
+    drawn = in_lot if leads.design == "random_order" else None
+    battery = trust(data, found, leads.method, in_lot=drawn, level=level, seed=seed)
     return Measured(plan, measurement, data, found, battery, suspects, leads, {}).graded()
 
 

@@ -30,6 +30,7 @@ from stats.launch.synthetic_control import (
     synthetic,
 )
 from stats.launch.trends import MagnitudeBounds, PreTrendTest, pre_trend, relative_magnitudes
+from stats.moments import Bools
 
 PLACEBO_DRAWS: Final = 99
 """Of a bootstrap inside a placebo run: its standard error is all that is used."""
@@ -67,9 +68,12 @@ class Trust:
 
 
 def trust(
-    data: LaunchData, estimates: Estimates, leading: Method | None, *, by_lot: bool, level: float, seed: int
+    data: LaunchData, estimates: Estimates, leading: Method | None, *, in_lot: Bools | None, level: float, seed: int
 ) -> Trust:
-    """The battery for one measurement: complete for the leading method, what is cheap for the others."""
+    """The battery for one measurement: complete for the leading method, what is cheap for the others.
+
+    `in_lot` (N,) are the segments whose order was drawn by lot, None where there was no lot.
+    """
     if data.reason or leading is None:
         return Trust()
     able = {method: each for method, each in estimates.by_method.items() if not each.reason}
@@ -99,7 +103,7 @@ def trust(
         fits=fits,
         weighted=weighted,
         left_out=_left_out(data, weighted),
-        order_p=permuted_order(data.panel, seed=seed) if by_lot and leading == "imputation" else float("nan"),
+        order_p=_order_p(data, in_lot, seed) if leading == "imputation" else float("nan"),
     )
 
 
@@ -131,6 +135,13 @@ def _pre_trend(data: LaunchData, level: float) -> PreTrendTest | None:
 def _magnitudes(data: LaunchData, estimated: Estimated, level: float) -> MagnitudeBounds | None:
     found = relative_magnitudes(data.panel, estimated, level=level)
     return None if found.reason else found
+
+
+def _order_p(data: LaunchData, in_lot: Bools | None, seed: int) -> float:
+    try:
+        return float("nan") if in_lot is None else permuted_order(data.panel, seed=seed, eligible=in_lot)
+    except NotEstimable:
+        return float("nan")
 
 
 def _left_out(data: LaunchData, method: SyntheticMethod | None) -> LeftOut | None:

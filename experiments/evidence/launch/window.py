@@ -66,12 +66,17 @@ def reached(plan: LaunchPlan, dimension: str, segments: Sequence[str]) -> Bools:
     return np.array([any(plan.rollout[k].coverage > 0 for k in steps) for steps in mine], dtype=np.bool_)
 
 
+def eligible(plan: LaunchPlan, dimension: str, segments: Sequence[str]) -> Bools:
+    """(N,) segments that could get the change at all, as far as that is recorded by this dimension."""
+    recorded = plan.eligible
+    if recorded is None or recorded.dimension != dimension:
+        return np.ones(len(segments), dtype=np.bool_)
+    return np.array([segment in recorded.segments for segment in segments], dtype=np.bool_)
+
+
 def _steps(plan: LaunchPlan, dimension: str, segment: str) -> tuple[int, ...]:
     """The steps that are about a segment, by their place in the rollout."""
-    eligible = plan.eligible
-    if eligible is not None and eligible.dimension == dimension and segment not in eligible.segments:
-        return ()
-    if dimension == ARM and segment != ON:
+    if not eligible(plan, dimension, [segment])[0] or (dimension == ARM and segment != ON):
         return ()
     return tuple(k for k, step in enumerate(plan.rollout) if not step.segments or segment in step.segments)
 
