@@ -346,8 +346,8 @@ def test_trends_that_parted_before_lower_the_grade_and_change_no_method() -> Non
     found = measured(*concurrent(values=parted))
     assert lead(found).method == "synthetic_did"
     assert found.grade.grade == "D"
-    assert "pre_trend_failed" in found.grade.reasons
-    assert check_of(found, "pre_trend").status == "fail"
+    assert "placebos_find_effects" in found.grade.reasons
+    assert check_of(found, "placebo_in_time").status == "fail"
 
 
 def test_measurements_written_down_afterwards_are_said_so() -> None:
