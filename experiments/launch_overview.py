@@ -1,17 +1,23 @@
 """Launches at a glance: what was measured of each, read in a few queries for any number of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import overview
-from experiments.definitions import LaunchSpec
+from experiments.definitions import LaunchSpec, SeriesSpec
 from experiments.launch import spec_of
 from experiments.launch_effects import KIND
-from experiments.tables import Analysis, Launch, LaunchEffect, Result, Series
+from experiments.series import spec_of as series_spec
+from experiments.tables import Analysis, Launch, LaunchEffect, Result, Series, SeriesValue, metadata
+
+_MOMENT: Final = metadata.tables["series_values"].c.known_at.type
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,37 @@ async def glances(session: AsyncSession) -> list[LaunchGlance]:
         own.sort(key=lambda effect: order.get(effect.series_key, len(order)))
         found.append(LaunchGlance(row, spec, experiment_key, own, row.key in measuring))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesInUse:
+    """A series in a list: when its newest value became known, and how many launches are measured on it."""
+
+    series: Series
+    spec: SeriesSpec
+    last_known_at: datetime | None
+    launches: int
+
+
+async def series_in_use(session: AsyncSession) -> list[SeriesInUse]:
+    """All series that are not archived, by name."""
+    rows = await session.scalars(sa.select(Series).where(col(Series.archived_at).is_(None)))
+    newest = sa.select(col(SeriesValue.series_id), sa.func.max(col(SeriesValue.known_at), type_=_MOMENT))
+    known = {row[0]: row[1] for row in await session.execute(newest.group_by(col(SeriesValue.series_id)))}
+    used = Counter(
+        item.series_key for row in await session.scalars(sa.select(Launch)) for item in spec_of(row).measurements
+    )
+    found = [SeriesInUse(row, series_spec(row), known.get(row.id), used[row.key]) for row in rows]
+    return sorted(found, key=lambda item: item.spec.name.lower())
+
+
+async def measured_on(session: AsyncSession, *, series_key: str) -> list[Launch]:
+    """The launches that name a series to be measured on, the newest first."""
+    return [
+        row
+        for row, _ in await overview.launches_in_order(session)
+        if any(item.series_key == series_key for item in spec_of(row).measurements)
+    ]
 
 
 async def series_names(session: AsyncSession) -> dict[str, str]:

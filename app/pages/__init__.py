@@ -14,6 +14,7 @@ from app.pages import (
     portfolio_page,
     prior_page,
     registry,
+    series_pages,
     sign_in,
     static_files,
 )
@@ -32,6 +33,7 @@ for module in (
     prior_page,
     launch_record,
     launch_page,
+    series_pages,
     registry,
 ):
     router.include_router(module.router)
