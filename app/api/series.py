@@ -265,7 +265,7 @@ async def list_values(
     session: ReadSession,
     now: Now,
     key: Handle,
-    known_at: Annotated[Moment | None, Query(description="As known then; default: now")] = None,
+    known_at: Annotated[Moment | None, Query(description="As known then; default: all that is known")] = None,
     since: Annotated[Moment | None, Query(description="The first period")] = None,
     until: Annotated[Moment | None, Query(description="The end, not included")] = None,
     segment: Segment = None,
@@ -275,9 +275,11 @@ async def list_values(
     """The newest period first. All pages show what was known when the first one was read."""
     row = await _pushed(session, key)
     after = None
-    known_at = known_at or now
     if cursor is not None:
         known_at, after = _position(cursor)
+    elif known_at is None:
+        # Not the clock's time: what another server has just stored may be known a moment later than that.
+        known_at = await series_values.last_known_at(session, series=row) or now
     found = await series_values.values_as_of(
         session,
         series=row,

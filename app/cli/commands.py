@@ -16,6 +16,7 @@ from app.cli.faults import faults_end_the_command
 from app.cli.launch_commands import launches_cli
 from app.cli.model_commands import models_cli
 from app.cli.prior_commands import priors_cli
+from app.cli.series_commands import series_cli
 
 cli = typer.Typer(
     name="northlift",
@@ -24,9 +25,9 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-keys_cli = typer.Typer(help="API keys", no_args_is_help=True)
-for group, name in ((keys_cli, "keys"), (launches_cli, "launches"), (priors_cli, "priors"), (models_cli, "models")):
-    cli.add_typer(group, name=name)
+keys_cli = typer.Typer(name="keys", help="API keys", no_args_is_help=True)
+for group in (keys_cli, launches_cli, series_cli, priors_cli, models_cli):
+    cli.add_typer(group)
 out = Console()
 err = Console(stderr=True)
 
@@ -171,7 +172,7 @@ def apply(
     url: Url = DEFAULT_URL,
     dry_run: Annotated[bool, typer.Option(help="Only say what would change")] = False,
 ) -> None:
-    """Create or change fact sources, metrics and North Stars so that the service has what the file says."""
+    """Create or change what the file defines: fact sources, metrics, North Stars, series, launches."""
     from app.cli.client import ApiClient
     from app.cli.definitions import apply_definitions, read_definitions
 

@@ -1,4 +1,4 @@
-"""Definitions as code: a YAML file with fact sources, metrics and North Stars, applied through the API."""
+"""Definitions as code: fact sources, metrics, North Stars, series and launches in a YAML file, applied by the API."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,13 +10,15 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.cli.client import ApiClient, ApiProblem
-from experiments.definitions import FactSourceSpec, MetricSpec, NorthStarSpec
+from experiments.definitions import FactSourceSpec, LaunchSpec, MetricSpec, NorthStarSpec, SeriesSpec
 
 # In the order in which they may refer to each other.
 KINDS: tuple[tuple[str, str, TypeAdapter[Any]], ...] = (
     ("fact_sources", "fact-sources", TypeAdapter(FactSourceSpec)),
     ("metrics", "metrics", TypeAdapter(MetricSpec)),
     ("north_stars", "north-stars", TypeAdapter(NorthStarSpec)),
+    ("series", "series", TypeAdapter(SeriesSpec)),
+    ("launches", "launches", TypeAdapter(LaunchSpec)),
 )
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from app.cli.faults import faults_end_the_command
 
-launches_cli = typer.Typer(help="Launches and what they did", no_args_is_help=True)
+launches_cli = typer.Typer(name="launches", help="Launches and what they did", no_args_is_help=True)
 out = Console()
 
 Launch = Annotated[str, typer.Argument(help="Key of the launch")]

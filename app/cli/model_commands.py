@@ -7,7 +7,7 @@ from rich.console import Console
 
 from app.cli.faults import faults_end_the_command
 
-models_cli = typer.Typer(help="Compiled models", no_args_is_help=True)
+models_cli = typer.Typer(name="models", help="Compiled models", no_args_is_help=True)
 out = Console()
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from app.cli.faults import faults_end_the_command
 
-priors_cli = typer.Typer(help="Priors learned from past experiments", no_args_is_help=True)
+priors_cli = typer.Typer(name="priors", help="Priors learned from past experiments", no_args_is_help=True)
 out = Console()
 
 Metric = Annotated[str, typer.Argument(help="Key of the metric")]

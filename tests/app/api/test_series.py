@@ -277,11 +277,11 @@ async def test_pages_of_values_show_what_was_known_when_the_first_was_read(servi
         assert pointers(assert_problem(answer, "invalid-definition", 422)) == ["/query/cursor"]
 
 
-async def test_writers_at_the_same_moment_take_turns(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_writers_at_the_same_moment_take_turns(service: Service) -> None:
     await registered(service)
     await registered(service, key="other")
     at = service.clock.at
-    monkeypatch.setattr(service.app.state, "clock", lambda: at)
+    service.app.state.clock = lambda: at
     answers = await asyncio.gather(
         *(push(service, [{**ROWS[0], "value": number}], batch=f"b{number}") for number in range(6))
     )
