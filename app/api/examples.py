@@ -104,7 +104,7 @@ MEASURED_LAUNCH: Final[dict[str, Any]] = {
     ],
     "announced_at": "2026-08-25T00:00:00Z",
     "confounders": [{"name": "Summer sale", "began_at": "2026-08-01T00:00:00Z", "ended_at": "2026-08-15T00:00:00Z"}],
-    "measurements": [{"series_key": "orders_by_country", "excluded_segments": ["AT"], "measure_for_days": 56}],
+    "measurements": [{"series_key": "orders-by-country", "excluded_segments": ["AT"], "measure_for_days": 56}],
 }
 SERIES: Final[dict[str, Any]] = {
     "key": "orders-by-country",

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 PATH = f"/v1/launches/{examples.MEASURED_LAUNCH['key']}"
 SERIES: list[dict[str, Any]] = [
-    {"key": "orders_by_country", "dimension": "country"},
+    {"key": "orders-by-country", "dimension": "country"},
     {"key": "orders_elsewhere", "dimension": "country"},
     {"key": "weather", "role": "regressor"},
     {"key": "orders_weekly", "grain": "week"},
@@ -62,7 +62,7 @@ async def registered(shop: Service) -> Service:
 
 def on(**measurement: Any) -> dict[str, Any]:
     """The launch of the examples, measured on something else."""
-    return {"measurements": [{"series_key": "orders_by_country", **measurement}]}
+    return {"measurements": [{"series_key": "orders-by-country", **measurement}]}
 
 
 GERMANY = {"dimension": "country", "segments": ["DE"]}
@@ -78,7 +78,7 @@ UNMEASURABLE: list[tuple[dict[str, Any], str]] = [
     (on(controls=["weather"]), "/measurements/0/controls/0"),
     (on(controls=["orders_weekly"]), "/measurements/0/controls/0"),
     (on(controls=["orders_by_platform"]), "/measurements/0/controls/0"),
-    (on(controls=["orders_by_country"]), "/measurements/0"),
+    (on(controls=["orders-by-country"]), "/measurements/0"),
     (on(series_key="facts_by_country", controls=["facts_total"]), "/measurements/0/controls/0"),
     (on(excluded_segments=["AT", "FR"]), "/measurements/0/excluded_segments/1"),
     (
@@ -139,7 +139,7 @@ async def test_only_another_measurement_moves_the_time_since_which_a_launch_is_m
     assert answer.status_code == 200, answer.text
     assert answer.json()["measured_since"] == first["measured_since"] < answer.json()["updated_at"]
     # A series that was archived meanwhile can still be named by the launch that named it before.
-    await archive(measuring, "orders_by_country")
+    await archive(measuring, "orders-by-country")
     longer = {**corrected, "measurements": [{**examples.MEASURED_LAUNCH["measurements"][0], "measure_for_days": 90}]}
     answer = await change(longer, 2)
     assert answer.status_code == 200, answer.text
