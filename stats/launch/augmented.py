@@ -23,24 +23,27 @@ def augmented_weights(case: Comparison) -> Weighted:
     past, outcome = case.donors[:, : case.before], case.outcome[: case.before]
     centre = past.mean(axis=0)
     past, outcome = past - centre, outcome - centre
-    largest = float(np.linalg.norm(past, ord=2)) ** 2
+    products = past @ past.T
+    largest = float(np.linalg.norm(products, ord=2))
     if largest == 0:
         return Weighted(simplex_weights(past.T, outcome), np.zeros(case.before))
     penalties = PENALTIES * largest
     held = np.unique(np.linspace(0, case.before - 1, min(HELD_OUT, case.before)).astype(int))
     errors = np.empty((held.size, penalties.size))
     for row, period in enumerate(held):
-        weights = _corrected(np.delete(past, period, axis=1), np.delete(outcome, period), penalties)
-        errors[row] = (outcome[period] - weights @ past[:, period]) ** 2
+        column = past[:, period]
+        rest, target = np.delete(past, period, axis=1), np.delete(outcome, period)
+        weights = _corrected(rest, target, products - np.outer(column, column), penalties)
+        errors[row] = (outcome[period] - weights @ column) ** 2
     mean, spread = errors.mean(axis=0), errors.std(axis=0, ddof=1) / np.sqrt(held.size)
     best = int(mean.argmin())
-    chosen = penalties[np.flatnonzero(mean <= mean[best] + spread[best])[0]]
-    return Weighted(_corrected(past, outcome, np.array([chosen]))[0], np.zeros(case.before))
+    chosen = penalties[np.flatnonzero(mean <= mean[best] + spread[best])[:1]]
+    return Weighted(_corrected(past, outcome, products, chosen)[0], np.zeros(case.before))
 
 
-def _corrected(past: Floats, outcome: Floats, penalties: Floats) -> Floats:
-    """(L, J) weights for penalties (L,): w + (y - w X) (X'X + penalty)^-1 X' by one decomposition of X (J, R)."""
+def _corrected(past: Floats, outcome: Floats, products: Floats, penalties: Floats) -> Floats:
+    """(L, J) weights w + (y - w X) X' (X X' + penalty)^-1 for penalties (L,), `products` X X' of X = `past` (J, R)."""
     weights = simplex_weights(past.T, outcome)
-    left, size, right = np.linalg.svd(past, full_matrices=False)
-    missed = right @ (outcome - weights @ past)
-    return np.asarray(weights + (missed * size / (size**2 + penalties[:, None])) @ left.T)
+    size, vectors = np.linalg.eigh(products)
+    missed = (past @ (outcome - weights @ past)) @ vectors
+    return np.asarray(weights + (missed / (size.clip(min=0.0) + penalties[:, None])) @ vectors.T)

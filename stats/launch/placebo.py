@@ -69,6 +69,14 @@ def in_time(panel: Panel, estimate: Estimator, *, horizon: int, most: int = 12) 
     return _runs("time", [(run, _attempt(estimate, run)) for run in runs], dates + ahead, own, fits=False)
 
 
+def independent_runs(common: Floats) -> float:
+    """How many independent runs tell as much of a variance as these (J, J), `common` the share that two have in common.
+
+    Averages of independent parts correlate by that share (Satterthwaite 1946).
+    """
+    return len(common) ** 2 / float((common**2).sum())
+
+
 def error_ratio(gaps: Floats, before: int) -> float:
     """Root mean squared gap after the launch over that before; nan where there is no gap before."""
     past = float(np.sqrt(np.mean(gaps[:before] ** 2)))
