@@ -82,7 +82,7 @@ def methods_forest(
 def drawn_donors(donors: Sequence[DonorUse]) -> list[DonorUse]:
     """Comparison units with a weight or an effect without them, the heaviest first."""
     used = [item for item in donors if not item.suspect and (item.weight or item.lift_without is not None)]
-    return sorted(used, key=lambda item: -(item.weight or 0.0))[:MOST_DONORS]
+    return sorted(used, key=lambda item: -abs(item.weight or 0.0))[:MOST_DONORS]
 
 
 def donors_chart(donors: Sequence[DonorUse], *, lift: float | None, series_name: str) -> Spec:

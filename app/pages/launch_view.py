@@ -169,14 +169,11 @@ def answer(item: MeasuredLaunch, lead: LaunchEstimate | None, launch_name: str) 
     digits = digits_for(lead.ci_upper - lead.ci_lower)
     ends = f"{percent(lead.ci_lower, digits)} and {percent(lead.ci_upper, digits)}"
     if item.grade.grade == "U" or lead.method == "prior":
-        return LaunchAnswer(
-            "believed",
-            f"Not measured on {item.series_name}. Launches like this one usually bring something between {ends} "
-            f"({formats.share(item.level)} of the belief).",
-            "neutral",
-            False,
-            (),
-        )
+        because = f" {launch_words.reason(lead.reason)}" if lead.reason else ""
+        usual = f"Launches like this one usually bring something between {ends}"
+        whence = " ".join(launch_words.note(code) for code in lead.notes)
+        said = f"Not measured on {item.series_name}.{because} {usual} ({formats.share(item.level)} of the belief)."
+        return LaunchAnswer("believed", f"{said} {whence}".strip(), "neutral", False, ())
     tone = tone_of(item, lead)
     reached = " at full coverage" if any(0 < point.coverage < 1 for point in item.periods) else ""
     size = percent(abs(lead.lift), digits).lstrip("+")

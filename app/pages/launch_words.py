@@ -121,12 +121,59 @@ REASONS: Final = {
     "baseline_near_zero": "Its mean is too close to zero to speak of a percentage.",
     "experiment_not_usable": "The experiment's result cannot be used.",
 }
-WHY: Final[dict[str, str]] = {}
+WHY: Final = {
+    "experiment_measured_it": "The experiment behind it measured this very metric, over {days} days.",
+    "no_experiment": "No experiment on record measured this metric before.",
+    "experiment_not_usable": "Checks of the experiment failed, so its numbers cannot be used.",
+    "arms_by_stage": "The series has users with and without it, drawn by lot in stages: {stages}.",
+    "no_arm_series": "The series does not tell users with it from users without.",
+    "no_random_stage": "At no stage did a part of the users, drawn by lot, have it.",
+    "states_by_lot": "Lots switched it on and off; it changed sides {changes} times.",
+    "not_by_lot": "No lots were drawn over times or segments.",
+    "too_few_changes": "It was switched on and off too seldom: {changes} changes, {needed} are needed.",
+    "segments_by_lot": "Lots chose the segments: {with_it} have it, {without_it_at_first} had it later or never.",
+    "no_segments": "The series has no segments.",
+    "too_few_segments": "Lots need {needed} segments on each side: {with_it} have it, {without_it_at_first} had it "
+    "later or never.",
+    "several_waves": "Segments got it at different times.",
+    "one_wave": "All segments that have it got it at the same time.",
+    "untreated_segments": "{without_it} segments without it stand beside {with_it} with it.",
+    "everyone_has_it": "No segment is without it.",
+    "control_series": "There are series that it did not touch: {controls} named, {segments} segments without it.",
+    "no_controls": "Nothing that it did not touch is on record.",
+    "history_before": "There are {before} periods before it and {after} since.",
+    "nothing_else": "What such launches usually do, where nothing was measured.",
+    "arms_only": "The series only has users with it and users without: it has no history.",
+}
 """Why a design is possible, or is not. `{name}` stands for a number of the option."""
-NOTES: Final[dict[str, str]] = {}
+NOTES: Final = {
+    "stages_share_units": "The stages share users, so their errors go together.",
+    "few_donors": "There are few segments to compare with.",
+    "donors_with_gaps": "Segments with gaps are not compared with.",
+    "poor_donor_fit": "The comparison does not follow the launch's segments before the launch.",
+    "one_donor_dominates": "One segment carries nearly all the weight.",
+    "cells_without_comparison_left_out": "Some values have nothing to be compared with and are left out.",
+    "few_treated_units": "Few segments have it, so errors come from those without it.",
+    "one_treated_unit": "One segment has it, so errors come from those without it.",
+    "compared_with_units_not_yet_launched": "Compared with segments that got it later.",
+    "gaps": "More than a tenth of the values are missing.",
+    "season_left_out": "There is too little history for one of the seasons.",
+    "influence_without_history": "An influence did not move before the launch, so nothing was learned of it.",
+    "sampled": "Sampled, with a choice among the comparisons.",
+    "grid_stands": "The sampled model gave no answer; this is the one without a choice among comparisons.",
+    "learned_prior": "It is what past experiments on the metric did.",
+    "default_prior": "It is a wide guess: nothing was learned of this metric yet.",
+}
 """What an estimate says about itself."""
 CHECKS: Final = {
     "history": "History",
+    "anticipation": "Moved before the launch",
+    "confounders": "What else happened",
+    "outside_series": "Series from outside",
+    "eligible": "Who could get it",
+    "rollout_order": "Other orders of the lot",
+    "restated": "Restated values",
+    "sample_ratio": "Split of users",
     "gaps": "Missing values",
     "scale": "Scale",
     "post_period": "Time since the launch",
@@ -146,8 +193,14 @@ INTERVALS: Final = {
     "posterior": "posterior",
     "randomisation": "by randomisation",
 }
-PARAMETERS: Final[dict[str, str]] = {}
-"""Parameters of models; those of one regressor or donor are `code:series`."""
+PARAMETERS: Final = {
+    "sigma_obs": "Noise of a period (standard deviation)",
+    "sigma_level": "Wandering of the level from period to period (standard deviation)",
+    "trend": "Trend a period",
+    "donor": "Moves with",
+    "without_burn_in": "Effect without leaving out the time after each switch",
+}
+"""Parameters of models; those of one donor are `donor[its name]`."""
 PER_GRAIN: Final = {"hour": "an hour", "day": "a day", "week": "a week"}
 
 
@@ -189,16 +242,16 @@ def note(code: str) -> str:
 
 def parameter(name: str) -> str:
     """A model parameter by name, with the series it is about."""
-    code, _, about = name.partition(":")
+    code, _, about = name.partition("[")
     said = PARAMETERS.get(code, code.replace("_", " ").capitalize())
-    return f"{said}: {about}" if about else said
+    return f"{said} {about.removesuffix(']')}" if about else said
 
 
 class _Numbers(dict[str, str]):
     """Numbers of an option as text; one that is missing is said as such."""
 
     def __init__(self, numbers: Mapping[str, float]) -> None:
-        super().__init__({name: formats.number(value) for name, value in numbers.items()})
+        super().__init__({name: f"{value:,.6g}" for name, value in numbers.items()})
 
     def __missing__(self, key: str) -> str:
         return formats.NOTHING

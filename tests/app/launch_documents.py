@@ -25,6 +25,18 @@ from experiments.result import (
 )
 from tests.app.documents import START
 
+WHY = {
+    "experiment": ("experiment_measured_it", "no_experiment"),
+    "staged": ("arms_by_stage", "no_arm_series"),
+    "switchback": ("states_by_lot", "not_by_lot"),
+    "random_order": ("segments_by_lot", "not_by_lot"),
+    "staggered": ("several_waves", "one_wave"),
+    "concurrent": ("untreated_segments", "everyone_has_it"),
+    "donors": ("control_series", "no_controls"),
+    "before_after": ("history_before", "too_little_history"),
+    "none": ("nothing_else", "nothing_else"),
+}
+"""Codes of designs that are possible, and that are not."""
 FIRST = START - timedelta(days=42)
 BEFORE, AFTER = 60, 42
 
@@ -132,7 +144,15 @@ def designs(chosen: str) -> list[DesignOption]:
             design=name,
             possible=position >= reached,
             chosen=name == chosen,
-            why="chosen" if name == chosen else "weaker" if position > reached else "not_recorded",
+            why=WHY[name][0 if position >= reached else 1],
+            numbers={
+                "with_it": 2.0,
+                "without_it": 3.0,
+                "controls": 0.0,
+                "segments": 3.0,
+                "before": 60.0,
+                "after": 42.0,
+            },
         )
         for position, name in enumerate(names)
     ]
@@ -258,8 +278,8 @@ def measured(**changes: Any) -> MeasuredLaunch:
             breakdown=0.25,
         ),
         "parameters": [
-            ModelParameter(name="level_sd", mean=0.004, lower=0.002, upper=0.007),
-            ModelParameter(name="coefficient:temperature", mean=0.12, lower=-0.05, upper=0.3),
+            ModelParameter(name="sigma_level", mean=0.004, lower=0.002, upper=0.007),
+            ModelParameter(name="donor[AT]", mean=0.12, lower=-0.05, upper=0.3),
         ],
     }
     return MeasuredLaunch(**{**values, **changes})
@@ -304,6 +324,8 @@ def unmeasured(**changes: Any) -> MeasuredLaunch:
         leads=True,
         p_value=None,
         interval_kind="posterior",
+        reason="no_period_after_launch",
+        notes=["default_prior"],
         difference=None,
         difference_lower=None,
         difference_upper=None,

@@ -16,7 +16,8 @@ from app.pages.launch_view import LaunchView, launch_view
 from app.pages.rollout_words import reach
 from experiments import analysis, launch, launch_effects, lease, series
 from experiments.definitions import Eligible, LaunchMeasurement, LaunchSpec, RolloutStep, SeriesSpec
-from experiments.result import LaunchResult, MeasuredLaunch
+from experiments.evidence.launch.design import Why
+from experiments.result import DesignOption, LaunchResult, MeasuredLaunch
 from experiments.tables import Analysis
 from stats.launch import grade
 from stats.launch.reasons import LaunchReason
@@ -156,8 +157,9 @@ def test_what_was_not_measured_shows_what_is_usual_and_says_that_it_is_no_measur
     assert shown.answer.natural == ()
     assert shown.methods is None
     assert sentence(unmeasured()) == (
-        "Not measured on Revenue. Launches like this one usually bring something between −3.8 % and +4.2 % "
-        "(95 % of the belief)."
+        "Not measured on Revenue. No period since the launch is complete. Launches like this one usually bring "
+        "something between −3.8 % and +4.2 % (95 % of the belief). It is a wide guess: nothing was learned of this "
+        "metric yet."
     )
 
 
@@ -182,6 +184,22 @@ def test_every_code_of_the_statistics_has_words() -> None:
     remedies = {code for codes in grade._BETTER_DESIGN.values() for code in codes} | set(grade._REMEDIES.values())
     assert set(grade._REMEDIES) <= set(launch_words.GRADE_REASONS)
     assert remedies <= set(launch_words.RAISED_BY)
+    assert {code.value for code in Why} <= set(launch_words.WHY)
+
+
+def test_why_a_design_is_not_possible_is_said_with_its_numbers() -> None:
+    seldom = DesignOption(
+        design="switchback",
+        possible=False,
+        chosen=False,
+        why="too_few_changes",
+        numbers={"changes": 2.0, "needed": 4.0},
+    )
+    assert launch_words.why(seldom) == "It was switched on and off too seldom: 2 changes, 4 are needed."
+    without = seldom.model_copy(update={"numbers": {}})
+    assert launch_words.why(without) == "It was switched on and off too seldom: – changes, – are needed."
+    assert launch_words.why(seldom.model_copy(update={"why": "too_little_history"})).startswith("There is too little")
+    assert launch_words.parameter("donor[New York]") == "Moves with New York"
 
 
 def test_the_reach_of_a_launch_never_claims_everybody_where_only_segments_are_on_record() -> None:
