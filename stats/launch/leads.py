@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def on_untreated(x: Floats, panel: Panel, fit: TwoWay) -> Leads:
     errors = unit_errors(
         weights,
         adds,
-        fit=fit,
+        fit=replace(fit, residual=rest),
         treated=treated,
         comparisons=int(beside[compared.any(axis=0)].min(initial=len(panel.y))),
         by_untreated=few(sizes_of(treated, panel)),

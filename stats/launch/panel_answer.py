@@ -74,7 +74,7 @@ def overall(cells: TreatedCells, errors_of: Callable[[Floats], Errors]) -> tuple
     target = cells.overall()
     errors = errors_of(target)
     error = float(errors.standard_error[0])
-    if error <= NO_SPREAD * float(np.nanmax(np.abs(cells.panel.y))):
+    if error <= NO_SPREAD * float(np.abs(cells.panel.y[cells.known | cells.beside]).max()):
         raise NotEstimable(LaunchReason.CONSTANT_SERIES)
     return float((target[0] * cells.effect).sum()), error, float(errors.df[0])
 

@@ -15,7 +15,7 @@ from stats.launch.panel_answer import two_sided
 from stats.launch.reasons import LaunchReason
 from stats.launch.treated_cells import before_launch, since_launch, sizes_of, usable
 from stats.launch.two_way import TwoWay, two_way
-from stats.moments import Floats
+from stats.moments import Floats, safe_divide
 
 BLOCKS = 3
 """Parts of the history between which units may have parted."""
@@ -104,11 +104,10 @@ def relative_magnitudes(
     try:
         if estimated.reason:
             raise NotEstimable(estimated.reason)
-        drift = _largest_change(panel)
+        bound = _largest_change(panel) * _distance(panel)
     except NotEstimable as problem:
         nan = np.full(levels.shape, np.nan)
         return MagnitudeBounds(levels, nan, nan, float("nan"), problem.code)
-    bound = drift * _distance(panel)
     half = float(sc.ndtri(0.5 + level / 2)) * estimated.standard_error
     lower = min(estimated.lower, estimated.effect - half)
     upper = max(estimated.upper, estimated.effect + half)
@@ -149,7 +148,7 @@ def _largest_change(panel: Panel) -> float:
     number = min(BLOCKS, panel.pre)
     if number < 2:
         raise NotEstimable(LaunchReason.TOO_LITTLE_HISTORY)
-    found = _blocks(panel, _history(panel), since=-panel.pre, number=number, skip=1)
+    found = _blocks(panel, _history(panel, longest=panel.pre), since=-panel.pre, number=number, skip=1)
     if not found.known.any():
         raise NotEstimable(LaunchReason.NO_COMPARISON_UNITS)
     edges = np.linspace(-panel.pre, 0, number + 1).round()
@@ -160,14 +159,21 @@ def _largest_change(panel: Panel) -> float:
 
 
 def _distance(panel: Panel) -> float:
-    """Periods from the middle of the history to the treated cells, averaged with their weights in the effect."""
-    _, treated = usable(panel)
+    """Periods from the middle of a unit's history to its treated cells, averaged with their weights in the effect."""
+    untreated, treated = usable(panel)
+    before = before_launch(panel, untreated)
+    time = np.arange(panel.y.shape[1])
+    middle = safe_divide((before * time).sum(axis=1), before.sum(axis=1))
+    treated &= before.any(axis=1, keepdims=True)
+    if not treated.any():
+        raise NotEstimable(LaunchReason.TOO_LITTLE_HISTORY)
     share = treated * sizes_of(treated.any(axis=1), panel)[:, None] * panel.coverage
-    return float((share * (since_launch(panel) + (panel.pre + 1) / 2)).sum() / (share * panel.coverage).sum())
+    return float((share * (time - middle[:, None])).sum() / (share * panel.coverage).sum())
 
 
-def _history(panel: Panel) -> TwoWay:
-    """Unit and period effects of the time before the last unit's launch, by cells before their own."""
+def _history(panel: Panel, *, longest: int | None = None) -> TwoWay:
+    """Unit and period effects of the time before the last unit's launch, from treated units' last `longest` periods."""
     untreated, _ = usable(panel)
-    before = before_launch(panel, untreated) | (untreated & ~panel.treated[:, None])
+    recent = since_launch(panel) >= -(panel.y.shape[1] if longest is None else longest)
+    before = (before_launch(panel, untreated) & recent) | (untreated & ~panel.treated[:, None])
     return two_way(panel.y, before & (np.arange(panel.y.shape[1]) < panel.first[panel.treated].max()))

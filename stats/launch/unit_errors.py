@@ -97,7 +97,7 @@ def unit_errors(
         if never.sum() < 2:
             raise NotEstimable(LaunchReason.TOO_FEW_COMPARISON_UNITS)
         laid = _laid_on_untreated(weights[:, treated], fit, never) * _louder(fit, treated, never)[:, None]
-        laid = (laid * estimated / np.sqrt(never.sum())).reshape(len(weights), -1)
+        laid = (laid * estimated / np.sqrt(never.sum())).reshape(len(weights), laid.shape[1] * laid.shape[2])
         factor = np.concatenate([laid, compared], axis=1)
         return Errors(factor, np.full(len(weights), never.sum() - 1.0))
     own = adds[:, treated]
