@@ -63,7 +63,7 @@ METHOD_IDS = [
     *(f"A{i}" for i in range(1, 17)),
     *(f"B{i}" for i in range(1, 6)),
     *(f"C{i}" for i in range(1, 6)),
-    *("E1", "E2", "E6", "H2", "H3", "H4", "I1", "I3"),
+    *("D4", "E1", "E2", "E6", "H2", "H3", "H4", "I1", "I3"),
 ]
 
 

@@ -25,7 +25,7 @@ def launch_density(z: Array, columns: Array, roughness: Array, scales: Array) ->
 
     `columns` (F + R + 1, m) are F influences with standard normal coefficients, R donors, and last the outcome, in
     m coordinates in which what is left of the outcome is independent with variance step² + noise² `roughness` (m,).
-    `scales` (5,): F, then the scales of the priors of noise, step, donors' reach tau and slab.
+    `scales` (5,): R, then the scales of the priors of noise, step, donors' reach tau and slab.
 
     `z` is (4 + J,), J >= R. Log sigmas are log scale + z, the sigmas half-normal. tau and lambda_j are half-Cauchy with
     z their normal scores: what is far out for a Cauchy is near for a sampler. The coefficient of donor j is
@@ -33,7 +33,8 @@ def launch_density(z: Array, columns: Array, roughness: Array, scales: Array) ->
     Vehtari 2017). Donors that are not there are standard normal and touch nothing else.
     """
     width, rows = columns.shape
-    linear, fixed, parameters = width - 1, int(scales[0]), z.shape[0]
+    linear, donors, parameters = width - 1, int(scales[0]), z.shape[0]
+    fixed = linear - donors
     gradient, logs, slopes = np.zeros(parameters), np.zeros(parameters), np.zeros(parameters)
     total = -2.0 * z[3] - 2.0 * math.exp(-z[3])
     gradient[3] = -2.0 + 2.0 * math.exp(-z[3])
@@ -41,15 +42,15 @@ def launch_density(z: Array, columns: Array, roughness: Array, scales: Array) ->
         if k != 3:
             total -= 0.5 * z[k] * z[k]
             gradient[k] = -z[k]
-            if k == 2 or k - 4 < linear - fixed:
+            if k == 2 or k < FIRST_DONOR + donors:
                 sine = math.sin(0.25 * math.pi * math.erfc(-z[k] / math.sqrt(2.0)))
                 cosine = math.sin(0.25 * math.pi * math.erfc(z[k] / math.sqrt(2.0)))
                 logs[k] = math.log(sine) - math.log(cosine)
                 slopes[k] = math.sqrt(math.pi / 8.0) * math.exp(-0.5 * z[k] * z[k]) / (sine * cosine)
     sd, reach = np.ones(linear), np.zeros(linear)
     slab = scales[4] * scales[4] * math.exp(z[3])
-    for j in range(linear - fixed):
-        wide = math.exp(2.0 * (math.log(scales[3]) + logs[2] + logs[4 + j]))
+    for j in range(donors):
+        wide = math.exp(2.0 * (math.log(scales[3]) + logs[2] + logs[FIRST_DONOR + j]))
         reach[fixed + j] = slab / (slab + wide)
         sd[fixed + j] = math.sqrt(wide * reach[fixed + j])
 
@@ -128,7 +129,8 @@ def launch_density(z: Array, columns: Array, roughness: Array, scales: Array) ->
             by_log_variance = 0.5 * (second - 1.0)
             gradient[3] += by_log_variance * (1.0 - reach[i])
             gradient[2] += by_log_variance * 2.0 * reach[i] * slopes[2]
-            gradient[4 + i - fixed] += by_log_variance * 2.0 * reach[i] * slopes[4 + i - fixed]
+            own = FIRST_DONOR + i - fixed
+            gradient[own] += by_log_variance * 2.0 * reach[i] * slopes[own]
     gradient[0] += left - by_step - (rows - steps)
     gradient[1] += by_step - steps
     total -= 0.5 * (determinant + squares)

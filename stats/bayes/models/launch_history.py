@@ -12,13 +12,15 @@ from stats.bayes.models.definition import ImpossibleData
 from stats.bayes.sampling.contract import Array
 from stats.launch.contract import NotEstimable, Series
 from stats.launch.reasons import LaunchReason
-from stats.launch.series_design import Design, Part, design, history_scales
-from stats.launch.state_space import Indices
+from stats.launch.series_design import Design, Part, Scales, design
+from stats.launch.series_design import scales as scales_of
+from stats.launch.state_space import Flags, Indices
 
 _SENTENCES: Final = {
     LaunchReason.NO_COVERAGE: "nobody has the change in any period",
     LaunchReason.NO_PERIOD_AFTER_LAUNCH: "no period with the change has a value",
     LaunchReason.TOO_LITTLE_HISTORY: "there are too few periods before the launch",
+    LaunchReason.NO_DATA: "the outcome has no values",
     LaunchReason.CONSTANT_SERIES: "the outcome did not move before the launch",
 }
 _KNOWN: Final = 0.9
@@ -54,34 +56,50 @@ class History:
         return np.flatnonzero(self.design.usable[: self.design.begin])
 
 
-def history_of(series: Series, *, trend: bool) -> History:
-    """The series made ready, with the scales of `stats.launch.series_design`. Raises `ImpossibleData`.
+def history_of(series: Series, *, trend: bool, scales: Scales | None = None) -> History:
+    """The series made ready; `scales` None are those of `stats.launch.series_design`. Raises `ImpossibleData`.
 
-    Donors that miss a tenth of the periods, or that did not move before the launch, are left out; so are periods in
-    which one of the others has no value.
+    Donors that miss a tenth of the periods, that did not move before the launch, or that are the outcome itself, are
+    left out; so are periods in which one of the others has no value.
     """
-    seen = np.isfinite(series.y) & ~series.excluded
-    known = np.isfinite(series.donors[seen]).mean(axis=0) >= _KNOWN if seen.any() else np.zeros(0, dtype=bool)
-    missing = ~np.isfinite(series.donors[:, known]).all(axis=1)
+    donors = series.donors[:, _fit(series)]
+    missing = ~np.isfinite(donors).all(axis=1)
     try:
         ready = design(replace(series, excluded=series.excluded | missing), donors=False, trend=trend)
-        scales = history_scales(ready, ready.begin)
+        scales = scales or scales_of(ready.unit * ready.outcome[: ready.begin][ready.usable[: ready.begin]])
     except NotEstimable as problem:
         raise ImpossibleData(_SENTENCES[LaunchReason(problem.code)]) from problem
-    precision = ready.columns.precision(ready.usable, ready.begin, scales)
+    ready = replace(ready, outcome=ready.outcome * (ready.unit / scales.change), unit=scales.change)
+    relative = Scales(1.0, scales.trend / scales.change, scales.swing / scales.change)
+    precision = ready.columns.precision(ready.usable, ready.begin, relative)
     linear = ready.columns.part != Part.LEVEL
-    influences = ready.columns.values[:, linear] / np.sqrt(precision[linear])
-    before = np.flatnonzero(ready.usable[: ready.begin])
-    spread = series.donors[before].std(axis=0)
-    moving = np.flatnonzero(known & (spread > _STILL * np.abs(series.donors[before]).max(axis=0, initial=0.0)))
-    donors = (series.donors[:, moving] - series.donors[before][:, moving].mean(axis=0)) / spread[moving]
+    before = donors[: ready.begin][ready.usable[: ready.begin]]
+    spread = before.std(axis=0)
+    moving = spread > _STILL * np.abs(before).max(axis=0, initial=0.0)
     return History(
         design=ready,
-        explained=np.column_stack([np.ones(series.y.size), influences, donors]),
-        donors=moving.astype(np.intp),
+        explained=np.column_stack(
+            [
+                np.ones(series.y.size),
+                ready.columns.values[:, linear] / np.sqrt(precision[linear]),
+                (donors - before.mean(axis=0))[:, moving] / spread[moving],
+            ]
+        ),
+        donors=np.flatnonzero(_fit(series))[moving],
         donor_sd=spread[moving],
-        slab=scales.swing,
+        slab=relative.swing,
     )
+
+
+def _fit(series: Series) -> Flags:
+    """Donors (J,) that are seen in most periods, and are not the outcome, which has its share of every effect."""
+    seen = np.isfinite(series.y) & ~series.excluded
+    found = np.isfinite(series.donors[seen]).sum(axis=0) >= max(1.0, _KNOWN * seen.sum())
+    for j in np.flatnonzero(found):
+        both = seen & np.isfinite(series.donors[:, j])
+        y, donor = (values[both] - values[both].mean() for values in (series.y, series.donors[:, j]))
+        found[j] = (y @ donor) ** 2 <= (1 - _STILL) * (y @ y) * (donor @ donor) or not (y @ y) * (donor @ donor)
+    return found
 
 
 def rotated(columns: Array, times: Array) -> tuple[Array, Array]:

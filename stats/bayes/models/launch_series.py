@@ -27,7 +27,7 @@ from stats.bayes.models.written_density import log_density
 from stats.bayes.sampling.contract import Array, Data, Draws
 from stats.bayes.sensitivity import prior_sensitivity
 from stats.launch.contract import Series
-from stats.launch.series_design import NOISE, STEP
+from stats.launch.series_design import NOISE, STEP, Scales
 from stats.launch.state_space import equal_tails
 
 STORY: Final = (
@@ -100,13 +100,15 @@ DEFINITION: Final = ModelDefinition(
 class LaunchSeriesQuestion:
     """One outcome of a launch, in the scale that its effect is wanted in, with regressors and up to 40 donors.
 
-    Intervals hold `level`. Without `trend` the level is all that grows. The fit has no `effects` of arms but a `path`;
+    Intervals hold `level`. Without `trend` the level is all that grows. `scales` None are read off the history, as the
+    story tells; stated ones are priors like any other. The fit has no `effects` of arms but a `path`;
     its `hyper` has `sigma_obs`, `sigma_level` and `donor[j]`, what the outcome moves when donor j moves by one.
     """
 
     series: Series
     level: float = 0.95
     trend: bool = True
+    scales: Scales | None = None
 
     @property
     def definition(self) -> ModelDefinition:
@@ -128,10 +130,11 @@ class LaunchSeriesQuestion:
         columns, roughness = rotated(
             np.vstack([history.explained[before, 1:].T, history.design.outcome[before]]), before.astype(np.float64)
         )
+        donors = history.donors.size
         return {
             "columns": columns,
             "roughness": roughness,
-            "scales": np.array([history.fixed, NOISE, STEP, _reach(history), history.slab]),
+            "scales": np.array([donors, NOISE, STEP, reach(donors, before.size), history.slab]),
         }
 
     def monitored(self, draws: Draws) -> dict[str, Array]:
@@ -171,7 +174,7 @@ class LaunchSeriesQuestion:
         )
 
     def _history(self) -> History:
-        return history_of(self.series, trend=self.trend)
+        return history_of(self.series, trend=self.trend, scales=self.scales)
 
     def _path(self, history: History, average: AverageEffect, found: Counterfactual) -> PathPosterior:
         ready = history.design
@@ -198,18 +201,21 @@ def _drawn(found: AverageEffect, rng: np.random.Generator) -> Array:
     return found.mean + found.sd * rng.standard_normal(found.mean.size)
 
 
-def _reach(history: History) -> float:
-    """Scale of tau: about as many donors as expected are not shrunk to nothing (Piironen & Vehtari 2017, 3.3)."""
-    donors = history.donors.size
+def reach(donors: int, periods: int) -> float:
+    """Scale of tau for a history of so many periods (Piironen & Vehtari 2017, 3.3): in a series whose noise is as large
+
+    as its changes, about as many donors as expected are not shrunk to nothing.
+    """
     expected = min(_EXPECTED_DONORS, donors / 2)
-    return float(expected / max(donors - expected, 0.5) / np.sqrt(history.before.size))
+    return float(expected / max(donors - expected, 0.5) / np.sqrt(periods))
 
 
 def _parameters(history: History, score: Array) -> Parameters:
     """The draws (chains, draws, 4 + J) one after the other, in the outcome's unit."""
     flat = score.reshape(-1, score.shape[-1])
     own = slice(FIRST_DONOR, FIRST_DONOR + history.donors.size)
-    wide = np.exp(2 * (np.log(_reach(history)) + _log_half_cauchy(flat[:, 2:3]) + _log_half_cauchy(flat[:, own])))
+    scale = reach(history.donors.size, history.before.size)
+    wide = (scale * np.exp(_log_half_cauchy(flat[:, 2:3]) + _log_half_cauchy(flat[:, own]))) ** 2
     slab = history.slab**2 * np.exp(flat[:, 3:4])
     return Parameters(NOISE * np.exp(flat[:, 0]), STEP * np.exp(flat[:, 1]), wide * slab / (slab + wide))
 
