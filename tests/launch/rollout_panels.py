@@ -44,14 +44,15 @@ def rollout(
     first = np.full(units, periods)
     first[:treated] = np.resize(starts, treated)
     since = np.arange(periods)[None, :] - first[:, None]
+    own_launch = np.arange(units)[:, None] < treated
     coverage = (since >= 0).astype(np.float64)
     own = effect * (1 + differing * rng.standard_normal((units, 1)))
     true = coverage * (own + growth * np.maximum(since, 0))
     common = rng.standard_normal((units, 1)) + np.cumsum(0.02 * rng.standard_normal(periods))
-    y = common + error + true + anticipated * ((since < 0) & (since >= -3))
+    y = common + error + true + anticipated * ((since < 0) & (since >= -3) & own_launch)
     size = np.exp(uneven * rng.standard_normal(units))
     names = tuple(f"segment {place}" for place in range(units))
-    excluded = (since < 0) & (since >= -announced)
+    excluded = (since < 0) & (since >= -announced) & own_launch
     return Panel(names, y, coverage, excluded, size / size.sum()), true
 
 
