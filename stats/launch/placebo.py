@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -40,9 +41,8 @@ def in_space(panel: Panel, estimate: Estimator) -> PlaceboRuns:
     """
     treated, never = np.flatnonzero(panel.treated), np.flatnonzero(~panel.treated)
     heavy = treated[np.argsort(-panel.weight[treated], kind="stable")]
-    sets = (
-        placebo_sets(never.size, treated.size) if never.size > 1 and treated.size else np.empty((0, 1), dtype=np.intp)
-    )
+    possible = never.size > 1 and treated.size > 0
+    sets = placebo_sets(never.size, treated.size) if possible else np.empty((0, 1), dtype=np.intp)
     own = _attempt(estimate, panel)
     fits = own is not None and bool(np.isfinite(own.fitted).any())
     runs = [_transplanted(panel, never, heavy[: len(members)], members) for members in sets]
@@ -120,7 +120,7 @@ def _attempt(estimate: Estimator, panel: Panel) -> Estimated | None:
 
 
 def _runs(
-    kind: str,
+    kind: Literal["time", "space"],
     runs: Sequence[tuple[Panel, Estimated | None]],
     place: Places,
     own: tuple[Panel, Estimated | None],
@@ -129,7 +129,7 @@ def _runs(
 ) -> PlaceboRuns:
     found = [estimated for _, estimated in runs]
     return PlaceboRuns(
-        kind="time" if kind == "time" else "space",
+        kind=kind,
         effect=np.array([np.nan if each is None else each.effect for each in found], dtype=np.float64),
         standard_error=np.array([np.nan if each is None else each.standard_error for each in found], dtype=np.float64),
         place=place[: len(runs)],

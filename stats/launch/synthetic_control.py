@@ -51,7 +51,7 @@ class Synthetic:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeftOut:
-    """Effects (J,) without each donor `unit` (J,) of some weight, the heaviest first; nan with no donor left."""
+    """Effects (J,) without each donor `unit` (J,) of some weight, the heaviest first."""
 
     unit: Places
     effect: Floats
@@ -196,8 +196,6 @@ def _freedom(sets: Places, donors: int) -> float:
 
 
 def _effect(case: Comparison, method: SyntheticMethod) -> float:
-    if len(case.donors) == 0:
-        return float("nan")
     return float(WEIGHTS[method](case).gaps(case)[case.before :] @ case.share_at_full_coverage)
 
 

@@ -306,6 +306,6 @@ def test_size_and_coverage_without_effect(method: SyntheticMethod, treated: int,
     replications = 200 if method == "augmented_synthetic_control" else 1_000
     covered, early = null_panels(method, replications, treated=treated, uneven=uneven)
     error = np.sqrt(0.95 * 0.05 / replications)
-    assert 0.93 - 3 * error < covered
+    assert 0.95 - 3 * error < covered
     # A treated unit has one donor more than its placebos, fits better before, and ranks a little too often first.
-    assert early < 0.13 + 3 * np.sqrt(0.1 * 0.9 / replications)
+    assert early < 0.11 + 3 * np.sqrt(0.1 * 0.9 / replications)
