@@ -14,7 +14,7 @@ from experiments.definitions import LaunchSpec, SeriesSpec
 from experiments.launch import spec_of
 from experiments.launch_rules import series_named
 from experiments.series_table import PERIOD
-from experiments.tables import IngestBatch, Launch, Series, SeriesValue
+from experiments.tables import Experiment, IngestBatch, Launch, Result, Series, SeriesValue
 
 _STREAM: Final = "series"
 
@@ -40,19 +40,39 @@ class _Followed:
 async def due(session: AsyncSession, *, as_of: datetime, newest: Mapping[str, datetime]) -> list[Launch]:
     """The launches to measure with the data of `as_of`; `newest` has the time of the data of each one's last analysis.
 
-    A launch is due from its first step on: at once, after it was changed, when its series say something new about it,
-    every day where facts are its series, and once when its last period is over. Reads only.
+    A launch is due from its first step on: at once, after it was changed, when its series or its experiment say
+    something new about it, every day where facts are its series, and once when its last period is over. Reads only.
     """
     statement = sa.select(Launch).where(col(Launch.first_at) < as_of).order_by(col(Launch.id))
     launches = [row for row in await session.scalars(statement) if row.spec.get("measurements")]
     waiting = [row for row in launches if row.key not in newest or newest[row.key] < as_of]
     measured = [row for row in waiting if row.key in newest]
     found = {row.key for row in waiting if row.key not in newest or row.updated_at > newest[row.key]}
+    found |= await _tested_again(session, measured, newest, as_of)
     followed = await _followed(session, {row.key: spec_of(row) for row in measured if row.key not in found})
     last = {key: newest[key] for key in followed}
     found |= {key for key, series in followed.items() if any(_time_has_come(each, last[key], as_of) for each in series)}
     found |= await _told(session, {key: series for key, series in followed.items() if key not in found}, last, as_of)
     return [row for row in waiting if row.key in found]
+
+
+async def _tested_again(
+    session: AsyncSession, launches: Sequence[Launch], last: Mapping[str, datetime], as_of: datetime
+) -> set[str]:
+    """The launches whose experiment has a result that their last analysis did not have."""
+    statement = (
+        sa.select(col(Experiment.id), sa.func.max(col(Result.created_at)))
+        .join(Result, sa.and_(col(Result.subject_key) == col(Experiment.key), col(Result.kind) == "experiment"))
+        .where(
+            col(Experiment.id).in_([row.experiment_id for row in launches if row.experiment_id is not None]),
+            col(Result.created_at) <= as_of,
+        )
+        .group_by(col(Experiment.id))
+    )
+    reported = {row[0]: row[1] for row in await session.execute(statement)}
+    return {
+        row.key for row in launches if row.experiment_id in reported and reported[row.experiment_id] > last[row.key]
+    }
 
 
 def _time_has_come(series: _Followed, last: datetime, as_of: datetime) -> bool:

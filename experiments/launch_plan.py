@@ -7,12 +7,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import freezing, launch, learned_prior, metric
-from experiments.definitions import LaunchMeasurement, LaunchSpec, PlanMetric, Role, SeriesSpec
+from experiments.definitions import LaunchMeasurement, LaunchSpec, PlanMetric, Role
 from experiments.errors import FieldError, NotReady
 from experiments.launch_rules import series_named
 from experiments.measured_before import measured_before
 from experiments.metric import Known
 from experiments.plan import LaunchPlan, MeasuredBefore, PlannedMeasurement, PlannedMetric, PlannedPrior, PlannedSeries
+from experiments.series import spec_of as series_spec
 from experiments.tables import Experiment, Launch, Series
 from stats.formula import parse
 
@@ -87,7 +88,7 @@ async def _planned_series(session: AsyncSession, spec: LaunchSpec) -> dict[str, 
 
 
 def _pinned(row: Series, known: Mapping[str, Known]) -> PlannedSeries:
-    spec = SeriesSpec.model_validate(row.spec)
+    spec = series_spec(row)
     keys: list[str] = []
     if spec.source == "facts" and spec.metric_key is not None:
         formula = known[spec.metric_key].spec.formula

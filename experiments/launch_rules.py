@@ -9,6 +9,7 @@ from sqlmodel import col
 from experiments.definitions import LaunchMeasurement, LaunchSpec, SeriesSpec
 from experiments.errors import FieldError, InvalidDefinition
 from experiments.rollout import segments_named
+from experiments.series import spec_of as series_spec
 from experiments.tables import Series
 
 
@@ -27,7 +28,7 @@ async def check_measurements(session: AsyncSession, spec: LaunchSpec, *, before:
         return
     kept = frozenset() if before is None else series_named(before)
     rows = await session.scalars(sa.select(Series).where(col(Series.key).in_(sorted(keys))))
-    known = {row.key: SeriesSpec.model_validate(row.spec) for row in rows if row.archived_at is None or row.key in kept}
+    known = {row.key: series_spec(row) for row in rows if row.archived_at is None or row.key in kept}
     faults = [
         fault
         for position, item in enumerate(spec.measurements)

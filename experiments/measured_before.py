@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from experiments import stored_result
+from experiments.evidence.schedule import ripening
 from experiments.plan import AnalysisPlan, MeasuredBefore, load
 from experiments.result import ExperimentResult, Row, SequentialMonitor
 from experiments.tables import Experiment
@@ -22,13 +23,16 @@ async def measured_before(
 ) -> dict[str, MeasuredBefore]:
     """By metric, what the newest result of the experiment says of the shipped variant over everybody.
 
-    Without `shipped` it is the only treatment, where there is only one. Empty without a result.
+    Without `shipped` it is the only treatment, where there is only one. Empty without a result, and for arms that were
+    meant to be alike.
     """
     result_id = await stored_result.latest_id(session, kind="experiment", subject_key=experiment.key)
     if result_id is None or experiment.plan is None or experiment.started_at is None:
         return {}
     plan = load(experiment.plan)
     assert isinstance(plan, AnalysisPlan)
+    if plan.purpose == "aa":
+        return {}
     document = ExperimentResult.model_validate_json((await stored_result.get(session, result_id=result_id)).body)
     treatments = [variant.key for variant in plan.variants if not variant.is_control]
     variant_key = treatments[0] if shipped is None and len(treatments) == 1 else shipped
@@ -48,7 +52,7 @@ def _measured(row: Row, document: ExperimentResult, plan: AnalysisPlan, experime
     assert experiment.started_at is not None
     until = min(experiment.stopped_at or document.data_as_of, document.data_as_of)
     early = experiment.stopped_at is None or ended_early(plan, running=False, exposed_until=until)
-    unforeseen = early or not _length_was_planned(plan, document)
+    unforeseen = early or document.data_as_of < until + ripening(plan) or not _length_was_planned(plan, document)
     about = (row.metric_key, row.variant_key)
     monitor = next((each for each in document.sequential if (each.metric_key, each.variant_key) == about), None)
     log_lift, standard_error = _effect(row, monitor, any_look=unforeseen)
@@ -82,8 +86,8 @@ def _length_was_planned(plan: AnalysisPlan, document: ExperimentResult) -> bool:
 def _effect(row: Row, monitor: SequentialMonitor | None, *, any_look: bool) -> tuple[float, float]:
     """The log lift and its standard error, by the interval that is right for how the experiment ended.
 
-    A group-sequential plan that stopped has its median-unbiased estimate (B2); an end that no plan foresaw takes the
-    interval that holds at every look (B1).
+    A group-sequential plan that stopped has its median-unbiased estimate (B2). An end that no plan foresaw, and windows
+    that are still open, take the interval that holds at every look (B1).
     """
     assert row.lift is not None and row.standard_error is not None
     if monitor is not None and monitor.estimate is not None:

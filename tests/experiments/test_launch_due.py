@@ -11,6 +11,7 @@ from experiments.database import Database
 from experiments.definitions import LaunchSpec
 from experiments.tables import Launch, Series
 from tests.experiments.launches import BEGUN, DAY, define_metrics, define_series, push, record_launch
+from tests.experiments.past import remember, report
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +87,18 @@ async def test_facts_make_a_launch_due_every_day_until_its_last_period_is_over(d
     assert await asked(database, BEGUN + 23 * HOUR) == 0
     assert [await asked(database, BEGUN + day * DAY + HOUR) for day in range(1, 4)] == [1, 1, 1]
     assert [await asked(database, BEGUN + day * DAY) for day in (28, 29, 30, 400)] == [1, 1, 0, 0]
+
+
+async def test_a_newer_result_of_its_experiment_makes_a_launch_due(database: Database) -> None:
+    async with database.write() as session:
+        tested, _ = await remember(session, [0.03, 0.01])
+        await define_series(session, "orders")
+        (await record_launch(session)).experiment_id = tested.id
+    assert [await asked(database, BEGUN + hours * HOUR) for hours in (1, 2)] == [1, 0]
+    async with database.write() as session:
+        await report(session, "past-1", 0.02, at=BEGUN + 2.5 * HOUR)
+        await report(session, "past-0", 0.02, at=BEGUN + 3.5 * HOUR)
+    assert [await asked(database, BEGUN + hours * HOUR) for hours in (3, 4, 5)] == [0, 1, 0]
 
 
 async def test_what_is_not_measured_on_anything_is_never_due(database: Database) -> None:

@@ -91,6 +91,7 @@ class Course:
     log_lift: float = log1p(0.03)
     result: dict[str, Any] | None = None
     stopped: bool = True
+    waited: timedelta = 8 * DAY
 
 
 ENDS = {"planned_end_at": STOPPED}
@@ -102,6 +103,7 @@ GROUPS = monitor(
 COURSES: dict[str, Course] = {
     "ended as planned": Course(ENDS, {"stopped_early": False, "peeked": False, "clusters": None, "days": 28.0}),
     "ended early": Course({"planned_end_at": STOPPED + DAY}, {"stopped_early": True, "peeked": False}, ANY_LOOK),
+    "windows still open": Course(ENDS, {"stopped_early": False, "peeked": False}, ANY_LOOK, waited=6 * DAY),
     "a fixed plan ended early": Course(
         FIXED | {"planned_end_at": STOPPED + DAY}, {"stopped_early": True, "peeked": True}, ANY_LOOK
     ),
@@ -138,7 +140,7 @@ async def ran(session: AsyncSession, key: str, course: Course) -> Experiment:
     await lifecycle.start(session, experiment=row, actor="tests", at=STARTED)
     data_as_of = STOPPED - 8 * DAY
     if course.stopped:
-        data_as_of = STOPPED + 8 * DAY
+        data_as_of = STOPPED + course.waited
         await lifecycle.stop(session, experiment=row, actor="tests", at=STOPPED)
     changes: dict[str, Any] = {"rows": [ROW], "sequential": [], "amendments": [], "checks": []} | (course.result or {})
     await keep(session, result(experiment_key=key, data_as_of=data_as_of, **changes))
@@ -207,6 +209,8 @@ async def test_only_the_shipped_variant_of_the_newest_result_on_the_metric_of_th
         for number, rows in enumerate(([unknown], [in_germany], [])):
             await ran(session, f"silent-{number}", replace(ended, result={"rows": rows}))
             assert await before(session, f"silent-{number}") is None
+        await ran(session, "alike", replace(ended, plan=ended.plan | {"purpose": "aa"}))
+        assert await before(session, "alike") is None
 
 
 async def test_the_plan_has_the_learned_prior_of_the_metric_without_its_own_experiment(database: Database) -> None:
