@@ -1,7 +1,7 @@
 """Launches at a glance: what was measured of each, read in a few queries for any number of them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -33,7 +33,7 @@ class LaunchGlance:
 
 async def glances(session: AsyncSession) -> list[LaunchGlance]:
     """All launches, the newest first: three queries, however many they are."""
-    effects = await _leading(session)
+    effects = await _leading(session, None)
     active = await session.scalars(
         sa.select(col(Analysis.subject_key)).where(col(Analysis.kind) == KIND, col(Analysis.state).in_(overview.ACTIVE))
     )
@@ -84,8 +84,14 @@ async def series_names(session: AsyncSession) -> dict[str, str]:
     return {key: spec["name"] for key, spec in await session.execute(sa.select(col(Series.key), col(Series.spec)))}
 
 
-async def _leading(session: AsyncSession) -> Sequence[LaunchEffect]:
-    """The leading effects of the newest result of every launch."""
+async def grades(session: AsyncSession, *, launch_keys: Collection[str]) -> dict[str, str]:
+    """The evidence grade of launches that were measured, by key: that of the first series of the newest result."""
+    effects = await _leading(session, launch_keys) if launch_keys else ()
+    return {effect.launch_key: effect.evidence_grade for effect in reversed(effects)}
+
+
+async def _leading(session: AsyncSession, launch_keys: Collection[str] | None) -> Sequence[LaunchEffect]:
+    """The leading effects of the newest result of these launches, of all launches without keys."""
     newest_first = (col(Result.data_as_of).desc(), col(Result.id).desc())
     rank = sa.func.row_number().over(partition_by=col(Result.subject_key), order_by=newest_first).label("rank")
     ranked = sa.select(col(Result.id), rank).where(col(Result.kind) == KIND).subquery()
@@ -95,4 +101,6 @@ async def _leading(session: AsyncSession) -> Sequence[LaunchEffect]:
         .where(ranked.c.rank == 1, col(LaunchEffect.leads))
         .order_by(col(LaunchEffect.id))
     )
+    if launch_keys is not None:
+        statement = statement.where(col(LaunchEffect.launch_key).in_(launch_keys))
     return (await session.scalars(statement)).all()

@@ -12,7 +12,7 @@ from experiments.result import DonorUse, LaunchEstimate
 
 ROW: Final = 46
 MOST_DONORS: Final = 12
-FARTHEST: Final = 4.0
+FARTHEST: Final = 1.5
 """Intervals this many times wider than the leading one leave the picture instead of flattening it."""
 
 

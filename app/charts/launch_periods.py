@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import altair as alt
 
-from app.charts.theme import Spec, Values, colour, data, finish, zero_line
+from app.charts.theme import PLAIN_ZERO, Spec, Values, colour, data, finish, zero_line
 from experiments.result import MeasuredLaunch, PeriodPoint
 
 FEWEST_BEFORE: Final = 60
@@ -19,7 +19,6 @@ FEWEST_BEFORE: Final = 60
 MOST_BEFORE_EACH_AFTER: Final = 3
 MOST_NUMBERED: Final = 8
 """With more events than this their lines have no numbers."""
-PLAIN_ZERO: Final = "datum.value == 0 ? '0' : format(datum.value, '~s')"
 LABELS_WIDTH: Final = 46
 """Room for the vertical axis in px, the same in all pictures."""
 
@@ -62,15 +61,22 @@ def path_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> Spec:
         alt.Tooltip("upper:Q", title="to", format=",.5~g"),
     ]
     x = _time(points)
+    without = (
+        []
+        if all(value["expected"] is None for value in values)
+        else [
+            base.transform_filter("isValid(datum.lower)")
+            .mark_area(color=colour("series2"), opacity=0.18, clip=True)
+            .encode(x=x, y=y("lower"), y2="upper:Q"),
+            base.transform_filter("isValid(datum.expected)")
+            .mark_line(color=colour("series2"), strokeWidth=1.75, strokeDash=[5, 4], clip=True)
+            .encode(x=x, y=y("expected")),
+        ]
+    )
     layers = [
         *_shaded(points, x),
-        base.transform_filter("isValid(datum.lower)")
-        .mark_area(color=colour("series2"), opacity=0.18, clip=True)
-        .encode(x=x, y=y("lower"), y2="upper:Q"),
+        *without,
         *_event_layers(events, points, x),
-        base.transform_filter("isValid(datum.expected)")
-        .mark_line(color=colour("series2"), strokeWidth=1.75, strokeDash=[5, 4], clip=True)
-        .encode(x=x, y=y("expected")),
         base.transform_filter("isValid(datum.actual)")
         .mark_line(color=colour("accent"), strokeWidth=2, clip=True)
         .encode(x=x, y=y("actual"), detail="run:N"),
@@ -199,7 +205,7 @@ def _vertical(domain: list[float], axis: alt.Axis) -> Any:
 
 
 def _level_axis(unit: str) -> alt.Axis:
-    return alt.Axis(title=unit or "Value", format="~s", tickCount=5, minExtent=LABELS_WIDTH)
+    return alt.Axis(title=unit or "Value", labelExpr=PLAIN_ZERO, tickCount=5, minExtent=LABELS_WIDTH)
 
 
 def _tooltip_of_time(measured: MeasuredLaunch) -> alt.Tooltip:

@@ -7,7 +7,7 @@ from typing import Final
 
 import altair as alt
 
-from app.charts.theme import SERIES, Spec, Values, colour, data, finish
+from app.charts.theme import PLAIN_ZERO, SERIES, Spec, Values, colour, data, finish
 
 NAMED: Final = 4
 """Segments with a colour and a name of their own."""
@@ -31,7 +31,9 @@ def series_lines(
                     {"at": at.isoformat(), "value": value, "segment": segment, "place": place, "run": f"{place}-{run}"}
                 )
     x = alt.X("at:T", title=None, axis=alt.Axis(format=_form(grain, periods), tickCount=6, labelOverlap=True))
-    y = alt.Y("value:Q", title=unit or None, axis=alt.Axis(format="~s", tickCount=5), scale=alt.Scale(zero=False))
+    y = alt.Y(
+        "value:Q", title=unit or None, axis=alt.Axis(labelExpr=PLAIN_ZERO, tickCount=5), scale=alt.Scale(zero=False)
+    )
     base = alt.Chart(data(rows))
     tooltip = [
         alt.Tooltip("segment:N", title="Segment"),

@@ -30,6 +30,9 @@ PALETTE = {
 SERIES = ("muted", "accent", "series2", "series3", "series4")
 """Colours of arms: the control first, then treatments (they repeat after four)."""
 
+PLAIN_ZERO = "datum.value == 0 ? '0' : format(datum.value, '~s')"
+"""Labels of levels: `2k`, `1.5M`, and zero as `0` where Vega would write `0k`."""
+
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 

@@ -13,7 +13,7 @@ from app.pages.evidence_view import evidence_view
 from app.pages.plan_words import option_lines
 from app.pages.rendering import render
 from app.pages.route import pages
-from experiments import amendment, decision, experiment, lifecycle, lineage, metric, overview
+from experiments import amendment, decision, experiment, launch_overview, lifecycle, lineage, metric, overview
 from experiments.definitions import ExperimentSpec
 from experiments.plan import AnalysisPlan
 from experiments.tables import Experiment
@@ -50,6 +50,7 @@ async def page_values(session: AsyncSession, row: Experiment) -> dict[str, Any]:
     names = tuple((variant.key, variant.name or variant.key) for variant in arms)
     history = await overview.analyses_of(session, kind="experiment", subject_key=row.key, limit=HISTORY)
     known = await metric.all_known(session, archived=True)
+    found = await lineage.of(session, experiment=row)
     phases = await lifecycle.phases_of(session, experiment=row)
     # Units of a cluster come together, so chance alone moves their split further than that of single units.
     comparable = spec.cluster is None and len({tuple(sorted(phase.weights.items())) for phase in phases}) < 2
@@ -72,7 +73,8 @@ async def page_values(session: AsyncSession, row: Experiment) -> dict[str, Any]:
         "options": option_lines(spec),
         "phases": phases,
         "decisions": await decision.of(session, experiment=row),
-        "lineage": await lineage.of(session, experiment=row),
+        "lineage": found,
+        "launch_grades": await launch_overview.grades(session, launch_keys=[item.key for item in found.launches]),
         "problem": None,
         "given": {},
     }

@@ -257,7 +257,7 @@ def parting_sentence(item: MeasuredLaunch) -> str:
     if found.breakdown >= most:
         return f"The effect keeps its sign even if trends parted {most:g} times as much as they ever did before."
     return (
-        f"The effect keeps its sign while trends part by at most {found.breakdown:g} times what they did before "
+        f"The effect keeps its sign while trends part by at most {found.breakdown:.2g} times what they did before "
         "the launch; beyond that it may be nothing."
     )
 

@@ -211,11 +211,13 @@ def reason(code: str | None) -> str:
 
 def grade_sentence(grade: LaunchGrade) -> str:
     """What the grade means, and how much bias the interval allows for."""
-    said = [GRADE_MEANINGS[grade.grade], BIAS_SOURCES[grade.bias_source]]
+    runs = f", from {formats.plural(grade.placebo_runs, 'run')}" if grade.placebo_runs else ""
+    bias = BIAS_SOURCES[grade.bias_source]
     if grade.bias_sd:
-        runs = f", from {formats.plural(grade.placebo_runs, 'run')}" if grade.placebo_runs else ""
-        said[1] += f" That is ±{formats.spread(grade.bias_sd)} (one standard deviation{runs})."
-    return " ".join(part for part in said if part)
+        bias += f" That is ±{formats.spread(grade.bias_sd)} (one standard deviation{runs})."
+    elif grade.placebo_runs:
+        bias = f"Where nothing happened the method finds no more than its own error ({runs.removeprefix(', ')})."
+    return " ".join(part for part in (GRADE_MEANINGS[grade.grade], bias) if part)
 
 
 def grade_reasons(grade: LaunchGrade) -> list[str]:
