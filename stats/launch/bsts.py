@@ -14,7 +14,18 @@ import numpy as np
 
 from stats.bayes.mixture import Mixture
 from stats.launch.contract import Estimated, NotEstimable, PlaceboRuns, Series, at_full_coverage, nothing
-from stats.launch.series_design import NOISE, STEP, Design, Part, design, history_scales, hyper, no_runs, placebo_dates
+from stats.launch.series_design import (
+    NOISE,
+    STEP,
+    Design,
+    Part,
+    design,
+    history_scales,
+    hyper,
+    no_runs,
+    placebo_dates,
+    placebo_runs,
+)
 from stats.launch.state_space import (
     Array,
     Filtered,
@@ -48,8 +59,8 @@ def bsts(series: Series, *, level: float = 0.95, trend: bool = True, steps: floa
     except NotEstimable as problem:
         return nothing("bsts", problem.code, periods=series.y.size)
     ratio = ratios(ready.begin)
-    seen, found = _fit(ready, ratio, [ready.begin], steps)
-    found = _over_widths(found, 1)[0]
+    seen = _seen(ready, ratio, [ready.begin])
+    found = _fit(ready, seen, ratio, 0, ready.begin, steps)
     forecast = _Forecast(ready, seen, found, ratio, 0, ready.begin)
     outcome = ready.outcome[ready.treated]
     path, covariance = forecast.moments(ready.treated)
@@ -88,65 +99,48 @@ def bsts_in_time(
         ready = design(series, donors=True, trend=trend)
     except NotEstimable:
         return no_runs()
-    dates, horizon = placebo_dates(ready, horizon, most)
-    if not dates:
+    placed = placebo_dates(ready, series.coverage, horizon, most)
+    if not placed.dates:
         return no_runs()
     ratio = ratios(ready.begin)
-    begins = [*dates, ready.begin]
-    seen, fits = _fit(ready, ratio, begins, steps)
-    path = series.coverage[ready.begin :]
-    path = np.append(path, np.full(series.y.size, path[-1]))
+    begins = [*placed.dates, ready.begin]
+    seen = _seen(ready, ratio, begins)
     effect, error = np.empty(len(begins)), np.empty(len(begins))
-    for number, (found, begin) in enumerate(zip(_over_widths(fits, len(begins)), begins, strict=True)):
+    for number, begin in enumerate(begins):
         after = ready.treated
         if begin < ready.begin:
-            after = begin + np.flatnonzero(ready.usable[begin : begin + horizon] & (path[:horizon] > 0))
-        coverage = path[after - begin]
+            after = begin + np.flatnonzero(
+                ready.usable[begin : begin + placed.horizon] & (placed.path[: placed.horizon] > 0)
+            )
+        coverage = placed.path[after - begin]
+        found = _fit(ready, seen, ratio, number, begin, steps)
         forecast = _Forecast(ready, seen, found, ratio, number, begin)
         mean, sd = forecast.effect(after, coverage / (coverage @ coverage)).moments()
         effect[number], error[number] = float(mean), float(sd)
-    score = np.abs(effect) / error
-    return PlaceboRuns(
-        kind="time",
-        effect=effect[:-1] * ready.unit,
-        standard_error=error[:-1] * ready.unit,
-        place=np.array(dates, dtype=np.intp),
-        score=score[:-1],
-        own_score=float(score[-1]),
-    )
+    return placebo_runs(placed, effect * ready.unit, error * ready.unit)
 
 
-def _fit(ready: Design, ratio: Array, begins: list[int], steps: float) -> tuple[Filtered, Posterior]:
-    """What is known before each of the increasing `begins`; problems are begins by widths of the donors' prior."""
-    seen = filtered(np.column_stack([ready.columns.values, ready.outcome]), ready.usable, ratio, begins)
+def _seen(ready: Design, ratio: Array, begins: list[int]) -> Filtered:
+    return filtered(np.column_stack([ready.columns.values, ready.outcome]), ready.usable, ratio, begins)
+
+
+def _fit(ready: Design, seen: Filtered, ratio: Array, number: int, begin: int, steps: float) -> Posterior:
+    """What is known before `begin`, the filter's stop `number`: one problem per width of the donors' prior, each by its
+    evidence."""
     widths = _INFLUENCES if (ready.columns.part == Part.INFLUENCE).any() else np.ones(1)
-    histories = [history_scales(ready, begin) for begin in begins]
-    precision = [
-        ready.columns.precision(ready.usable, begin, scale, influence=float(width))
-        for begin, scale in zip(begins, histories, strict=True)
-        for width in widths
-    ]
-    change = np.repeat([scale.change for scale in histories], widths.size)
+    scale = history_scales(ready, begin)
+    own = slice(number, number + 1)
     found = posterior(
-        np.repeat(seen.cross, widths.size, axis=0),
-        np.repeat(seen.log_determinant, widths.size, axis=0),
-        np.repeat(seen.count, widths.size),
+        np.repeat(seen.cross[own], widths.size, axis=0),
+        np.repeat(seen.log_determinant[own], widths.size, axis=0),
+        np.repeat(seen.count[own], widths.size),
         ratio,
-        precision=np.stack(precision),
-        noise=NOISE * change,
-        step=steps * change,
+        precision=np.stack([ready.columns.precision(ready.usable, begin, scale, influence=w) for w in widths]),
+        noise=np.full(widths.size, NOISE * scale.change),
+        step=np.full(widths.size, steps * scale.change),
     )
-    return seen, found
-
-
-def _over_widths(found: Posterior, begins: int) -> list[Posterior]:
-    """One posterior per begin, over all widths of the donors' prior by their evidence."""
-    evidence = found.log_evidence.reshape(begins, -1)
-    share = np.exp(evidence - evidence.max(axis=1, keepdims=True))
-    share /= share.sum(axis=1, keepdims=True)
-    weight = found.weight * share.ravel()[found.problem, None]
-    belongs = found.problem // evidence.shape[1]
-    return [found.only(belongs == number, weight) for number in range(begins)]
+    share = np.exp(found.log_evidence - found.log_evidence.max())
+    return found.together(share / share.sum())
 
 
 class _Forecast:

@@ -229,22 +229,33 @@ def _standardised(influences: Array, usable: Flags, begin: int) -> tuple[Array, 
     return np.where(np.isfinite(standard), standard, 0.0), bool(unmoved.any())
 
 
-def placebo_dates(ready: Design, horizon: int, most: int) -> tuple[list[int], int]:
-    """Dates at which nothing happened, evenly spread over the history, and the number of periods to judge them by.
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaceboDates:
+    """Increasing `dates` at which nothing happened, the periods to judge each by, and the coverage from a date on."""
 
-    Every date has enough history, and `horizon` periods of history after it of which half can be used. The horizon is
-    cut where that is what it takes for 8 dates. Dates close to each other are far from independent.
+    dates: list[int]
+    horizon: int
+    path: Array
+
+
+def placebo_dates(ready: Design, coverage: Array, horizon: int, most: int) -> PlaceboDates:
+    """Dates evenly spread over the history, as if the launch had been then.
+
+    Every date has enough history, and within `horizon` periods of history after it half of those with any coverage can
+    be used. The horizon is cut where that is what it takes for 8 dates. Dates close to each other are far from
+    independent.
     """
     seen = np.append(0, np.cumsum(ready.usable[: ready.begin]))
     first = int(np.searchsorted(seen, ready.least))
     stop = int(np.searchsorted(seen, seen[-1]))
     horizon = min(horizon, max(1, stop - first - _FEWEST_DATES + 1))
-    candidates = [
-        date for date in range(first, stop - horizon + 1) if 2 * (seen[date + horizon] - seen[date]) >= horizon
-    ]
-    if len(candidates) > most:
-        candidates = [candidates[place] for place in np.linspace(0, len(candidates) - 1, most).round().astype(int)]
-    return [date for date in candidates if _varies(ready, date)], horizon
+    path = np.append(coverage[ready.begin :], np.full(ready.begin, coverage[-1]))
+    reached = (path[:horizon] > 0).astype(float)
+    known = np.correlate(ready.usable[first:stop].astype(float), reached, mode="valid")
+    candidates = first + np.flatnonzero(2 * known >= reached.sum())
+    if candidates.size > most:
+        candidates = candidates[np.linspace(0, candidates.size - 1, most).round().astype(int)]
+    return PlaceboDates([date for date in candidates.tolist() if _varies(ready, date)], horizon, path)
 
 
 def _varies(ready: Design, date: int) -> bool:
@@ -258,6 +269,19 @@ def _varies(ready: Design, date: int) -> bool:
 def history_scales(ready: Design, end: int) -> Scales:
     """`scales` of the usable values before period `end`, in the design's unit."""
     return scales(ready.outcome[:end][ready.usable[:end]])
+
+
+def placebo_runs(placed: PlaceboDates, effect: Array, error: Array) -> PlaceboRuns:
+    """Effects and standard errors (J + 1,) of the dates, and of the launch itself last."""
+    score = np.abs(effect) / error
+    return PlaceboRuns(
+        kind="time",
+        effect=effect[:-1],
+        standard_error=error[:-1],
+        place=np.array(placed.dates, dtype=np.intp),
+        score=score[:-1],
+        own_score=float(score[-1]),
+    )
 
 
 def no_runs() -> PlaceboRuns:

@@ -73,16 +73,17 @@ class Posterior:
     factor: Array
     log_evidence: Array
 
-    def only(self, chosen: Flags, weight: Array) -> Posterior:
-        """The `chosen` pairs (Q,) as one problem, with other weights (Q, S), less those that weigh nothing."""
-        chosen = chosen & (weight.sum(axis=1) > _NO_WEIGHT)
+    def together(self, share: Array) -> Posterior:
+        """All problems as one, by their `share` (N,); parts that weigh nothing are left out."""
+        weight = self.weight * share[self.problem, None]
+        kept = weight.sum(axis=1) > _NO_WEIGHT
         return Posterior(
-            problem=np.zeros(int(chosen.sum()), dtype=np.intp),
-            place=self.place[chosen],
-            weight=weight[chosen] / weight[chosen].sum(),
-            noise=self.noise[chosen],
-            step=self.step[chosen],
-            factor=self.factor[chosen],
+            problem=np.zeros(int(kept.sum()), dtype=np.intp),
+            place=self.place[kept],
+            weight=weight[kept] / weight[kept].sum(),
+            noise=self.noise[kept],
+            step=self.step[kept],
+            factor=self.factor[kept],
             log_evidence=np.zeros(1),
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from stats.launch.series_design import (
     least_history,
     no_runs,
     placebo_dates,
+    placebo_runs,
     scales,
 )
 from stats.launch.state_space import (
@@ -41,6 +43,8 @@ from stats.launch.state_space import (
     two_sided,
 )
 from stats.moments import Bools, Floats
+
+_SERIES_AT_ONCE: Final = 64
 
 
 def structural(series: Series, *, level: float = 0.95) -> Estimated:
@@ -92,26 +96,15 @@ def structural_in_time(series: Series, *, horizon: int, most: int = 24) -> Place
         ready = design(series, donors=False)
     except NotEstimable:
         return no_runs()
-    dates, horizon = placebo_dates(ready, horizon, most)
-    if not dates:
+    placed = placebo_dates(ready, series.coverage, horizon, most)
+    if not placed.dates:
         return no_runs()
     periods = series.y.size
-    path = series.coverage[ready.begin :]
-    path = np.append(path, np.full(periods, path[-1]))
-    steps = [np.append(np.zeros(date), path[: periods - date]) for date in dates]
-    columns = np.column_stack([ready.columns.values, *steps, series.coverage, ready.outcome])
-    ends = [*(date + horizon for date in dates), periods]
-    found = _posterior(ready, columns, ratios(periods), [*dates, ready.begin], ends)
-    effect, error = found.of_last()
-    score = np.abs(effect) / error
-    return PlaceboRuns(
-        kind="time",
-        effect=effect[:-1] * ready.unit,
-        standard_error=error[:-1] * ready.unit,
-        place=np.array(dates, dtype=np.intp),
-        score=score[:-1],
-        own_score=float(score[-1]),
-    )
+    moved = [np.append(np.zeros(date), placed.path[: periods - date]) for date in placed.dates]
+    columns = np.column_stack([ready.columns.values, *moved, series.coverage, ready.outcome])
+    ends = [*(date + placed.horizon for date in placed.dates), periods]
+    effect, error = _posterior(ready, columns, ratios(periods), [*placed.dates, ready.begin], ends).of_last()
+    return placebo_runs(placed, effect * ready.unit, error * ready.unit)
 
 
 def structural_many(
@@ -125,8 +118,10 @@ def structural_many(
     effect, error = np.full(y.shape[0], np.nan), np.full(y.shape[0], np.nan)
     patterns, belongs = np.unique(np.isfinite(y) & ~excluded, axis=0, return_inverse=True)
     for number in range(patterns.shape[0]):
-        rows = np.flatnonzero(belongs.ravel() == number)
-        effect[rows], error[rows] = _together(y[rows], coverage, patterns[number], season)
+        alike = np.flatnonzero(belongs.ravel() == number)
+        for start in range(0, alike.size, _SERIES_AT_ONCE):
+            rows = alike[start : start + _SERIES_AT_ONCE]
+            effect[rows], error[rows] = _together(y[rows], coverage, patterns[number], season)
     return effect, error
 
 

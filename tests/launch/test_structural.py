@@ -141,6 +141,19 @@ def test_a_long_horizon_is_cut_to_what_leaves_eight_placebos() -> None:
     assert structural_in_time(weekly(1, periods=30, before=12), horizon=18).place.size == 0
 
 
+def test_a_launch_taken_back_is_moved_to_earlier_dates_as_it_was() -> None:
+    series = weekly(5, effect=0.05)
+    series.coverage[94:] = 0
+    series.y[94:] -= 0.05
+    series.y[40:43] = np.nan
+    found = structural(series)
+    assert list(found.periods) == [91, 92, 93]
+    assert found.effect == pytest.approx(0.05, abs=3 * found.standard_error)
+    runs = structural_in_time(series, horizon=13)
+    assert np.isfinite(runs.effect).all()
+    assert not set(runs.place) & {40, 41}  # two of the three periods with the launch would have no value
+
+
 def test_many_series_are_measured_as_each_alone() -> None:
     every = [weekly(seed, effect=0.02 * seed) for seed in range(5)]
     y = np.stack([item.y for item in every])
