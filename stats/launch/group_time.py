@@ -38,7 +38,7 @@ def group_time(panel: Panel, *, level: float = 0.95, seed: int, draws: int = 999
         after = TreatedCells(panel, cells.known & treated, np.where(treated, cells.effect, 0.0), untreated)
         if not after.known.any():
             return nothing("group_time", LaunchReason.TOO_FEW_COMPARISON_UNITS, periods=panel.y.shape[1])
-        times = np.unique(since[cells.known & early])
+        times = np.unique(since[cells.counted & early])
         targets = cells.of_times(times)
         return answer(
             "group_time",

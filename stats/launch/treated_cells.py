@@ -42,13 +42,18 @@ class TreatedCells:
         """(N, T) what effects are proportional to: coverage, and 1 before the launch, where nothing is."""
         return np.where(self.time >= 0, self.panel.coverage, 1.0)
 
+    @cached_property
+    def counted(self) -> Bools:
+        """(N, T) known cells of units that are of any size."""
+        return self.known & (self.size > 0)[:, None]
+
     @property
     def periods(self) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
-        return np.flatnonzero(self.known.any(axis=0))
+        return np.flatnonzero(self.counted.any(axis=0))
 
     @property
     def times(self) -> Ints:
-        return np.unique(self.time[self.known])
+        return np.unique(self.time[self.counted])
 
     def overall(self) -> Floats:
         """(1, N, T) weights of the average effect at full coverage: effects regressed on coverage, by size.

@@ -81,8 +81,9 @@ def unit_errors(
 
     `adds` of treated units must already allow for the group means that were taken from them. `comparisons` is the
     smallest number of untreated units that any treated period is compared with. `by_untreated`: whether the spread of
-    treated units is to be that of the untreated (see `few`). Raises `NotEstimable` where fewer than 2 are compared
-    with, or fewer than 2 are never treated and their spread is needed.
+    treated units is to be that of units that are never treated (see `few`); where hardly any is, a rollout that reached
+    everybody, they keep their own with the few degrees of freedom that it has. Raises `NotEstimable` where fewer than 2
+    are compared with, or neither have a spread.
 
     Degrees of freedom are those of Welch's variance, or what they would be if all units varied alike, if that is less:
     by chance the few may look as if they did not vary (as in METHODS A5).
@@ -93,9 +94,9 @@ def unit_errors(
     estimated = np.sqrt(comparisons / (comparisons - 1))
     compared = adds[:, never] * estimated
     size = (weights**2).sum(axis=-1)
-    if by_untreated:
-        if never.sum() < 2:
-            raise NotEstimable(LaunchReason.TOO_FEW_COMPARISON_UNITS)
+    if by_untreated and never.sum() < 2 and treated.sum() < FEW:
+        raise NotEstimable(LaunchReason.TOO_FEW_COMPARISON_UNITS)
+    if by_untreated and never.sum() >= 2:
         laid = _laid_on_untreated(weights[:, treated], fit, never) * _louder(fit, treated, never)[:, None]
         laid = (laid * estimated / np.sqrt(never.sum())).reshape(len(weights), laid.shape[1] * laid.shape[2])
         factor = np.concatenate([laid, compared], axis=1)

@@ -124,6 +124,26 @@ def test_everybody_launched_in_the_end_still_has_an_answer_until_then():
     assert found.periods.max() == 29 and "cells_without_comparison_left_out" in found.notes
 
 
+def test_of_unequal_units_that_all_launch_the_interval_is_wide_but_there():
+    panel, _ = rollout(np.random.default_rng(3), units=12, treated=12, starts=(12, 18, 24, 30), uneven=1.0)
+    found = METHODS["imputation"](panel)
+    assert not found.reason and found.upper - found.lower > 2 * 2.2 * found.standard_error
+    few = replace(
+        panel,
+        coverage=panel.coverage * (np.arange(12) < 4)[:, None],
+        y=panel.y * np.where(np.arange(12) < 5, 1, np.nan)[:, None],
+    )
+    assert METHODS["imputation"](few).reason == LaunchReason.TOO_FEW_COMPARISON_UNITS
+
+
+def test_units_of_no_size_have_no_say():
+    panel, true = rollout(np.random.default_rng(12), effect=0.1, growth=0.01, noise=1e-6)
+    size = panel.weight * (np.arange(30) != 0)
+    for method in METHODS.values():
+        found = method(replace(panel, weight=size, y=panel.y + 5 * panel.coverage * (size == 0)[:, None]))
+        assert found.effect == pytest.approx(average(replace(panel, weight=size), true), abs=1e-5)
+
+
 def test_an_announcement_that_units_act_on_shows_before_the_launch_and_can_be_excluded():
     panel, true = rollout(np.random.default_rng(4), anticipated=0.08, effect=0.1)
     acted = METHODS["imputation"](panel).event_study
