@@ -117,26 +117,19 @@ def test_values_go_in_from_files_and_are_shown_with_what_was_restated(client: Ap
     assert "from the facts of orders_per_user" in printed(client, "from-facts")
 
 
-def test_a_series_without_values_says_so_and_all_are_listed(client: ApiClient, tmp_path: Path) -> None:
+def test_a_series_without_values_says_so_and_a_refused_file_names_its_row(client: ApiClient, tmp_path: Path) -> None:
     applied(client, tmp_path)
     assert "No values yet." in printed(client, "orders")
     written = io.StringIO()
     Console(width=120, file=written).print(series_table(every_item(client, "/v1/series")))
     keys = [line.split()[0] for line in written.getvalue().splitlines() if line.strip()]
     assert [key for key in keys if key in ("orders", "from-facts")] == ["from-facts", "orders"]
-
-
-def test_a_refused_file_names_its_row(client: ApiClient, tmp_path: Path) -> None:
-    applied(client, tmp_path)
     with pytest.raises(ApiProblem, match="/2/at: not_a_period_start"):
         push(client, "orders", b"segment,at,value\nNO,2026-10-01,1\nNO,2026-10-01T05:00:00Z,1\n")
 
 
-def test_an_absent_service_ends_with_a_message(tmp_path: Path) -> None:
-    (tmp_path / "values.csv").write_text("segment,at,value\n")
+def test_an_absent_service_ends_with_a_message() -> None:
     options = ["--key", "k", "--url", "http://127.0.0.1:9"]
-    for command in (["list"], ["show", "orders"], ["push", "orders", str(tmp_path / "values.csv")]):
-        absent = CliRunner().invoke(cli, ["series", *command, *options])
+    for command in (["list"], ["push", "orders", "-"]):
+        absent = CliRunner().invoke(cli, ["series", *command, *options], input="segment,at,value\n")
         assert absent.exit_code == 1 and "No service answers" in absent.output
-    piped = CliRunner().invoke(cli, ["series", "push", "orders", "-", *options], input="segment,at,value\n")
-    assert piped.exit_code == 1 and "No service answers" in piped.output
