@@ -251,6 +251,8 @@ def placebo_dates(ready: Design, coverage: Array, horizon: int, most: int) -> Pl
     horizon = min(horizon, max(1, stop - first - _FEWEST_DATES + 1))
     path = np.append(coverage[ready.begin :], np.full(ready.begin, coverage[-1]))
     reached = (path[:horizon] > 0).astype(float)
+    if first == stop:
+        return PlaceboDates([], horizon, path)
     known = np.correlate(ready.usable[first:stop].astype(float), reached, mode="valid")
     candidates = first + np.flatnonzero(2 * known >= reached.sum())
     if candidates.size > most:
