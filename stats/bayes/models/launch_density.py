@@ -102,15 +102,15 @@ def launch_density(z: Array, columns: Array, roughness: Array, scales: Array) ->
         for j in range(i):
             value = 0.0
             for k in range(j, i):
-                value -= lower[i, k] * inverse[k, j]
-            inverse[i, j] = value * inverse[i, i]
+                value -= lower[i, k] * inverse[j, k]
+            inverse[j, i] = value * inverse[i, i]
     half, mean = np.zeros(linear), np.zeros(linear)
     for i in range(linear):
         for j in range(i + 1):
-            half[i] += inverse[i, j] * sd[j] * gram[linear, j]
+            half[i] += inverse[j, i] * sd[j] * gram[linear, j]
     for i in range(linear):
         for k in range(i, linear):
-            mean[i] += inverse[k, i] * half[k]
+            mean[i] += inverse[i, k] * half[k]
 
     # By Fisher's identity, from the squares that the data leave expected: of the coefficients, of all that is left, and
     # of the part of it that is the steps'.
@@ -122,7 +122,7 @@ def launch_density(z: Array, columns: Array, roughness: Array, scales: Array) ->
         for j in range(i + 1):
             second = mean[i] * mean[j]
             for k in range(i, linear):
-                second += inverse[k, i] * inverse[k, j]
+                second += inverse[i, k] * inverse[j, k]
             by_step += (1.0 if i == j else 2.0) * sd[i] * sd[j] * second * of_step[i, j]
         left -= half[i] * half[i] + second
         if i >= fixed:
