@@ -39,6 +39,8 @@ from stats.moments import Bools, Floats
 
 MOST_DONORS: Final = 40
 """Of a single series: more columns than this say nothing more, and the largest segments say the most."""
+MOST_RIVALS: Final = 60
+"""Untreated segments that are weighted and that take the launch in turn: the effort grows by their square."""
 FEWEST_BEFORE: Final = 4
 """Periods before the launch: with fewer, nothing tells a change from noise. Estimators ask for more."""
 SEASONS: Final[dict[Grain, tuple[tuple[float, int], ...]]] = {
@@ -105,6 +107,17 @@ class LaunchData:
         """The share of periods without an outcome, from the first outcome on."""
         known = np.flatnonzero(np.isfinite(self.actual))
         return 0.0 if known.size == 0 else 1.0 - known.size / (self.actual.size - known[0])
+
+    @property
+    def compared(self) -> Panel:
+        """The panel with its treated segments and the largest of the others: for what is done segment by segment."""
+        panel = self.panel
+        if len(panel.units) - np.count_nonzero(panel.treated) <= MOST_RIVALS:
+            return panel
+        largest = np.argsort(-np.where(panel.treated, np.inf, panel.weight), kind="stable")
+        kept = np.zeros(len(panel.units), dtype=np.bool_)
+        kept[largest[: np.count_nonzero(panel.treated) + MOST_RIVALS]] = True
+        return _rows(panel, kept)
 
     def without(self, names: Collection[str]) -> LaunchData:
         """The same without these comparison segments, controls and regressors."""

@@ -78,7 +78,7 @@ def estimates(
         found["group_time"] = answer("group_time", periods, lambda: group_time(panel, level=level, seed=seed))
     if "concurrent" in possible:
         for method in SYNTHETIC:
-            family[method] = synthetic(data.panel, method, level=level)
+            family[method] = synthetic(data.compared, method, level=level)
             found[method] = family[method].estimated
         found["did"] = answer("did", periods, lambda: did(data.panel, level=level))
     if "donors" in possible:

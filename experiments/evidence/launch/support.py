@@ -39,7 +39,7 @@ def _placebos(measured: Measured, leads: Estimated, runs: PlaceboRuns) -> Placeb
         runs=[
             PlaceboRun(
                 at=data.starts[runs.place[j]] if runs.kind == "time" else None,
-                segment=data.panel.units[runs.place[j]] if runs.kind == "space" else None,
+                segment=data.compared.units[runs.place[j]] if runs.kind == "space" else None,
                 lift=lift(measured, float(runs.effect[j])) or 0.0,
                 standard_error=finite(float(runs.standard_error[j])),
                 score=finite(float(runs.score[j])),
@@ -66,10 +66,11 @@ def donor_uses(measured: Measured) -> list[DonorUse]:
     left_out = trust.left_out
     without = {} if left_out is None else dict(zip(left_out.unit.tolist(), left_out.effect, strict=True))
     weights = trust.fits[trust.weighted].synthetic.weights
+    units = measured.data.compared.units
     order = [int(i) for i in np.argsort(-np.abs(weights), kind="stable") if abs(weights[i]) > 0]
     used = [
         DonorUse(
-            segment=measured.data.panel.units[i],
+            segment=units[i],
             weight=float(weights[i]),
             lift_without=lift(measured, float(without[i])) if i in without else None,
         )

@@ -35,6 +35,9 @@ from stats.moments import Bools
 PLACEBO_DRAWS: Final = 99
 """Of a bootstrap inside a placebo run: its standard error is all that is used."""
 RUNS_WANTED: Final = 8
+RUNS_OF_LEADING: Final = 12
+RUNS_BESIDE: Final = 6
+"""Dates tried with estimators of panels that do not lead; those of a single series are quicker."""
 NOISE: Final = 1.5
 """Gaps before the launch that are this much larger than their noise from period to period are more than noise."""
 
@@ -84,14 +87,17 @@ def trust(
         if method == "structural":
             time[method] = structural_in_time(data.series, horizon=data.after)
         elif method == "bsts":
-            time[method] = bsts_in_time(data.series, horizon=data.after)
+            most = 2 * RUNS_OF_LEADING if method == leading else RUNS_OF_LEADING
+            time[method] = bsts_in_time(data.series, horizon=data.after, most=most)
         elif method in runs and (method == leading or method not in SYNTHETIC):
-            time[method] = in_time(data.panel, runs[method], horizon=_horizon(data))
+            panel = data.compared if method in SYNTHETIC else data.panel
+            most = RUNS_OF_LEADING if method == leading else RUNS_BESIDE
+            time[method] = in_time(panel, runs[method], horizon=_horizon(data), most=most)
     for name, made in estimates.synthetic.items():
         if name in able:
             space[name] = made.placebos
     if leading in runs and leading not in space and len(data.untreated) > 1:
-        space[leading] = in_space(data.panel, runs[leading])
+        space[leading] = in_space(data.compared, runs[leading])
     compared = leading in runs
     fits = {method: _fit(data, made) for method, made in estimates.synthetic.items() if method in able}
     weighted = next((method for method in fits if method == leading), next(iter(fits), None))
@@ -146,7 +152,7 @@ def _order_p(data: LaunchData, in_lot: Bools | None, seed: int) -> float:
 
 def _left_out(data: LaunchData, method: SyntheticMethod | None) -> LeftOut | None:
     try:
-        return None if method is None else leave_one_out(data.panel, method)
+        return None if method is None else leave_one_out(data.compared, method)
     except NotEstimable:
         return None
 

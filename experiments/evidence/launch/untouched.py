@@ -20,7 +20,7 @@ WORTH_LEAVING_OUT: Final = 0.25
 """A donor that moved by less than this share of the outcome's own change does not change the answer."""
 FEWEST_PEERS: Final = 3
 """With fewer untreated segments, nobody can say which of them moved apart from the others."""
-ANTICIPATED: Final = 0.01
+ANTICIPATED: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)

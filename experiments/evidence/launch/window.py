@@ -99,7 +99,9 @@ def announced_cells(
     cells = np.zeros(coverage.shape, dtype=np.bool_)
     if plan.announced_at is None:
         return cells
-    known = np.array([start + period > plan.announced_at and start < window.launched for start in starts])
+    known = np.array(
+        [start + period > plan.announced_at and start < window.launched for start in starts], dtype=np.bool_
+    )
     gets = (coverage > 0).any(axis=1)
     cells[np.ix_(gets, known)] = True
     return np.asarray(cells & (coverage == 0), dtype=np.bool_)
