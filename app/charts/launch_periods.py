@@ -17,6 +17,8 @@ from experiments.result import MeasuredLaunch, PeriodPoint
 FEWEST_BEFORE: Final = 60
 """Periods before the launch that are always drawn."""
 MOST_BEFORE_EACH_AFTER: Final = 3
+MOST_DRAWN: Final = 1500
+"""Of more periods than this, every second, third, … one is drawn."""
 MOST_NUMBERED: Final = 8
 """With more events than this their lines have no numbers."""
 LABELS_WIDTH: Final = 46
@@ -34,11 +36,12 @@ class LaunchEvent:
 
 
 def drawn(measured: MeasuredLaunch) -> list[PeriodPoint]:
-    """The periods of the pictures: all since the launch, and as many before it as leave it visible."""
+    """The periods of the pictures: those since the launch, and as many before it as leave it visible."""
     points = measured.periods
     start = next((place for place, point in enumerate(points) if point.coverage > 0), len(points))
     before = max(FEWEST_BEFORE, MOST_BEFORE_EACH_AFTER * (len(points) - start))
-    return points[max(0, start - before) :]
+    chosen = points[max(0, start - before) :]
+    return chosen[:: -(-len(chosen) // MOST_DRAWN) or 1]
 
 
 def path_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> Spec:

@@ -165,7 +165,7 @@ def parting_chart(found: TrendSensitivity, *, series_name: str) -> Spec:
         "m:Q",
         scale=alt.Scale(domain=[-0.05 * most, 1.05 * most], nice=False, zero=False),
         axis=alt.Axis(
-            title="Parting after the launch, as a multiple of the most before it",
+            title="Times the most that they parted before",
             values=[point.m for point in found.points],
             format="~g",
         ),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 from app.charts.launch_forest import donors_chart, drawn_donors, methods_forest
 from app.charts.launch_periods import LaunchEvent, coverage_chart, drawn, gap_chart, path_chart
@@ -14,7 +14,9 @@ from app.pages import formats, launch_words
 from app.pages.rollout_words import step_words
 from app.pages.words import titled
 from experiments.definitions import LaunchSpec
-from experiments.result import LaunchEstimate, LaunchResult, MeasuredLaunch, Placebos
+from experiments.result import EventPoint, LaunchEstimate, LaunchResult, MeasuredLaunch, PeriodPoint, Placebos
+
+MOST_ROWS: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,15 @@ class MeasuredView:
     cumulative: Spec | None
     coverage: Spec | None
     hidden_periods: int
+    rows: Sequence[PeriodPoint]
+    """The newest periods, for those who cannot see the pictures."""
     estimates: Sequence[LaunchEstimate]
     """Those that could be made, the leading one first, without the prior."""
     methods: Spec | None
     impossible: Sequence[LaunchEstimate]
     placebos: Sequence[PlaceboPicture]
     event_study: Spec | None
-    hidden_times: int
+    event_rows: Sequence[EventPoint]
     trend_sentence: str
     parting: Spec | None
     parting_sentence: str
@@ -126,6 +130,7 @@ def measured_view(item: MeasuredLaunch, spec: LaunchSpec) -> MeasuredView:
         else None,
         coverage=coverage_chart(item, events) if any(point.coverage > 0 for point in item.periods) else None,
         hidden_periods=len(item.periods) - len(drawn(item)),
+        rows=item.periods[-MOST_ROWS:][::-1],
         estimates=measured,
         methods=methods_forest(measured, launch_words.SHORT_METHODS, tone=said.tone, series_name=item.series_name)
         if measured
@@ -135,7 +140,7 @@ def measured_view(item: MeasuredLaunch, spec: LaunchSpec) -> MeasuredView:
         event_study=event_chart(item.event_study, grain=item.grain, series_name=item.series_name)
         if any(point.lift is not None for point in item.event_study)
         else None,
-        hidden_times=len(item.event_study) - len(drawn_events(item.event_study)),
+        event_rows=drawn_events(item.event_study),
         trend_sentence=trend_sentence(item),
         parting=parting_chart(item.sensitivity, series_name=item.series_name)
         if item.sensitivity is not None and item.sensitivity.points

@@ -8,7 +8,7 @@ import pytest
 import vl_convert
 
 from app.charts.launch_forest import donors_chart, drawn_donors, methods_domain, methods_forest, methods_values
-from app.charts.launch_periods import LaunchEvent, coverage_chart, drawn, gap_chart, path_chart
+from app.charts.launch_periods import MOST_DRAWN, LaunchEvent, coverage_chart, drawn, gap_chart, path_chart
 from app.charts.launch_trust import (
     MOST_EVENT_TIMES,
     MOST_PLACEBOS,
@@ -88,6 +88,14 @@ def test_a_long_history_leaves_the_launch_visible() -> None:
     since = sum(point.coverage > 0 for point in shown)
     assert since == 42
     assert len(shown) == since + 3 * since
+
+
+def test_a_year_of_hours_is_thinned_and_not_sent_whole() -> None:
+    hour = periods(0.04)[-1]
+    year = [hour.model_copy(update={"at": FIRST + timedelta(hours=place)}) for place in range(8760)]
+    shown = drawn(measured(periods=year, grain="hour"))
+    assert MOST_DRAWN / 2 < len(shown) <= MOST_DRAWN
+    assert drawn(measured(periods=[])) == []
 
 
 def test_the_leading_method_is_drawn_in_full_and_wild_ones_do_not_flatten_it() -> None:

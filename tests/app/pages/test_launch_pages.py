@@ -14,7 +14,7 @@ from sqlmodel import col
 from app.pages import launch_words
 from app.pages.launch_view import LaunchView, launch_view
 from app.pages.rollout_words import reach
-from experiments import analysis, launch, launch_effects, lease, series
+from experiments import analysis, launch, launch_effects, launch_overview, lease, series
 from experiments.definitions import Eligible, LaunchMeasurement, LaunchSpec, RolloutStep, SeriesSpec
 from experiments.evidence.launch.design import Why
 from experiments.result import DesignOption, LaunchResult, MeasuredLaunch
@@ -284,6 +284,13 @@ async def test_the_list_says_what_each_launch_did_and_how_much_to_believe_it(gro
     assert "There is too little history before the launch." in said
     assert "not measured yet" in said
     assert "nothing to measure it on" in said
+
+
+async def test_the_grade_of_a_launch_can_be_shown_wherever_it_is_named(growth: Reader) -> None:
+    async with growth.database.read() as session:
+        found = await launch_overview.grades(session, launch_keys=["faster-delivery", "homepage", "soon"])
+        nothing = await launch_overview.grades(session, launch_keys=[])
+    assert (found, nothing) == ({"faster-delivery": "C", "homepage": "D"}, {})
 
 
 async def test_measuring_is_one_button_that_submits_one_analysis(growth: Reader) -> None:
