@@ -19,11 +19,11 @@ from experiments.series_table import start_of_period
 from experiments.settings import Settings
 from experiments.tables import Analysis, LaunchEffect, Result
 from experiments.types import utc_now
+from stats.bayes.models.fit import ModelFit
 from tests.experiments.launches import DAY, define_metrics, define_series, record_launch
 from warehouse.ingest import ingest
 from warehouse.series_values import ingest_values
-from workers.models.folder import BundleFolder
-from workers.models.pool import ModelPool
+from workers.models.messages import ModelQuestion
 from workers.preparation import KINDS
 from workers.run import Runner
 
@@ -34,6 +34,14 @@ DAYS, AFTER, LIFT = 120, 28, 0.05
 
 
 async def nothing(*args: Any) -> None: ...
+
+
+async def without_compiler(
+    question: ModelQuestion, seconds: float, progress: Callable[[float], None]
+) -> list[ModelFit]:
+    """Models that cannot be compiled cost an analysis nothing but what they would have said."""
+    models = [each.definition for each in question.questions]
+    return [ModelFit(model.name, model.version, "unreliable", "there is no compiler") for model in models]
 
 
 async def push_orders(database: Database, settings: Settings, today: datetime) -> None:
@@ -114,15 +122,8 @@ async def test_what_was_pushed_and_what_happened_become_an_effect_that_covers_th
     await push_orders(database, worker_settings, today)
     in_germany = await record_orders(database, worker_settings, tmp_path, today)
     asked = await launched(database, today, {"series_key": "orders"}, {"series_key": "orders_facts"})
-    # Models that cannot be compiled cost the analysis nothing but what they would have said.
-    models = ModelPool(
-        folder=BundleFolder(tmp_path), fit_seconds=20, memory_bytes=512 * 1024 * 1024, compile_seconds=0.05
-    )
     patient = worker_settings.model_copy(update={"analysis_timeout_seconds": 120.0})
-    try:
-        await Runner(database, patient, KINDS, models.answer, nothing).run(asked.id)
-    finally:
-        await models.close()
+    await Runner(database, patient, KINDS, without_compiler, nothing).run(asked.id)
 
     async with database.read() as session:
         done = await session.get_one(Analysis, asked.id)
