@@ -60,8 +60,8 @@ def impute(panel: Panel) -> tuple[TwoWay, TreatedCells]:
     beside = _compared(fit)
     known = with_history & (beside >= 2)[None, :]
     if not known.any():
-        few = (with_history & (beside == 1)[None, :]).any()
-        raise NotEstimable(LaunchReason.TOO_FEW_COMPARISON_UNITS if few else LaunchReason.NO_COMPARISON_UNITS)
+        one = (with_history & (beside == 1)[None, :]).any()
+        raise NotEstimable(LaunchReason.TOO_FEW_COMPARISON_UNITS if one else LaunchReason.NO_COMPARISON_UNITS)
     effect = np.where(known, np.where(known, panel.y, 0.0) - np.where(known, fit.fitted, 0.0), 0.0)
     return fit, TreatedCells(panel, known, effect, fit.cells)
 

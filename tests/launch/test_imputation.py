@@ -232,6 +232,8 @@ def test_bands_hold_for_all_times_together(method: str, case: dict[str, int]):
 
 
 @pytest.mark.simulation
-def test_an_anticipation_that_nobody_announced_is_mistaken_for_the_trend():
-    inside, _ = covers("imputation", 300, 10, anticipated=0.05)
-    assert inside < 0.6
+def test_an_anticipation_that_nobody_announced_spoils_most_the_base_of_one_period():
+    inside, _ = covers("group_time", 100, 10, anticipated=0.05)
+    assert inside < 0.2
+    whole, _ = covers("imputation", 100, 10, anticipated=0.05)
+    assert inside < whole < 0.95
