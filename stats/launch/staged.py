@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats as sps
+import scipy.special as sc
 
 from stats.launch.contract import Estimated, nothing
 from stats.launch.reasons import LaunchReason
@@ -68,7 +68,7 @@ def staged(stages: Stages, *, level: float = 0.95) -> Staged:
     d, s = effect[places], error[places]
     weight = s**-2 / (s**-2).sum()
     combined, combined_error = float(weight @ d), float(weight @ s)
-    margin = float(sps.norm.ppf(0.5 + level / 2)) * combined_error
+    margin = float(sc.ndtri(0.5 + level / 2)) * combined_error
     fitted = np.where(stages.mean_off > 0, np.log(np.where(stages.mean_off > 0, stages.mean_off, 1.0)), np.nan)
     estimated = Estimated(
         method="staged",
@@ -76,7 +76,7 @@ def staged(stages: Stages, *, level: float = 0.95) -> Staged:
         standard_error=combined_error,
         lower=combined - margin,
         upper=combined + margin,
-        p_value=float(2 * sps.norm.sf(abs(combined) / combined_error)),
+        p_value=float(2 * sc.ndtr(-abs(combined) / combined_error)),
         interval_kind="normal",
         periods=places,
         by_period=d,
@@ -94,4 +94,4 @@ def _sample_ratio_p(stages: Stages) -> float:
     total = (stages.n_on + stages.n_off)[inner]
     share = stages.coverage[inner]
     z = (stages.n_on[inner] - total * share) / np.sqrt(total * share * (1 - share))
-    return float(min(1.0, 2 * sps.norm.sf(np.abs(z)).min() * inner.sum()))
+    return float(min(1.0, 2 * sc.ndtr(-np.abs(z)).min() * inner.sum()))

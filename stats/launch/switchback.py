@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import scipy.stats as sps
+import scipy.special as sc
 
 from stats.launch.contract import Estimated, nothing
 from stats.launch.reasons import LaunchReason
@@ -68,7 +68,7 @@ def switchback(
     if carry_over:
         plain, plain_state = _contrasts(y, on, states, block, stratum, known, 0)
         without = float(plain[0] / plain_state[0])
-        reach = float(sps.norm.ppf(0.5 + level / 2) * np.std(plain[1:] - without * plain_state[1:]) / plain_state[0])
+        reach = float(sc.ndtri(0.5 + level / 2) * np.std(plain[1:] - without * plain_state[1:]) / plain_state[0])
         hyper["without_burn_in"] = (without, without - reach, without + reach)
     return Estimated(
         method="switchback",
