@@ -1,7 +1,7 @@
 """Launches with a known truth: plans and series as a worker would hand them to the evidence."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,3 @@ def lead(document: MeasuredLaunch) -> LaunchEstimate:
 def check_of(document: MeasuredLaunch, name: str) -> Check:
     (found,) = [check for check in document.checks if check.name == name]
     return found
-
-
-def days(count: float) -> timedelta:
-    return timedelta(days=count)

@@ -46,14 +46,14 @@ def whole(values: Floats) -> SeriesTable:
     return table(values.sum(axis=0, keepdims=True), [""])
 
 
-def concurrent(effect: float = EFFECT, *, values: Floats | None = None, segments: int = 8, **extra: Any) -> Case:
-    y = countries(64, effect=since(50, effect, DE), segments=segments) if values is None else values
-    return plan_of(step(50, 1, segments=["de"]), **extra), {"revenue": table(y)}, 64
+def concurrent(effect: float = EFFECT, *, values: Floats | None = None, seed: int = 1, **extra: Any) -> Case:
+    y = countries(52, seed=seed, effect=since(42, effect, DE), segments=7) if values is None else values
+    return plan_of(step(42, 1, segments=["de"]), **extra), {"revenue": table(y)}, 52
 
 
 def staggered() -> Case:
-    y = countries(64, effect=lambda i, t: since(46, EFFECT, 0, 1)(i, t) + since(54, EFFECT, 2)(i, t), segments=8)
-    return plan_of(step(46, 1, segments=["at", "be"]), step(54, 1, segments=["ch"])), {"revenue": table(y)}, 64
+    y = countries(52, effect=lambda i, t: since(36, EFFECT, 0, 1)(i, t) + since(44, EFFECT, 2)(i, t), segments=7)
+    return plan_of(step(36, 1, segments=["at", "be"]), step(44, 1, segments=["ch"])), {"revenue": table(y)}, 52
 
 
 def by_lot() -> Case:
@@ -70,8 +70,8 @@ def switched() -> Case:
     return plan_of(*steps, measured=WHOLE), {"revenue": whole(values)}, 80
 
 
-def controlled(effect: float = EFFECT, **extra: Any) -> Case:
-    values = countries(80, effect=since(60, effect, DE))
+def controlled(effect: float = EFFECT, *, seed: int = 1, **extra: Any) -> Case:
+    values = countries(80, seed=seed, effect=since(60, effect, DE))
     asked = measurement(series(dimension=""), controls=[series("other", ""), series("third", "")], **extra)
     tables = {
         "revenue": table(values[DE : DE + 1], [""]),
@@ -81,9 +81,9 @@ def controlled(effect: float = EFFECT, **extra: Any) -> Case:
     return plan_of(step(60, 1, "all_at_once"), measured=asked), tables, 80
 
 
-def at_once(effect: float = EFFECT, *, values: Floats | None = None, **extra: Any) -> Case:
-    y = countries(80, effect=since(60, effect, *EVERYWHERE)) if values is None else values
-    return plan_of(step(60, 1, "all_at_once"), **({"measured": WHOLE} | extra)), {"revenue": whole(y)}, 80
+def at_once(effect: float = EFFECT, *, seed: int = 1) -> Case:
+    values = countries(80, seed=seed, effect=since(60, effect, *EVERYWHERE))
+    return plan_of(step(60, 1, "all_at_once"), measured=WHOLE), {"revenue": whole(values)}, 80
 
 
 def in_stages(on_first: float = 1000) -> Case:
@@ -162,14 +162,13 @@ def test_documents_are_read_back_as_they_were_stored(design: str) -> None:
 
 
 def test_equal_plans_series_and_seeds_give_equal_bytes() -> None:
-    again = result_of(*by_lot())
-    assert canonical_json(again.model_dump(mode="json")) == canonical_json(
-        document_by("random_order").model_dump(mode="json")
-    )
+    both = (document_by("staggered"), result_of(*staggered()))
+    once, again = (canonical_json(document.model_dump(mode="json")) for document in both)
+    assert once == again
 
 
-@given(order=st.permutations(range(8)))
-@settings(max_examples=3, deadline=None)
+@given(order=st.permutations(range(7)))
+@settings(max_examples=2, deadline=None)
 def test_the_order_of_segments_changes_nothing(order: list[int]) -> None:
     plan, tables, until = staggered()
     sent = tables["revenue"]
@@ -208,14 +207,14 @@ def test_placebos_trends_and_donors_are_part_of_the_result() -> None:
     found = measured_by("concurrent")
     in_time, in_space = found.placebos
     assert (in_time.kind, in_space.kind) == ("time", "space")
-    assert all(run.at is not None and run.at < at(50) for run in in_time.runs)
-    assert {run.segment for run in in_space.runs} == {"at", "be", "ch", "dk", "es", "fr", "it"}
+    assert all(run.at is not None and run.at < at(42) for run in in_time.runs)
+    assert {run.segment for run in in_space.runs} == {"at", "be", "ch", "dk", "es", "fr"}
     assert sum(donor.weight or 0 for donor in found.donors) == pytest.approx(1)
     assert all(donor.lift_without is not None for donor in found.donors if (donor.weight or 0) > 0.01)
     assert found.donor_fit is not None and found.donor_fit.good
     assert found.pre_trend is not None and found.pre_trend.passed
     assert found.sensitivity is not None and found.sensitivity.points[0].m == 0
-    assert {point.time for point in found.event_study if point.time >= 0} == set(range(14))
+    assert {point.time for point in found.event_study if point.time >= 0} == set(range(10))
 
 
 def unmeasured(found: MeasuredLaunch, reason: str) -> None:
@@ -285,7 +284,7 @@ def test_zeros_are_no_logarithms() -> None:
     answer = lead(found)
     assert (found.scale, check_of(found, "scale").status) == ("level", "warn")
     assert answer.lift is not None and answer.log_effect == pytest.approx(np.log1p(answer.lift))
-    before = np.mean(tables["revenue"].values[DE, :50])
+    before = np.mean(tables["revenue"].values[DE, :42])
     assert answer.difference == pytest.approx(answer.lift * before)
 
 
@@ -312,7 +311,7 @@ def test_a_donor_that_is_the_outcome_itself_is_named_and_left_out() -> None:
 
 
 def test_donors_that_moved_at_the_launch_are_named_and_left_out() -> None:
-    values = countries(64, effect=lambda i, t: since(50, EFFECT, DE, 0)(i, t), segments=8)
+    values = countries(52, effect=lambda i, t: since(42, EFFECT, DE, 0)(i, t), segments=7)
     found = measured(*concurrent(values=values))
     assert check_of(found, "donors_untouched").status == "warn"
     assert [donor.segment for donor in found.donors if donor.suspect] == ["at"]
@@ -320,15 +319,15 @@ def test_donors_that_moved_at_the_launch_are_named_and_left_out() -> None:
 
 
 def test_a_shock_that_hits_everybody_is_no_suspicion_against_donors() -> None:
-    shock = lambda i, t: since(50, 0.2, *EVERYWHERE)(i, t) + since(50, EFFECT, DE)(i, t)  # noqa: E731 - one line says it
-    found = measured(*concurrent(values=countries(64, effect=shock, segments=8)))
+    shaken = countries(52, effect=lambda i, t: 0.2 * (t >= 42) + since(42, EFFECT, DE)(i, t), segments=7)
+    found = measured(*concurrent(values=shaken))
     assert check_of(found, "donors_untouched").status == "pass"
     assert abs((lead(found).log_effect or 0) - EFFECT) < 3 * (lead(found).total_standard_error or 0)
 
 
 def test_what_people_did_after_the_announcement_is_not_before_the_launch() -> None:
-    early = countries(64, effect=since(46, EFFECT, DE), segments=8)
-    known = measured(*concurrent(values=early, announced_at=at(46)))
+    early = countries(52, effect=since(38, EFFECT, DE), segments=7)
+    known = measured(*concurrent(values=early, announced_at=at(38)))
     assert sum(point.excluded for point in known.periods) == 4
     assert abs((lead(known).log_effect or 0) - EFFECT) < 3 * (lead(known).total_standard_error or 0)
     unknown = measured(*concurrent(values=early))
@@ -336,23 +335,23 @@ def test_what_people_did_after_the_announcement_is_not_before_the_launch() -> No
 
 
 def test_something_else_at_the_time_lowers_the_grade() -> None:
-    found = measured(*concurrent(confounders=[Confounder(name="World Cup", began_at=at(48), ended_at=at(70))]))
+    found = measured(*concurrent(confounders=[Confounder(name="World Cup", began_at=at(40), ended_at=at(70))]))
     assert (found.grade.grade, found.grade.reasons) == ("D", ["confounded"])
     assert "World Cup" in check_of(found, "confounders").detail
 
 
 def test_trends_that_parted_before_lower_the_grade_and_change_no_method() -> None:
-    parted = countries(64, effect=lambda i, t: (i == DE) * 0.004 * t, segments=8)
+    parted = countries(52, effect=lambda i, t: (i == DE) * 0.004 * t, segments=7)
     found = measured(*concurrent(values=parted))
     assert lead(found).method == "synthetic_did"
     assert found.grade.grade == "D"
-    assert "placebos_find_effects" in found.grade.reasons
-    assert check_of(found, "placebo_in_time").status == "fail"
+    assert "pre_trend_failed" in found.grade.reasons
+    assert check_of(found, "pre_trend").status == "fail"
 
 
 def test_measurements_written_down_afterwards_are_said_so() -> None:
-    plan, tables, until = by_lot()
-    found = measured(plan.model_copy(update={"measured_since": at(60)}), tables, until)
+    plan, tables, until = at_once()
+    found = measured(plan.model_copy(update={"measured_since": at(62)}), tables, until)
     assert check_of(found, "planned_before").status == "warn"
 
 
@@ -394,19 +393,12 @@ def test_the_sampled_model_answers_in_the_place_of_the_grid_where_it_can() -> No
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize(("case", "low"), [(concurrent, 0.90), (at_once, 0.90), (controlled, 0.88)])
-def test_intervals_hold_the_truth(case: Callable[..., Case], low: float) -> None:
-    """Coverage of the leading interval, bias included, over 120 launches without effect: 3 Monte Carlo errors below."""
-    runs = 120
-    held = 0
+@pytest.mark.parametrize("case", [concurrent, at_once, controlled])
+def test_intervals_hold_the_truth(case: Callable[..., Case]) -> None:
+    """Coverage of the leading interval, bias included, over 150 launches of no effect: 3 Monte Carlo errors at most."""
+    runs, held = 150, 0
     for seed in range(runs):
-        plan, tables, until = case(0.0)
-        for key, place in (("revenue", slice(None)), ("other", slice(0, 1)), ("third", slice(1, 2))):
-            if key in tables:
-                values = countries(until, seed=seed)
-                sent = tables[key].values
-                one = values[DE : DE + 1] if case is controlled and key == "revenue" else values[place][: len(sent)]
-                sent[:] = values.sum(axis=0, keepdims=True) if case is at_once else one
-        answer = lead(measured(plan, tables, until))
-        held += (answer.ci_lower or 0) <= 0 <= (answer.ci_upper or 0)
-    assert held / runs >= low - 3 * np.sqrt(low * (1 - low) / runs)
+        answer = lead(measured(*case(0.0, seed=seed)))
+        assert answer.ci_lower is not None and answer.ci_upper is not None
+        held += answer.ci_lower <= 0 <= answer.ci_upper
+    assert held / runs >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs)
