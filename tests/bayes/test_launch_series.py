@@ -24,6 +24,7 @@ from stats.launch.contract import Series
 from stats.launch.state_space import filtered
 from tests.bayes.conftest import ProgramOf
 from tests.bayes.stories.launch_series import SCALES, make_series, simulate
+from tests.shared_data import shared_path
 
 pytestmark = pytest.mark.xdist_group("pymc")
 
@@ -244,6 +245,22 @@ def test_without_donors_the_posterior_is_that_of_the_grid(program_of: ProgramOf)
     for name in ("sigma_obs", "sigma_level"):
         mean, lower, upper = exact.hyper[name]
         assert found.hyper[name] == pytest.approx((mean, lower, upper), abs=0.05 * (upper - lower))
+
+
+def test_the_published_example_of_causal_impact_is_reproduced(program_of: ProgramOf) -> None:
+    """R's CausalImpact has 0.89, and 5 more where 5 were added, with a standard deviation of 0.3 [0.27, 1.5].
+
+    Its level may step by a hundredth of the outcome's standard deviation.
+    """
+    y, donor = np.loadtxt(shared_path("data", "quasi", "causalimpact_arma.csv"), delimiter=",", skiprows=1).T
+    after = np.arange(100) >= 70
+    steps = 0.01 * y[:70].std(ddof=1) / np.diff(y[:70]).std(ddof=1)
+    series = Series(y + 5.0 * after, after * 1.0, np.zeros(100, dtype=bool), np.empty((100, 0)), donor[:, None])
+    found = fit(LaunchSeriesQuestion(series, trend=False, steps=steps), program_of, Sampling(), seed=5)
+    assert found.status == "ok" and found.path is not None
+    assert 5.27 < found.path.effect < 6.5
+    assert 0.2 < found.path.standard_error < 0.45
+    assert found.path.p_value < 0.001
 
 
 def test_a_history_that_bends_before_the_launch_fails_the_check_of_drift(program_of: ProgramOf) -> None:

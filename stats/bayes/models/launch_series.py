@@ -100,14 +100,16 @@ DEFINITION: Final = ModelDefinition(
 class LaunchSeriesQuestion:
     """One outcome of a launch, in the scale that its effect is wanted in, with regressors and up to 40 donors.
 
-    Intervals hold `level`. Without `trend` the level is all that grows. `scales` None are read off the history, as the
-    story tells; stated ones are priors like any other. The fit has no `effects` of arms but a `path`;
-    its `hyper` has `sigma_obs`, `sigma_level` and `donor[j]`, what the outcome moves when donor j moves by one.
+    Intervals hold `level`. Without `trend` the level is all that grows. `steps` is the scale of the level's steps, in
+    changes of the outcome. `scales` None are read off the history, as the story tells; stated ones are priors like any
+    other. The fit has a `path` and no `effects` of arms. Its `hyper` has `sigma_obs`, `sigma_level`, and as `donor[j]`
+    what the outcome moves when donor j moves by one.
     """
 
     series: Series
     level: float = 0.95
     trend: bool = True
+    steps: float = STEP
     scales: Scales | None = None
 
     @property
@@ -134,19 +136,19 @@ class LaunchSeriesQuestion:
         return {
             "columns": columns,
             "roughness": roughness,
-            "scales": np.array([donors, NOISE, STEP, reach(donors, before.size), history.slab]),
+            "scales": np.array([donors, NOISE, self.steps, reach(donors, before.size), history.slab]),
         }
 
     def monitored(self, draws: Draws) -> dict[str, Array]:
         """See `Question`: `effect`, `sigma_obs`, `sigma_level`, and the mean of `donor[j]` given the rest."""
         history, score = self._history(), draws.values["score"]
         unit, shape = history.design.unit, score.shape[:2]
-        found = average_effect(history, _parameters(history, score), self.series.coverage)
+        found = average_effect(history, self._parameters(history, score), self.series.coverage)
         donors = found.donors * unit / history.donor_sd
         return {
             "effect": unit * _drawn(found, np.random.default_rng(0)).reshape(shape),
             "sigma_obs": unit * NOISE * np.exp(score[..., 0]),
-            "sigma_level": unit * STEP * np.exp(score[..., 1]),
+            "sigma_level": unit * self.steps * np.exp(score[..., 1]),
         } | {f"donor[{donor}]": donors[:, r].reshape(shape) for r, donor in enumerate(history.donors)}
 
     def summarise(self, draws: Draws, seed: int) -> ModelFit:
@@ -154,7 +156,7 @@ class LaunchSeriesQuestion:
         history, rng, every = self._history(), np.random.default_rng(seed), draws.values["score"]
         unit = history.design.unit
         score = every[:, :: max(1, every[..., 0].size // _USED)]
-        parameters = _parameters(history, score)
+        parameters = self._parameters(history, score)
         average = average_effect(history, parameters, self.series.coverage)
         found = counterfactual(history, parameters, rng)
         donors = found.donors * unit / history.donor_sd
@@ -165,7 +167,7 @@ class LaunchSeriesQuestion:
             status="ok",
             hyper={
                 "sigma_obs": interval(unit * NOISE * np.exp(every[..., 0])),
-                "sigma_level": interval(unit * STEP * np.exp(every[..., 1])),
+                "sigma_level": interval(unit * self.steps * np.exp(every[..., 1])),
             }
             | {f"donor[{donor}]": interval(donors[:, r]) for r, donor in enumerate(history.donors)},
             checks=_checks(found.surprise, rng),
@@ -175,6 +177,15 @@ class LaunchSeriesQuestion:
 
     def _history(self) -> History:
         return history_of(self.series, trend=self.trend, scales=self.scales)
+
+    def _parameters(self, history: History, score: Array) -> Parameters:
+        """The draws (chains, draws, 4 + J) one after the other, in the outcome's unit."""
+        flat = score.reshape(-1, score.shape[-1])
+        own = slice(FIRST_DONOR, FIRST_DONOR + history.donors.size)
+        scale = reach(history.donors.size, history.before.size)
+        wide = (scale * np.exp(_log_half_cauchy(flat[:, 2:3]) + _log_half_cauchy(flat[:, own]))) ** 2
+        slab = history.slab**2 * np.exp(flat[:, 3:4])
+        return Parameters(NOISE * np.exp(flat[:, 0]), self.steps * np.exp(flat[:, 1]), wide * slab / (slab + wide))
 
     def _path(self, history: History, average: AverageEffect, found: Counterfactual) -> PathPosterior:
         ready = history.design
@@ -202,26 +213,16 @@ def _drawn(found: AverageEffect, rng: np.random.Generator) -> Array:
 
 
 def reach(donors: int, periods: int) -> float:
-    """Scale of tau for a history of so many periods (Piironen & Vehtari 2017, 3.3): in a series whose noise is as large
+    """Scale of tau by which about as many donors as expected are not shrunk to nothing (Piironen & Vehtari 2017, 3.3).
 
-    as its changes, about as many donors as expected are not shrunk to nothing.
+    For a history of so many periods, noise as large as the outcome's changes.
     """
     expected = min(_EXPECTED_DONORS, donors / 2)
     return float(expected / max(donors - expected, 0.5) / np.sqrt(periods))
 
 
-def _parameters(history: History, score: Array) -> Parameters:
-    """The draws (chains, draws, 4 + J) one after the other, in the outcome's unit."""
-    flat = score.reshape(-1, score.shape[-1])
-    own = slice(FIRST_DONOR, FIRST_DONOR + history.donors.size)
-    scale = reach(history.donors.size, history.before.size)
-    wide = (scale * np.exp(_log_half_cauchy(flat[:, 2:3]) + _log_half_cauchy(flat[:, own]))) ** 2
-    slab = history.slab**2 * np.exp(flat[:, 3:4])
-    return Parameters(NOISE * np.exp(flat[:, 0]), STEP * np.exp(flat[:, 1]), wide * slab / (slab + wide))
-
-
 def _log_half_cauchy(score: Array) -> Array:
-    """The logarithm of a half-Cauchy quantile from its normal score."""
+    """Of the half-Cauchy quantile with this normal score."""
     return np.log(np.sin(np.pi / 2 * sc.ndtr(score))) - np.log(np.sin(np.pi / 2 * sc.ndtr(-score)))
 
 
