@@ -14,6 +14,7 @@ import numpy as np
 
 from stats.bayes.mixture import Mixture
 from stats.launch.contract import Estimated, NotEstimable, PlaceboRuns, Series, at_full_coverage, nothing
+from stats.launch.earlier_dates import no_runs, placebo_dates, placebo_runs
 from stats.launch.series_design import (
     NOISE,
     STEP,
@@ -22,9 +23,6 @@ from stats.launch.series_design import (
     design,
     history_scales,
     hyper,
-    no_runs,
-    placebo_dates,
-    placebo_runs,
 )
 from stats.launch.state_space import (
     Array,
@@ -46,13 +44,14 @@ _INFLUENCES: Final = np.geomspace(0.02, 1.0, 5)
 def bsts(series: Series, *, level: float = 0.95, trend: bool = True, steps: float = STEP) -> Estimated:
     """The effect of a launch as what happened less the forecast from before it, at full coverage (METHODS D4).
 
-    `y = level + trend + season + donors + regressors + noise` before the launch; prior scales are in `series_design`,
-    `trend=False` leaves the straight line out and `steps`, the scale of the level's steps in changes of the series, can
-    be made narrow, as the paper's own software has both. The standard deviations of the level's steps,
-    of the noise and of the donors' coefficients are integrated over a grid, so that forecast and effect are mixtures of
-    normals: `covariance` holds the drift of the level since the launch, the coefficients and the noise. `fitted` is the
-    level smoothed over the history before the launch, and the forecast from then on. Assumes that the launch moved no
-    donor and no regressor, and that they move the outcome afterwards as they did before.
+    `y = level + trend + season + donors + regressors + noise` before the launch, with the priors of `series_design`.
+    `trend=False` leaves the straight line out, and `steps`, the prior scale of the level's steps in changes of the
+    series, can be made narrow: the paper's own software does both.
+
+    The standard deviations of the level's steps, of the noise and of the donors' coefficients are integrated over a
+    grid, so that forecast and effect are mixtures of normals. `covariance` holds the level's drift since the launch,
+    the coefficients and the noise. `fitted` is smoothed before the launch and the forecast from then on. Assumes that
+    the launch moved no donor and no regressor, and that they move the outcome afterwards as they did before.
     """
     try:
         ready = design(series, donors=True, trend=trend)
@@ -125,8 +124,7 @@ def _seen(ready: Design, ratio: Array, begins: list[int]) -> Filtered:
 
 
 def _fit(ready: Design, seen: Filtered, ratio: Array, number: int, begin: int, steps: float) -> Posterior:
-    """What is known before `begin`, the filter's stop `number`: one problem per width of the donors' prior, each by its
-    evidence."""
+    """What is known before `begin`, the filter's stop `number`, over all widths of the donors' prior by evidence."""
     widths = _INFLUENCES if (ready.columns.part == Part.INFLUENCE).any() else np.ones(1)
     scale = history_scales(ready, begin)
     own = slice(number, number + 1)

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from stats.bayes.mixture import Mixture
-from stats.launch.contract import NotEstimable, PlaceboRuns, Series
+from stats.launch.contract import NotEstimable, Series
 from stats.launch.reasons import LaunchReason
 from stats.launch.state_space import Array, Flags, Indices, Posterior, equal_tails
 
@@ -27,10 +27,12 @@ _FEWEST_PERIODS: Final = 12
 _SHORT_SEASON: Final = 10.0
 _MIDDLE_SEASON: Final = 30.0
 _FEW_GAPS: Final = 0.9
-_FEWEST_DATES: Final = 8
 _SHUT: Final = 1e12
 """A precision that holds a coefficient at 0."""
-_ROUNDING: Final = 1e-9
+_ROUNDING: Final = 1e-12
+"""Share of its size by which a series must move to be said to move at all."""
+_SAME: Final = 1e-9
+"""What is missing from a squared correlation of 1 between an outcome and itself, in another unit."""
 
 
 class Part(IntEnum):
@@ -208,7 +210,7 @@ def _usable_donors(series: Series, usable: Flags) -> tuple[Flags, list[str]]:
         outcome = series.y[both] - series.y[both].mean()
         donor = series.donors[both, place] - series.donors[both, place].mean()
         together, apart = (outcome @ donor) ** 2, (outcome @ outcome) * (donor @ donor)
-        itself[place] = apart > 0 and together > (1 - _ROUNDING) * apart
+        itself[place] = apart > 0 and together > (1 - _SAME) * apart
     said = ["donor_with_gaps"] * int(not often.all()) + ["donor_is_the_outcome"] * int(itself.any())
     return often & ~itself, said
 
@@ -229,67 +231,9 @@ def _standardised(influences: Array, usable: Flags, begin: int) -> tuple[Array, 
     return np.where(np.isfinite(standard), standard, 0.0), bool(unmoved.any())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PlaceboDates:
-    """Increasing `dates` at which nothing happened, the periods to judge each by, and the coverage from a date on."""
-
-    dates: list[int]
-    horizon: int
-    path: Array
-
-
-def placebo_dates(ready: Design, coverage: Array, horizon: int, most: int) -> PlaceboDates:
-    """Dates evenly spread over the history, as if the launch had been then.
-
-    Every date has enough history, and within `horizon` periods of history after it half of those with any coverage can
-    be used. The horizon is cut where that is what it takes for 8 dates. Dates close to each other are far from
-    independent.
-    """
-    seen = np.append(0, np.cumsum(ready.usable[: ready.begin]))
-    first = int(np.searchsorted(seen, ready.least))
-    stop = int(np.searchsorted(seen, seen[-1]))
-    horizon = min(horizon, max(1, stop - first - _FEWEST_DATES + 1))
-    path = np.append(coverage[ready.begin :], np.full(ready.begin, coverage[-1]))
-    reached = (path[:horizon] > 0).astype(float)
-    if first == stop:
-        return PlaceboDates([], horizon, path)
-    known = np.correlate(ready.usable[first:stop].astype(float), reached, mode="valid")
-    candidates = first + np.flatnonzero(2 * known >= reached.sum())
-    if candidates.size > most:
-        candidates = candidates[np.linspace(0, candidates.size - 1, most).round().astype(int)]
-    return PlaceboDates([date for date in candidates.tolist() if _varies(ready, date)], horizon, path)
-
-
-def _varies(ready: Design, date: int) -> bool:
-    try:
-        history_scales(ready, date)
-    except NotEstimable:
-        return False
-    return True
-
-
 def history_scales(ready: Design, end: int) -> Scales:
     """`scales` of the usable values before period `end`, in the design's unit."""
     return scales(ready.outcome[:end][ready.usable[:end]])
-
-
-def placebo_runs(placed: PlaceboDates, effect: Array, error: Array) -> PlaceboRuns:
-    """Effects and standard errors (J + 1,) of the dates, and of the launch itself last."""
-    score = np.abs(effect) / error
-    return PlaceboRuns(
-        kind="time",
-        effect=effect[:-1],
-        standard_error=error[:-1],
-        place=np.array(placed.dates, dtype=np.intp),
-        score=score[:-1],
-        own_score=float(score[-1]),
-    )
-
-
-def no_runs() -> PlaceboRuns:
-    """No placebo in time could be made."""
-    empty = np.empty(0)
-    return PlaceboRuns("time", empty, empty, np.empty(0, dtype=np.intp), empty, float("nan"))
 
 
 def hyper(found: Posterior, ready: Design, level: float) -> dict[str, tuple[float, float, float]]:

@@ -33,10 +33,13 @@ _WALK_OVER_ALL: Final = 0.1
 _NEGLIGIBLE: Final = -14.0
 """Log posterior density, relative to its highest, below which a ratio is left out."""
 _NO_WEIGHT: Final = 1e-6
+"""Share of the posterior below which a ratio is dropped once the problems are taken together."""
 _LEAST_NOISE: Final = 1e-3
 """Of the prior's: an outcome that fits better than that is a sum of its donors."""
 _ROUNDING: Final = 1e-9
+"""Relative error with which the outcome is taken to be known, so that no fit is perfect."""
 _SCALE_NODES: Final = np.linspace(-3.6, 4.8, 9)
+"""Of the log scale, in standard deviations around its mode; longer to the right, where short series have their tail."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,41 +198,26 @@ def posterior(
     pull = (1 / noise**2)[:, None] + ratio**2 / (step**2)[:, None]
     proper = np.log(np.where(precision > 0, precision, 1.0)).sum(-1)
     size = count.astype(float)
-
-    def factors(log_scale: Array, chosen: tuple[Array, Array]) -> Array:
-        inner, added = chosen
-        bordered = inner * np.exp(-2 * log_scale)[..., None, None]
-        diagonal = np.arange(precision.shape[1])
-        bordered[..., diagonal, diagonal] += added
-        bordered[..., -1, -1] *= 1 + _ROUNDING
-        return np.asarray(np.linalg.cholesky(bordered))
-
-    def density(log_scale: Array, factor: Array, constant: Array, pulled: Array, periods: Array) -> Array:
-        volume = np.log(np.diagonal(factor, axis1=-2, axis2=-1)[..., :-1]).sum(-1)
-        misfit = factor[..., -1, -1] ** 2 + pulled * np.exp(2 * log_scale)
-        return np.asarray(constant + (2 - periods) * log_scale - volume - 0.5 * misfit)
-
     constant = 0.5 * proper[:, None] - 0.5 * log_determinant + np.log(ratio * _node_weights(ratio))
     freedom = np.maximum(size - precision.shape[1], size / 2)[:, None]
     log_scale = -0.5 * np.log(pull)
-    curvature = np.ones_like(log_scale)
+    width = np.ones_like(log_scale)
     for _ in range(2):
-        factor = factors(log_scale, (cross, precision[:, None]))
+        factor = _factor(cross, precision[:, None], log_scale)
         squares = factor[..., -1, -1] ** 2 * np.exp(2 * log_scale)
         # The square of the scale at the top: -freedom + squares / scale^2 - pull scale^2 + 2 = 0.
         lack = freedom - 2
         variance = (np.sqrt(lack**2 + 4 * pull * squares) - lack) / (2 * pull)
         variance = np.maximum(variance, (_LEAST_NOISE * noise[:, None]) ** 2)
         log_scale = 0.5 * np.log(variance)
-        curvature = 2 * (squares / variance + pull * variance)
-    width = 1 / np.sqrt(curvature)
-    height = density(log_scale, factors(log_scale, (cross, precision[:, None])), constant, pull, size[:, None])
-    height += np.log(width)
+        width = 1 / np.sqrt(2 * (squares / variance + pull * variance))
+    factor = _factor(cross, precision[:, None], log_scale)
+    height = _log_density(factor, constant, pull, size[:, None], log_scale) + np.log(width)
     problem, place = np.nonzero(height > height.max(1, keepdims=True) + _NEGLIGIBLE)
     nodes = log_scale[problem, place, None] + width[problem, place, None] * _SCALE_NODES
-    factor = factors(nodes, (cross[problem, place, None], precision[problem, None]))
-    log_weight = density(nodes, factor, constant[problem, place, None], pull[problem, place, None], size[problem, None])
-    log_weight += np.log(width[problem, place, None])
+    factor = _factor(cross[problem, place, None], precision[problem, None], nodes)
+    pairs = (problem, place, None)
+    log_weight = _log_density(factor, constant[pairs], pull[pairs], size[problem, None], nodes) + np.log(width[pairs])
     top = np.full(size.size, -np.inf)
     np.maximum.at(top, problem, log_weight.max(1))
     weight = np.exp(log_weight - top[problem, None])
@@ -244,6 +232,22 @@ def posterior(
         factor=factor,
         log_evidence=top + np.log(total),
     )
+
+
+def _factor(cross: Array, precision: Array, log_scale: Array) -> Array:
+    """Cholesky factors of the coefficients' posterior precision, bordered by the outcome."""
+    bordered = cross * np.exp(-2 * log_scale)[..., None, None]
+    diagonal = np.arange(precision.shape[-1])
+    bordered[..., diagonal, diagonal] += precision
+    bordered[..., -1, -1] *= 1 + _ROUNDING
+    return np.asarray(np.linalg.cholesky(bordered))
+
+
+def _log_density(factor: Array, constant: Array, pull: Array, periods: Array, log_scale: Array) -> Array:
+    """Of ratio and scale, over their logarithms. The factor's corner is the misfit of the outcome."""
+    volume = np.log(np.diagonal(factor, axis1=-2, axis2=-1)[..., :-1]).sum(-1)
+    misfit = factor[..., -1, -1] ** 2 + pull * np.exp(2 * log_scale)
+    return np.asarray(constant + (2 - periods) * log_scale - volume - 0.5 * misfit)
 
 
 def _node_weights(ratio: Array) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 
 from stats.bayes.mixture import Mixture
 from stats.launch.contract import Estimated, NotEstimable, PlaceboRuns, Series, nothing
+from stats.launch.earlier_dates import no_runs, placebo_dates, placebo_runs
 from stats.launch.series_design import (
     NOISE,
     STEP,
@@ -26,9 +27,6 @@ from stats.launch.series_design import (
     history_scales,
     hyper,
     least_history,
-    no_runs,
-    placebo_dates,
-    placebo_runs,
     scales,
 )
 from stats.launch.state_space import (

@@ -76,7 +76,7 @@ def test_units_do_not_matter_and_what_is_added_after_the_launch_is_found(
 ) -> None:
     series = weekly(seed, regressors=1)
     plain = structural(series)
-    changed = structural(replace(series, y=offset + factor * (series.y + effect * series.coverage)))
+    changed = structural(replace(series, y=factor * (offset + series.y + effect * series.coverage)))
     assert changed.effect / factor == pytest.approx(plain.effect + effect, abs=1e-3 * plain.standard_error)
     assert changed.standard_error / factor == pytest.approx(plain.standard_error, rel=1e-3)
     assert (changed.upper - changed.lower) / factor == pytest.approx(plain.upper - plain.lower, rel=1e-3)
