@@ -166,14 +166,15 @@ def test_periods_and_donors_without_values_are_passed_over() -> None:
     y, donors, excluded = series.y.copy(), series.donors.copy(), series.excluded.copy()
     y[[10, 160]], donors[20, 0], donors[:60, 1], donors[170, 0] = np.nan, np.nan, np.nan, np.nan
     excluded[140:150] = True
-    question = LaunchSeriesQuestion(replace(series, y=y, donors=donors, excluded=excluded))
+    regressors = np.where(np.arange(180)[:, None] == 175, np.nan, np.random.default_rng(2).standard_normal((180, 1)))
+    question = LaunchSeriesQuestion(replace(series, y=y, donors=donors, excluded=excluded, regressors=regressors))
     found = question.summarise(rough_draws(question, 1), 1)
     assert found.path is not None
     assert question.data()["columns"].shape[1] == 150 - 10 - 2 - 1
     assert set(found.hyper) == {"sigma_obs", "sigma_level", "donor[0]", "donor[2]"}
-    assert set(range(150, 180)) - set(found.path.periods) == {160, 170}
+    assert set(range(150, 180)) - set(found.path.periods) == {160, 170, 175}
     forecast = np.isfinite(found.path.fitted)
-    assert forecast[160] and not forecast[[10, 20, 145, 170]].any()
+    assert forecast[160] and not forecast[[10, 20, 145, 170, 175]].any()
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def history_of(series: Series, *, trend: bool, scales: Scales | None = None) -> 
     Donors that miss a tenth of the periods, that did not move before the launch, or that are the outcome itself, are
     left out; so are periods in which one of the others has no value.
     """
-    donors = series.donors[:, _fit(series)]
+    fit = _fit(series)
+    donors = series.donors[:, fit]
     missing = ~np.isfinite(donors).all(axis=1)
     try:
         ready = design(replace(series, excluded=series.excluded | missing), donors=False, trend=trend)
@@ -81,11 +82,13 @@ def history_of(series: Series, *, trend: bool, scales: Scales | None = None) -> 
         explained=np.column_stack(
             [
                 np.ones(series.y.size),
-                ready.columns.values[:, linear] / np.sqrt(precision[linear]),
+                np.where(
+                    ready.explained[:, None], ready.columns.values[:, linear] / np.sqrt(precision[linear]), np.nan
+                ),
                 (donors - before.mean(axis=0))[:, moving] / spread[moving],
             ]
         ),
-        donors=np.flatnonzero(_fit(series))[moving],
+        donors=np.flatnonzero(fit)[moving],
         donor_sd=spread[moving],
         slab=relative.swing,
     )
