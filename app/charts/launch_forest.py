@@ -7,7 +7,7 @@ import altair as alt
 
 from app.charts.numbers import Tone, percent
 from app.charts.pulled import in_words
-from app.charts.theme import Spec, Values, colour, data, finish, lift_axis, words_above, zero_line
+from app.charts.theme import ROWS, Spec, Values, colour, data, finish, lift_axis, words_above, zero_line
 from experiments.result import DonorUse, LaunchEstimate
 
 ROW: Final = 46
@@ -56,7 +56,7 @@ def methods_forest(
     y = _row_axis(height)
     leading = {"good": "good", "bad": "bad"}.get(tone, "accent")
     own = alt.ExprRef(f"datum.leads ? {leading} : muted")
-    base = alt.Chart(data(values))
+    base = alt.Chart(ROWS)
 
     def x(field: str) -> alt.X:
         return alt.X(f"{field}:Q", scale=scale, axis=lift_axis("Effect at full coverage", grid=False))
@@ -76,7 +76,9 @@ def methods_forest(
         *words_above(base, y, "numbers", align="right", dy=-16, size=12, width=0.49),
     ]
     spoken = "; ".join(f"{value['method']} {value['numbers']}" for value in values)
-    return finish(alt.layer(*layers), height=height, description=f"{series_name}, effect by method: {spoken}")
+    return finish(
+        alt.layer(*layers), height=height, rows=values, description=f"{series_name}, effect by method: {spoken}"
+    )
 
 
 def drawn_donors(donors: Sequence[DonorUse]) -> list[DonorUse]:
@@ -113,7 +115,7 @@ def donors_chart(donors: Sequence[DonorUse], *, lift: float | None, series_name:
     def x(field: str) -> alt.X:
         return alt.X(f"{field}:Q", scale=scale, axis=lift_axis("Effect without this one", grid=False))
 
-    base = alt.Chart(data(values))
+    base = alt.Chart(ROWS)
     line = alt.Chart(data([{"lift": lift}] if lift is not None else []))
     layers = [
         zero_line(),
@@ -127,6 +129,7 @@ def donors_chart(donors: Sequence[DonorUse], *, lift: float | None, series_name:
     return finish(
         alt.layer(*layers),
         height=height,
+        rows=values,
         description=f"{series_name}: weights of {len(values)} comparison units and the effect without each",
     )
 

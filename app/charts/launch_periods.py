@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import altair as alt
 
-from app.charts.theme import PLAIN_ZERO, Spec, Values, colour, data, finish, zero_line
+from app.charts.theme import PLAIN_ZERO, ROWS, Spec, Values, colour, data, finish, zero_line
 from experiments.result import MeasuredLaunch, PeriodPoint
 
 FEWEST_BEFORE: Final = 60
@@ -54,7 +54,7 @@ def path_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> Spec:
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     room = (high - low) or abs(high) or 1.0
     y = _vertical([low - 0.06 * room, high + 0.16 * room], _level_axis(measured.unit))
-    base = alt.Chart(data(values))
+    base = alt.Chart(ROWS)
     unit = f" ({measured.unit})" if measured.unit else ""
     tooltip = [
         _tooltip_of_time(measured),
@@ -91,6 +91,7 @@ def path_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> Spec:
         height=300,
         description=f"{measured.series_name}: actual and without the launch, {len(points) - after} periods before the "
         f"launch and {after} since",
+        rows=values,
     )
 
 
@@ -114,7 +115,7 @@ def gap_chart(
         [min(ends) - room, max(ends) + room],
         alt.Axis(title=title, labelExpr=PLAIN_ZERO, tickCount=4, minExtent=LABELS_WIDTH),
     )
-    base, x = alt.Chart(data(values)), _time(points)
+    base, x = alt.Chart(ROWS), _time(points)
     form = "+,.4~g"
     tooltip = [
         _tooltip_of_time(measured),
@@ -145,6 +146,7 @@ def gap_chart(
         alt.layer(*layers),
         height=190,
         description=f"{measured.series_name}: {name}, {known_periods} periods with bands",
+        rows=values,
     )
 
 
@@ -154,7 +156,8 @@ def coverage_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> S
     x = _time(points)
     axis = alt.Axis(title="Coverage", format=".0%", values=[0, 0.5, 1], minExtent=LABELS_WIDTH)
     y = _vertical([0.0, 1.05], axis)
-    base = alt.Chart(data([{"at": point.at.isoformat(), "coverage": point.coverage} for point in points]))
+    rows: Values = [{"at": point.at.isoformat(), "coverage": point.coverage} for point in points]
+    base = alt.Chart(ROWS)
     tooltip = [_tooltip_of_time(measured), alt.Tooltip("coverage:Q", title="Coverage", format=".0%")]
     layers = [
         *_shaded(points, x),
@@ -169,7 +172,10 @@ def coverage_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> S
     ]
     most = max((point.coverage for point in points), default=0.0)
     return finish(
-        alt.layer(*layers), height=90, description=f"{measured.series_name}: coverage over time, up to {most:.0%}"
+        alt.layer(*layers),
+        height=90,
+        rows=rows,
+        description=f"{measured.series_name}: coverage over time, up to {most:.0%}",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import altair as alt
 
 from app.charts.numbers import percent
-from app.charts.theme import Spec, Values, colour, data, finish, lift_axis, zero_line
+from app.charts.theme import ROWS, Spec, Values, colour, data, finish, lift_axis, zero_line
 from experiments.result import EventPoint, Placebos, TrendSensitivity
 
 COLUMNS: Final = 36
@@ -51,7 +51,7 @@ def placebo_chart(placebos: Placebos, *, series_name: str) -> Spec:
     rows = alt.Scale(domain=[0, height], range=[0, height], nice=False, zero=False)
     y = alt.Y("y:Q", scale=rows, axis=None)
     place = "date" if placebos.kind == "time" else "segment"
-    dots = alt.Chart(data(values)).transform_calculate(y=f"{height} - {step / 2 + 1} - datum.high * {step}")
+    dots = alt.Chart(ROWS).transform_calculate(y=f"{height} - {step / 2 + 1} - datum.high * {step}")
     layers = [
         zero_line(),
         dots.mark_point(
@@ -79,6 +79,7 @@ def placebo_chart(placebos: Placebos, *, series_name: str) -> Spec:
     return finish(
         alt.layer(*layers),
         height=height,
+        rows=values,
         description=f"{series_name}: effects found at {len(values)} {place}s where nothing happened, and the launch's",
     )
 
@@ -121,7 +122,7 @@ def event_chart(points: Sequence[EventPoint], *, grain: str, series_name: str) -
         return alt.Y(f"{field}:Q", scale=scale, axis=lift_axis(None))
 
     tone = alt.ExprRef("datum.before ? muted : accent")
-    base = alt.Chart(data(values))
+    base = alt.Chart(ROWS)
     tooltip = [
         alt.Tooltip("time:Q", title="Since the launch"),
         alt.Tooltip("lift:Q", title="Effect", format="+.2%"),
@@ -147,6 +148,7 @@ def event_chart(points: Sequence[EventPoint], *, grain: str, series_name: str) -
     return finish(
         alt.layer(*layers),
         height=240,
+        rows=values,
         description=f"{series_name}: effect at {len(values)} times before and since each segment's launch",
     )
 
@@ -174,7 +176,7 @@ def parting_chart(found: TrendSensitivity, *, series_name: str) -> Spec:
     def y(field: str) -> alt.Y:
         return alt.Y(f"{field}:Q", scale=scale, axis=lift_axis(None))
 
-    base = alt.Chart(data(values))
+    base = alt.Chart(ROWS)
     tooltip = [
         alt.Tooltip("m:Q", title="Times the most before"),
         alt.Tooltip("lower:Q", title="from", format="+.2%"),
@@ -195,5 +197,6 @@ def parting_chart(found: TrendSensitivity, *, series_name: str) -> Spec:
     return finish(
         alt.layer(*layers),
         height=220,
+        rows=values,
         description=f"{series_name}: interval of the effect had trends parted, {len(values)} degrees",
     )

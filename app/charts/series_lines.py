@@ -7,7 +7,7 @@ from typing import Final
 
 import altair as alt
 
-from app.charts.theme import PLAIN_ZERO, SERIES, Spec, Values, colour, data, finish
+from app.charts.theme import PLAIN_ZERO, ROWS, SERIES, Spec, Values, colour, finish
 
 NAMED: Final = 4
 """Segments with a colour and a name of their own."""
@@ -34,7 +34,7 @@ def series_lines(
     y = alt.Y(
         "value:Q", title=unit or None, axis=alt.Axis(labelExpr=PLAIN_ZERO, tickCount=5), scale=alt.Scale(zero=False)
     )
-    base = alt.Chart(data(rows))
+    base = alt.Chart(ROWS)
     tooltip = [
         alt.Tooltip("segment:N", title="Segment"),
         alt.Tooltip("at:T", title={"hour": "Hour", "day": "Day", "week": "Week of"}[grain], format="%-d %b %Y"),
@@ -56,7 +56,10 @@ def series_lines(
         ),
     ]
     return finish(
-        alt.layer(*layers), height=280, description=f"{name}: {len(values)} segments over {len(periods)} periods"
+        alt.layer(*layers),
+        height=280,
+        rows=rows,
+        description=f"{name}: {len(values)} segments over {len(periods)} periods",
     )
 
 

@@ -59,10 +59,21 @@ def data(values: Values) -> alt.Data:
     return inline
 
 
-def finish(chart: alt.LayerChart | alt.FacetChart, *, height: int, description: str) -> Spec:
-    """The specification: as wide as its container, transparent, with the shared axes, palette and text alternative."""
+ROWS = alt.NamedData(name="rows")
+"""Data that `finish` is given as `rows`: layers made from one another would copy inline data again and again."""
+
+
+def finish(
+    chart: alt.LayerChart | alt.FacetChart, *, height: int, description: str, rows: Values | None = None
+) -> Spec:
+    """The specification: as wide as its container, transparent, with the shared axes, palette and text alternative.
+
+    `rows` are the values of layers that draw `ROWS`.
+    """
     spec: Spec = chart.properties(width="container", height=height).to_dict(validate=False)
     _share_data(spec)
+    if rows is not None:
+        spec["datasets"] = {**spec.get("datasets", {}), "rows": rows}
     axis = {
         "labelColor": {"expr": "muted"},
         "titleColor": {"expr": "muted"},

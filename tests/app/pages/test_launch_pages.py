@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.pages import launch_words
-from app.pages.launch_view import LaunchView, launch_view
+from app.pages.launch_view import LaunchAnswer, answer, lead_of, measured_view, ordered
 from app.pages.rollout_words import reach
 from experiments import analysis, launch, launch_effects, launch_overview, lease, series
 from experiments.definitions import Eligible, LaunchMeasurement, LaunchSpec, RolloutStep, SeriesSpec
@@ -42,14 +42,12 @@ AT_ONCE = [RolloutStep(at=FIRST, coverage=1, mechanism="all_at_once")]
 PLAIN = {"announced_at": None, "confounders": [], "rollout": AT_ONCE}
 
 
-def view(*measurements: MeasuredLaunch) -> LaunchView:
-    return launch_view(launch_result(*measurements), launch_spec())
+def answered(item: MeasuredLaunch) -> LaunchAnswer:
+    return answer(item, lead_of(item), launch_spec().name)
 
 
 def sentence(item: MeasuredLaunch) -> str:
-    shown = view(item).shown
-    assert shown is not None
-    return shown.answer.sentence.replace("\u00a0", " ")
+    return answered(item).sentence.replace("\u00a0", " ")
 
 
 async def put(session: AsyncSession, spec: LaunchSpec, document: LaunchResult | None) -> None:
@@ -140,9 +138,8 @@ def test_an_interval_that_holds_zero_is_not_said_to_be_a_move() -> None:
 )
 def test_only_grades_a_to_c_are_said_aloud_and_in_colour(letter: str, direction: str, tone: str, bold: bool) -> None:
     item = measured(direction=direction)
-    shown = view(item.model_copy(update={"grade": item.grade.model_copy(update={"grade": letter})})).shown
-    assert shown is not None
-    assert (shown.answer.tone, shown.answer.bold) == (tone, bold)
+    said = answered(item.model_copy(update={"grade": item.grade.model_copy(update={"grade": letter})}))
+    assert (said.tone, said.bold) == (tone, bold)
 
 
 def test_a_move_of_grade_d_only_seems_to_be_one() -> None:
@@ -151,11 +148,7 @@ def test_a_move_of_grade_d_only_seems_to_be_one() -> None:
 
 
 def test_what_was_not_measured_shows_what_is_usual_and_says_that_it_is_no_measurement() -> None:
-    shown = view(unmeasured()).shown
-    assert shown is not None
-    assert shown.answer.kind == "believed"
-    assert shown.answer.natural == ()
-    assert shown.methods is None
+    assert (answered(unmeasured()).kind, answered(unmeasured()).natural) == ("believed", ())
     assert sentence(unmeasured()) == (
         "Not measured on Revenue. No period since the launch is complete. Launches like this one usually bring "
         "something between −3.8 % and +4.2 % (95 % of the belief). It is a wide guess: nothing was learned of this "
@@ -164,8 +157,7 @@ def test_what_was_not_measured_shows_what_is_usual_and_says_that_it_is_no_measur
 
 
 def test_where_nothing_is_estimable_the_reason_is_said_and_no_number() -> None:
-    shown = view(not_estimable()).shown
-    assert shown is not None
+    shown = measured_view(not_estimable(), launch_spec())
     assert (shown.methods, shown.path, shown.placebos, shown.grade_sentence) == (None, None, [], "")
     said = sentence(not_estimable())
     assert said == "What it did to Revenue could not be measured. There is too little history before the launch."
@@ -174,9 +166,7 @@ def test_where_nothing_is_estimable_the_reason_is_said_and_no_number() -> None:
 
 def test_the_leading_method_comes_first_whatever_its_place_in_the_document() -> None:
     found = [estimate("structural", 0.06), estimate("imputation", 0.04, leads=True)]
-    shown = view(measured(estimates=found)).shown
-    assert shown is not None
-    assert [item.method for item in shown.estimates] == ["imputation", "structural"]
+    assert [item.method for item in ordered(found)] == ["imputation", "structural"]
 
 
 def test_every_code_of_the_statistics_has_words() -> None:
