@@ -217,6 +217,25 @@ def test_placebos_trends_and_donors_are_part_of_the_result() -> None:
     assert {point.time for point in found.event_study if point.time >= 0} == set(range(10))
 
 
+@pytest.mark.parametrize(
+    ("fact", "reason"),
+    [
+        ({"peeked": True}, "peeked"),
+        ({"stopped_early": True}, "stopped_early"),
+        ({"amended": True}, "amended"),
+        ({"days": 3}, "less_than_a_week"),
+        ({"clusters": 8}, "few_clusters"),
+        ({"warned_checks": ["crossover"]}, "exposure_leak"),
+    ],
+)
+def test_what_weakens_an_experiment_weakens_the_launch_behind_it(fact: dict[str, Any], reason: str) -> None:
+    plan, tables, until = with_experiment()
+    asked = measurement(series(dimension=""), experiment=experiment(**fact))
+    found = measured(plan.model_copy(update={"measurements": [asked]}), tables, until)
+    assert (found.grade.grade, found.grade.reasons) == ("B", [reason])
+    assert found.grade.bias_sd == pytest.approx(0.25 * 0.01)
+
+
 def unmeasured(found: MeasuredLaunch, reason: str) -> None:
     """Grade U: the prior, with its reason, and no other number."""
     answer = lead(found)
@@ -368,7 +387,7 @@ def fitted(measured_effect: float, periods: int) -> ModelFit:
         upper=measured_effect + 0.02,
         p_value=0.01,
     )
-    return ModelFit("launch_series", 1, "ok", path=path)
+    return ModelFit("launch_series", 1, "ok", hyper={"donor[2]": (0.3, 0.1, 0.5)}, path=path)
 
 
 def three_controls() -> Case:
@@ -385,6 +404,8 @@ def test_the_sampled_model_answers_in_the_place_of_the_grid_where_it_can() -> No
     (sampled,) = draft.finish([fitted(0.07, 20)]).measurements
     assert (lead(sampled).log_effect, lead(sampled).method) == (0.07, "bsts")
     assert "sampled" in lead(sampled).notes
+    assert [item.name for item in sampled.parameters] == ["donor:third"]
+    assert [donor.segment for donor in sampled.donors] == ["fourth", "other", "third"]
     grid = lead(draft.finish().measurements[0])
     failed = lead(draft.finish([ModelFit("launch_series", 1, "unreliable", "R-hat")]).measurements[0])
     assert failed == grid

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -43,8 +45,14 @@ def with_sampled(measured: Measured, fit: ModelFit | None) -> Measured:
             by_period=path.mean,
             covariance=path.covariance,
             fitted=path.fitted,
-            hyper=dict(fit.hyper),
+            hyper={_named(name, measured.data.donors): value for name, value in fit.hyper.items()},
             notes=(*grid.notes, SAMPLED),
         )
     by_method = {**measured.estimates.by_method, "bsts": answer}
     return replace(measured, estimates=replace(measured.estimates, by_method=by_method)).graded()
+
+
+def _named(parameter: str, donors: Sequence[str]) -> str:
+    """A parameter with the name of its donor in the place of its number: `donor[2]` is `donor:search`."""
+    found = re.fullmatch(r"donor\[(\d+)\]", parameter)
+    return parameter if found is None else f"donor:{donors[int(found[1])]}"

@@ -55,13 +55,19 @@ def _placebos(measured: Measured, leads: Estimated, runs: PlaceboRuns) -> Placeb
 
 
 def donor_uses(measured: Measured) -> list[DonorUse]:
-    """Comparison units with some weight, the heaviest first, then those that were left out as suspects."""
+    """Comparison units with some weight, the heaviest first, then those that were left out as suspects.
+
+    Of a structural model all donors, without weights: their coefficients are among its parameters.
+    """
     trust, touched = measured.trust, measured.touched
     suspects = [
         DonorUse(segment=name, weight=None, lift_without=None, suspect=True)
         for name in (*touched.copies, *touched.donors)
     ]
-    if trust.weighted is None or measured.leading is None:
+    leads = measured.leading
+    if leads is not None and leads.method == "bsts":
+        return [*(DonorUse(segment=name, weight=None, lift_without=None) for name in measured.data.donors), *suspects]
+    if trust.weighted is None or leads is None:
         return suspects
     left_out = trust.left_out
     without = {} if left_out is None else dict(zip(left_out.unit.tolist(), left_out.effect, strict=True))
