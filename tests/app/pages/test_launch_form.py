@@ -1,7 +1,8 @@
 """Recording launches from the browser: what was typed becomes the definition, and faults stand beside their fields."""
 
+import re
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from experiments import launch, series
 from experiments.definitions import Confounder, Eligible, LaunchMeasurement, LaunchSpec, RolloutStep, SeriesSpec
 from experiments.validation import parse
 from tests.app.launch_documents import FIRST, launch_spec
-from tests.app.pages.conftest import Reader
+from tests.app.pages.conftest import Reader, application, browsing
 from tests.app.pages.test_pages import Structure
 
 pytestmark = pytest.mark.anyio
@@ -103,43 +104,51 @@ def test_rows_are_added_and_taken_away() -> None:
     assert len(form.rows["step"]) == 1
 
 
-async def typed(session_series: Reader, **changes: Any) -> dict[str, str]:
-    async with session_series.database.write() as session:
-        await series.create(
-            session, spec=SeriesSpec(key="revenue", name="Revenue", dimension="country"), actor="ada", at=FIRST
-        )
+@pytest.fixture(scope="module")
+async def desk(module_database_url: str, redis_url: str) -> AsyncIterator[Reader]:
+    """Signed in to write, where there is one series to measure launches on."""
+    async with browsing(application(module_database_url, redis_url)) as reader:
+        async with reader.database.write() as session:
+            spec = SeriesSpec(key="revenue", name="Revenue", dimension="country")
+            await series.create(session, spec=spec, actor="ada", at=FIRST)
+        assert (await reader.sign_in(reader.keys.write)).status_code == 303
+        yield reader
+
+
+def typed(key: str, **changes: str) -> dict[str, str]:
+    """What somebody fills in to record a launch."""
     form = LaunchForm.blank()
-    form.fields |= {"key": "next-day", "name": "Next day"}
+    form.fields |= {"key": key, "name": "Next day"}
     form.rows["step"][0] |= {"at": "2026-07-27T00:00", "segments": "DE, FR"}
     form.rows["measurement"][0]["series_key"] = "revenue"
     return sent(form) | changes
 
 
-async def test_a_launch_is_recorded_and_corrected_in_the_browser(newcomer: Reader) -> None:
-    fields = await typed(newcomer)
-    answer = await newcomer.submit("/launches/new", **fields)
+async def test_a_launch_is_recorded_and_corrected_in_the_browser(desk: Reader) -> None:
+    fields = typed("next-day")
+    answer = await desk.submit("/launches/new", **fields)
     assert (answer.status_code, answer.headers["location"]) == (303, "/launches/next-day")
-    page = await newcomer.http.get("/launches/next-day/edit")
+    page = await desk.http.get("/launches/next-day/edit")
     assert 'value="DE, FR"' in page.text
-    assert (await newcomer.submit("/launches/new", **fields)).status_code == 409
+    assert (await desk.submit("/launches/new", **fields)).status_code == 409
 
     changed = fields | {"version": "1", "step-0-coverage": "50", "owner": "Bo"}
-    assert (await newcomer.submit("/launches/next-day/edit", **changed)).status_code == 303
-    late = await newcomer.submit("/launches/next-day/edit", **(changed | {"step-0-coverage": "20"}))
+    assert (await desk.submit("/launches/next-day/edit", **changed)).status_code == 303
+    late = await desk.submit("/launches/next-day/edit", **(changed | {"step-0-coverage": "20"}))
     assert late.status_code == 412
     assert 'value="20"' in late.text
-    async with newcomer.database.read() as session:
+    async with desk.database.read() as session:
         spec = launch.spec_of(await launch.get(session, key="next-day"))
     assert (spec.rollout[0].coverage, spec.owner) == (0.5, "Bo")
 
 
-async def test_faults_stand_beside_what_was_typed(newcomer: Reader) -> None:
-    fields = await typed(newcomer, **{"step-0-coverage": "300", "measurement-0-regressors": "weather"})
-    answer = await newcomer.submit("/launches/new", **fields)
+async def test_faults_stand_beside_what_was_typed(desk: Reader) -> None:
+    fields = typed("faulty", **{"step-0-coverage": "300", "measurement-0-regressors": "weather"})
+    answer = await desk.submit("/launches/new", **fields)
     assert answer.status_code == 422
     assert 'id="step-0-coverage-error"' in answer.text
     assert 'value="300"' in answer.text
-    answer = await newcomer.submit("/launches/new", **(fields | {"step-0-coverage": "30"}))
+    answer = await desk.submit("/launches/new", **(fields | {"step-0-coverage": "30"}))
     assert answer.status_code == 422
     assert "there is no series <code>weather</code>" in answer.text
     assert 'id="measurement-0-regressors-error"' in answer.text
@@ -150,21 +159,28 @@ async def test_faults_stand_beside_what_was_typed(newcomer: Reader) -> None:
     assert all(field.get("id") in page.labelled for field in page.fields)
 
 
-async def test_a_row_more_or_less_is_a_button_that_records_nothing(newcomer: Reader) -> None:
-    fields = await typed(newcomer)
-    more = await newcomer.submit("/launches/new", **fields, add="confounder")
+async def test_a_row_more_or_less_is_a_button_that_records_nothing(desk: Reader) -> None:
+    fields = typed("unfinished")
+    more = await desk.submit("/launches/new", **fields, add="confounder")
     assert (more.status_code, more.text.count("confounder-0-name")) == (200, 3)
-    less = await newcomer.submit("/launches/new", **fields, drop="step-0")
+    less = await desk.submit("/launches/new", **fields, drop="step-0")
     assert "step-0-at" not in less.text
-    assert "Nothing has been launched yet" in (await newcomer.http.get("/launches")).text
+    assert (await desk.http.get("/launches/unfinished")).status_code == 404
 
 
-async def test_recording_needs_a_key_that_may_write_and_a_form_of_this_session(newcomer: Reader) -> None:
-    assert (await newcomer.http.post("/launches/new", data={"csrf_token": "forged"})).status_code == 403
-    assert (await newcomer.http.get("/launches/nothing/edit")).status_code == 404
-    fields = await typed(newcomer)
-    assert (await newcomer.submit("/launches/nothing/edit", **fields)).status_code == 404
-    await newcomer.sign_in(newcomer.keys.read)
+async def test_the_enter_key_records_and_takes_no_row_away(desk: Reader) -> None:
+    form = (await desk.http.get("/launches/new")).text.partition('<form class="stack"')[2]
+    first = re.search(r"<button[^>]*>", form)
+    assert first is not None
+    assert "name=" not in first[0]
+
+
+async def test_recording_needs_a_key_that_may_write_and_a_form_of_this_session(desk: Reader) -> None:
+    assert (await desk.http.post("/launches/new", data={"csrf_token": "forged"})).status_code == 403
+    assert (await desk.http.get("/launches/nothing/edit")).status_code == 404
+    assert (await desk.submit("/launches/nothing/edit", **typed("nothing"))).status_code == 404
+    await desk.sign_in(desk.keys.read)
     for path in ("/launches/new", "/launches/nothing/edit"):
-        assert (await newcomer.http.get(path)).status_code == 403
-        assert (await newcomer.submit(path)).status_code == 403
+        assert (await desk.http.get(path)).status_code == 403
+        assert (await desk.submit(path)).status_code == 403
+    await desk.sign_in(desk.keys.write)

@@ -162,14 +162,12 @@ async def test_what_nobody_registered_has_no_page(desk: Reader) -> None:
     assert (await send(desk, "nothing", csv(), batch="lost")).status_code == 404
 
 
-async def test_sending_and_registering_need_their_scopes_and_a_form_of_this_session(visitor: Reader) -> None:
-    async with visitor.database.write() as session:
-        await series.create(session, spec=REVENUE, actor="ada", at=START)
-    await visitor.sign_in(visitor.keys.write)
-    assert "Send values" not in (await visitor.http.get("/series/revenue")).text
-    assert (await send(visitor, "revenue", csv(), batch="no")).status_code == 403
-    assert (await visitor.http.post("/series/new", data={"csrf_token": "forged"})).status_code == 403
-    await visitor.sign_in(visitor.keys.read)
-    assert (await visitor.http.get("/series/revenue")).status_code == 200
-    assert (await visitor.http.get("/series/new")).status_code == 403
-    assert (await visitor.submit("/series/new", key="x", name="X")).status_code == 403
+async def test_sending_and_registering_need_their_scopes_and_a_form_of_this_session(desk: Reader) -> None:
+    await desk.sign_in(desk.keys.write)
+    assert "Send values" not in (await desk.http.get("/series/revenue")).text
+    assert (await send(desk, "revenue", csv(), batch="no")).status_code == 403
+    assert (await desk.http.post("/series/new", data={"csrf_token": "forged"})).status_code == 403
+    await desk.sign_in(desk.keys.read)
+    assert (await desk.http.get("/series/revenue")).status_code == 200
+    assert (await desk.http.get("/series/new")).status_code == 403
+    assert (await desk.submit("/series/new", key="x", name="X")).status_code == 403
