@@ -11,8 +11,8 @@ from app.charts.theme import PLAIN_ZERO, ROWS, SERIES, Spec, Values, colour, fin
 
 NAMED: Final = 4
 """Segments with a colour and a name of their own."""
-MOST_LINES: Final = 24
-MOST_PERIODS: Final = 400
+MOST_LINES: Final = 16
+MOST_PERIODS: Final = 366
 
 
 def series_lines(
@@ -20,16 +20,16 @@ def series_lines(
 ) -> Spec:
     """One line per segment, in the order given: the first ones coloured. Unknown values (nan) leave a gap."""
     start = max(0, len(periods) - MOST_PERIODS)
+    times = [at.isoformat() if grain == "hour" else at.date().isoformat() for at in periods[start:]]
     rows: Values = []
     for place, (segment, line) in enumerate(list(values.items())[:MOST_LINES]):
         run = 0
-        for at, value in zip(periods[start:], line[start:], strict=True):
-            known = isfinite(value)
-            run += not known
-            if known:
-                rows.append(
-                    {"at": at.isoformat(), "value": value, "segment": segment, "place": place, "run": f"{place}-{run}"}
-                )
+        for at, value in zip(times, line[start:], strict=True):
+            if isfinite(value):
+                own = {"segment": segment, "place": place, "run": f"{place}-{run}"}
+                rows.append({"at": at, "value": float(f"{value:.6g}"), **own})
+            else:
+                run += 1
     x = alt.X("at:T", title=None, axis=alt.Axis(format=_form(grain, periods), tickCount=6, labelOverlap=True))
     y = alt.Y(
         "value:Q", title=unit or None, axis=alt.Axis(labelExpr=PLAIN_ZERO, tickCount=5), scale=alt.Scale(zero=False)

@@ -78,7 +78,7 @@ def test_a_series_of_very_many_segments_says_how_many_it_does_not_show() -> None
     table = SeriesTable(tuple(f"s{place}" for place in range(many)), tuple(DAYS[:2]), values, values, values)
     view = series_view(REVENUE, table)
     assert (len(view.segments), view.hidden_segments) == (MOST_SEGMENTS, 5)
-    assert f"The 24 largest of {many}." in view.summary
+    assert f"The 16 largest of {many}." in view.summary
 
 
 def test_without_values_there_is_nothing_to_draw() -> None:
