@@ -7,9 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import freezing, launch, learned_prior, metric
-from experiments.definitions import LaunchMeasurement, LaunchSpec, PlanMetric, Role
+from experiments.definitions import Confounder, LaunchMeasurement, LaunchSpec, PlanMetric, Role
 from experiments.errors import FieldError, NotReady
 from experiments.launch_rules import series_named
+from experiments.launches_beside import launches_beside
 from experiments.measured_before import measured_before
 from experiments.metric import Known
 from experiments.plan import LaunchPlan, MeasuredBefore, PlannedMeasurement, PlannedMetric, PlannedPrior, PlannedSeries
@@ -35,6 +36,7 @@ async def launch_plan(session: AsyncSession, row: Launch) -> LaunchPlan:
     metric_keys = frozenset(key for key in outcomes.values() if key is not None)
     experiment = await session.get(Experiment, row.experiment_id) if row.experiment_id is not None else None
     before = await _before(session, spec, experiment, metric_keys)
+    beside = await launches_beside(session, row)
     priors = await learned_prior.pinned(
         session,
         metric_keys=metric_keys,
@@ -48,7 +50,7 @@ async def launch_plan(session: AsyncSession, row: Launch) -> LaunchPlan:
         announced_at=spec.announced_at,
         confounders=spec.confounders,
         measured_since=row.measured_since,
-        measurements=[_planned(item, series, before, priors) for item in spec.measurements],
+        measurements=[_planned(item, series, before, priors, beside) for item in spec.measurements],
         fact_sources=await freezing.sources_of(session, _metrics_of(series), {}),
     )
 
@@ -67,6 +69,7 @@ def _planned(
     series: Mapping[str, PlannedSeries],
     before: Mapping[str, MeasuredBefore],
     priors: Mapping[str, PlannedPrior],
+    beside: Mapping[str, list[Confounder]],
 ) -> PlannedMeasurement:
     outcome = series[item.series_key]
     key = outcome.spec.metric_key or ""
@@ -77,6 +80,7 @@ def _planned(
         controls=[series[each] for each in item.controls],
         experiment=before.get(key),
         prior=priors.get(key),
+        beside=beside.get(item.series_key, []),
     )
 
 

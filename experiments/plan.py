@@ -163,6 +163,7 @@ class PlannedMeasurement(Definition):
     """What a launch is measured on: the outcome, what else moves it, and what the metric's effects usually are.
 
     `prior` is that of the metric when the plan was frozen: what is believed of a launch that cannot be measured.
+    `beside` are other launches on the same outcome at about the same time.
     """
 
     options: LaunchMeasurement
@@ -171,6 +172,7 @@ class PlannedMeasurement(Definition):
     controls: list[PlannedSeries]
     experiment: MeasuredBefore | None = None
     prior: PlannedPrior | None = None
+    beside: list[Confounder] = Field(default_factory=list)
 
 
 class LaunchPlan(Definition):

@@ -81,6 +81,29 @@ async def test_a_launch_that_names_no_series_cannot_be_measured(database: Databa
     assert refused.value.errors[0].pointer == "/measurements" and refused.value.remedy
 
 
+async def test_other_launches_on_the_same_series_at_about_the_same_time_are_in_the_plan(database: Database) -> None:
+    def to(segments: list[str], *steps: tuple[int, float]) -> list[dict[str, Any]]:
+        each = {"mechanism": "ordered", "segments": segments}
+        return [each | {"at": BEGUN + day * DAY, "coverage": coverage} for day, coverage in steps]
+
+    async with database.write() as session:
+        await define_series(session, "orders", dimension="country")
+        await define_series(session, "visits")
+        await record_launch(session, rollout=to(["de"], (0, 1)))
+        elsewhere = [{"series_key": "visits"}]
+        await record_launch(session, key="long-before", rollout=to(["de"], (-15, 1)))
+        await record_launch(session, key="just-before", rollout=to(["de", "fr"], (-60, 0.1), (-14, 1)))
+        await record_launch(session, key="tried-out", rollout=to([], (3, 0.5), (9, 0)))
+        await record_launch(session, key="long-after", rollout=to(["de"], (28, 1)))
+        await record_launch(session, key="on-another-series", rollout=[to([], (1, 1))[0]], measurements=elsewhere)
+        (measured,) = (await plan_of(session)).measurements
+    known = [(each.name, each.began_at, each.ended_at, each.segments) for each in measured.beside]
+    assert known == [
+        ("launch just-before", BEGUN - 14 * DAY, None, ["de", "fr"]),
+        ("launch tried-out", BEGUN + 3 * DAY, BEGUN + 9 * DAY, []),
+    ]
+
+
 @dataclass(frozen=True)
 class Course:
     """How an experiment went, and what a launch may take from it: `standard_error` on the log scale."""
