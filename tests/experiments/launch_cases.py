@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.definitions import LaunchMeasurement, RolloutStep, SeriesSpec
+from experiments.definitions import Grain, LaunchMeasurement, RolloutStep, SeriesSpec
 from experiments.evidence.launch.data import LaunchData, launch_data
 from experiments.evidence.launch.draft import LaunchContext, LaunchDraft, draft_launch
-from experiments.plan import LaunchPlan, PlannedMeasurement, PlannedSeries
+from experiments.plan import LaunchPlan, MeasuredBefore, PlannedMeasurement, PlannedSeries
 from experiments.result import Check, LaunchEstimate, LaunchResult, MeasuredLaunch
 from experiments.series_table import PERIOD, SeriesTable
 
@@ -20,7 +20,7 @@ MONDAY = datetime(2025, 1, 6, tzinfo=UTC)
 COUNTRIES = ("at", "be", "ch", "de", "dk", "es", "fr", "it", "nl", "pl")
 
 
-def at(period: float, grain: str = "day") -> datetime:
+def at(period: float, grain: Grain = "day") -> datetime:
     return MONDAY + period * PERIOD[grain]
 
 
@@ -56,7 +56,34 @@ def plan_of(*steps: RolloutStep, measured: PlannedMeasurement | None = None, **e
     return LaunchPlan(**(fields | extra))
 
 
-def table(values: Floats, segments: Sequence[str] = COUNTRIES, *, begin: float = 0, grain: str = "day") -> SeriesTable:
+def experiment(**extra: Any) -> MeasuredBefore:
+    fields: dict[str, Any] = {
+        "metric_key": "revenue",
+        "experiment_key": "checkout-test",
+        "variant_key": "new",
+        "analysis_id": "a",
+        "verdict": "better",
+        "log_lift": 0.04,
+        "standard_error": 0.01,
+        "days": 14,
+        "failed_checks": [],
+        "warned_checks": [],
+        "amended": False,
+        "stopped_early": False,
+        "peeked": False,
+        "clusters": None,
+        "triggered": False,
+    }
+    return MeasuredBefore(**(fields | extra))
+
+
+WHOLE = measurement(series(dimension=""))
+ARMS = measurement(series(dimension="arm"))
+
+
+def table(
+    values: Floats, segments: Sequence[str] = COUNTRIES, *, begin: float = 0, grain: Grain = "day"
+) -> SeriesTable:
     segments, periods = tuple(segments)[: len(values)], values.shape[1]
     nan = np.full(values.shape, np.nan)
     starts = tuple(at(begin + t, grain) for t in range(periods))

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from experiments.evidence.launch.design import designs, leading_methods
-from experiments.plan import LaunchPlan, MeasuredBefore, PlannedMeasurement
+from experiments.plan import LaunchPlan, PlannedMeasurement
 from tests.experiments.launch_cases import (
+    ARMS,
     COUNTRIES,
+    WHOLE,
     countries,
     data_of,
+    experiment,
     measurement,
     plan_of,
     series,
@@ -19,33 +22,10 @@ from tests.experiments.launch_cases import (
 )
 
 
-def experiment(**extra: Any) -> MeasuredBefore:
-    fields: dict[str, Any] = {
-        "metric_key": "revenue",
-        "experiment_key": "checkout-test",
-        "variant_key": "new",
-        "analysis_id": "a",
-        "verdict": "better",
-        "log_lift": 0.04,
-        "standard_error": 0.01,
-        "days": 14,
-        "failed_checks": [],
-        "warned_checks": [],
-        "amended": False,
-        "stopped_early": False,
-        "peeked": False,
-        "clusters": None,
-        "triggered": False,
-    }
-    return MeasuredBefore(**(fields | extra))
-
-
 def switches(count: int) -> list[Any]:
     return [step(40 + 2 * k, (k + 1) % 2, "random") for k in range(count)]
 
 
-WHOLE = measurement(series(dimension=""))
-ARMS = measurement(series(dimension="arm"))
 CONTROLLED = measurement(series(dimension=""), controls=[series("other", "")])
 CASES: dict[str, tuple[LaunchPlan, str, str]] = {
     "an experiment was behind it": (

@@ -1,6 +1,6 @@
 """From the plan of a launch and its series to the document: what it did, and how much to believe it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -11,108 +11,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.definitions import Confounder
-from experiments.plan import LaunchPlan, PlannedPrior
+from experiments.plan import PlannedPrior
 from experiments.result import LaunchResult, MeasuredLaunch
-from experiments.series_table import SeriesTable
 from experiments.types import canonical_json
 from stats.bayes.models.fit import ModelFit, PathPosterior
 from tests.experiments.launch_cases import (
-    COUNTRIES,
-    Floats,
     at,
     check_of,
     countries,
     draft_of,
+    experiment,
     lead,
     measured,
     measurement,
-    plan_of,
     result_of,
     series,
     since,
-    step,
     table,
 )
-from tests.experiments.test_launch_design import ARMS, WHOLE, experiment
-
-type Case = tuple[LaunchPlan, Mapping[str, SeriesTable], int]
-
-EFFECT = 0.06
-DE = COUNTRIES.index("de")
-EVERYWHERE = range(10)
-
-
-def whole(values: Floats) -> SeriesTable:
-    return table(values.sum(axis=0, keepdims=True), [""])
-
-
-def concurrent(effect: float = EFFECT, *, values: Floats | None = None, seed: int = 1, **extra: Any) -> Case:
-    y = countries(52, seed=seed, effect=since(42, effect, DE), segments=7) if values is None else values
-    return plan_of(step(42, 1, segments=["de"]), **extra), {"revenue": table(y)}, 52
-
-
-def staggered() -> Case:
-    y = countries(52, effect=lambda i, t: since(36, EFFECT, 0, 1)(i, t) + since(44, EFFECT, 2)(i, t), segments=7)
-    return plan_of(step(36, 1, segments=["at", "be"]), step(44, 1, segments=["ch"])), {"revenue": table(y)}, 52
-
-
-def by_lot() -> Case:
-    plan, tables, until = staggered()
-    drawn = [one.model_copy(update={"mechanism": "random"}) for one in plan.rollout]
-    return plan.model_copy(update={"rollout": drawn}), tables, until
-
-
-def switched() -> Case:
-    states = np.random.default_rng(2).permutation(np.repeat([1, 0], 10))
-    path = np.concatenate([np.zeros(40), np.repeat(states, 2)])
-    steps = [step(40 + 2 * k, float(state), "random") for k, state in enumerate(states)]
-    values = countries(80, effect=lambda i, t: EFFECT * path)
-    return plan_of(*steps, measured=WHOLE), {"revenue": whole(values)}, 80
-
-
-def controlled(effect: float = EFFECT, *, seed: int = 1, **extra: Any) -> Case:
-    values = countries(80, seed=seed, effect=since(60, effect, DE))
-    asked = measurement(series(dimension=""), controls=[series("other", ""), series("third", "")], **extra)
-    tables = {
-        "revenue": table(values[DE : DE + 1], [""]),
-        "other": table(values[:1], [""]),
-        "third": table(values[1:2], [""]),
-    }
-    return plan_of(step(60, 1, "all_at_once"), measured=asked), tables, 80
-
-
-def at_once(effect: float = EFFECT, *, seed: int = 1) -> Case:
-    values = countries(80, seed=seed, effect=since(60, effect, *EVERYWHERE))
-    return plan_of(step(60, 1, "all_at_once"), measured=WHOLE), {"revenue": whole(values)}, 80
-
-
-def in_stages(on_first: float = 1000) -> Case:
-    empty = np.full((2, 60), np.nan)
-    n, totals = empty.copy(), empty.copy()
-    n[:, 40], n[:, 47] = (on_first, 9000), (5000, 5000)
-    totals[:, 40], totals[:, 47] = n[:, 40] * (10.6, 10), n[:, 47] * (10.63, 10)
-    periods = tuple(at(t) for t in range(60))
-    sent = SeriesTable(("on", "off"), periods, totals, n, np.where(np.isfinite(n), 25.0, np.nan))
-    steps = step(40, 0.1, "random"), step(47, 0.5, "random"), step(54, 1, "random")
-    return plan_of(*steps, measured=ARMS), {"revenue": sent}, 60
-
-
-def with_experiment() -> Case:
-    values = countries(60, effect=since(40, EFFECT, *EVERYWHERE))
-    asked = measurement(series(dimension=""), experiment=experiment(log_lift=0.05))
-    return plan_of(step(40, 1, "all_at_once"), measured=asked), {"revenue": whole(values)}, 60
-
-
-BY_DESIGN: dict[str, tuple[Callable[[], Case], str, str]] = {
-    "experiment": (with_experiment, "experiment", "A"),
-    "staged": (in_stages, "staged", "A"),
-    "switchback": (switched, "switchback", "B"),
-    "random_order": (by_lot, "imputation", "B"),
-    "staggered": (staggered, "imputation", "C"),
-    "concurrent": (concurrent, "synthetic_did", "C"),
-    "donors": (controlled, "bsts", "C"),
-    "before_after": (at_once, "structural", "D"),
-}
+from tests.experiments.launches_by_design import (
+    BY_DESIGN,
+    DE,
+    EFFECT,
+    Case,
+    at_once,
+    concurrent,
+    controlled,
+    in_stages,
+    staggered,
+    with_experiment,
+)
 
 
 @cache
@@ -404,7 +332,7 @@ def test_the_sampled_model_answers_in_the_place_of_the_grid_where_it_can() -> No
     (sampled,) = draft.finish([fitted(0.07, 20)]).measurements
     assert (lead(sampled).log_effect, lead(sampled).method) == (0.07, "bsts")
     assert "sampled" in lead(sampled).notes
-    assert [item.name for item in sampled.parameters] == ["donor:third"]
+    assert [item.name for item in sampled.parameters] == ["donor[third]"]
     assert [donor.segment for donor in sampled.donors] == ["fourth", "other", "third"]
     grid = lead(draft.finish().measurements[0])
     failed = lead(draft.finish([ModelFit("launch_series", 1, "unreliable", "R-hat")]).measurements[0])

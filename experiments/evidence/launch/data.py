@@ -55,10 +55,10 @@ class LaunchData:
     """A launch on one outcome, on the scale that its estimators work on.
 
     `panel` has N segments over T periods that begin at `starts`. `treated` are those that have the change, or will have
-    it where nobody has it yet; `series` is the treated segments as one, with its
-    `regressors` (K names) and `donors` (J names: control series first, then untreated segments). `actual` (T,) is their
-    outcome in its own units, nan where a treated segment has none. On the scale `level` outcomes are divided by the
-    size of their mean before the launch; `size` is that of `actual`. With a `reason` there is nothing to estimate from.
+    it where nobody has it yet; `series` is them as one, with its `regressors` (K names) and `donors` (J names: the
+    first `controls` are control series, the others untreated segments). `actual` (T,) is the outcome of the treated in
+    its own units, nan where one of them has none. On the scale `level` outcomes are divided by the size of their mean
+    before the launch; `size` is that of `actual`. With a `reason` there is nothing to estimate from.
     """
 
     grain: Grain

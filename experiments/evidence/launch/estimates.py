@@ -121,7 +121,8 @@ def _of_experiment(measured: MeasuredBefore, data: LaunchData, level: float) -> 
 
 def _staged(plan: LaunchPlan, measurement: PlannedMeasurement, data: LaunchData, table: SeriesTable) -> Staged:
     spec, moment = measurement.outcome.spec, PERIOD[measurement.outcome.spec.grain]
-    places = [t for t, at in enumerate(table.periods) if at in set(data.starts)]
+    used = set(data.starts)
+    places = [t for t, at in enumerate(table.periods) if at in used]
     n, mean, variance = {}, {}, {}
     for arm in (ON, OFF):
         row = table.segments.index(arm) if arm in table.segments else None
@@ -173,7 +174,8 @@ _REPEATS: Final = 4
 
 
 def _strata(data: LaunchData, rows: slice) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
+    """What repeats: the hour of the week, the hour of the day, the day of the week, as far as there is time for it."""
     length = rows.stop - rows.start
     cycle = next((each for each in _CYCLE[data.grain] if length >= _REPEATS * each), 1)
-    hours = np.array([int(start.timestamp() // PERIOD[data.grain].total_seconds()) for start in data.starts[rows]])
-    return np.asarray(hours % cycle, dtype=np.intp)
+    number = np.array([int(start.timestamp() // PERIOD[data.grain].total_seconds()) for start in data.starts[rows]])
+    return np.asarray(number % cycle, dtype=np.intp)

@@ -53,6 +53,6 @@ def with_sampled(measured: Measured, fit: ModelFit | None) -> Measured:
 
 
 def _named(parameter: str, donors: Sequence[str]) -> str:
-    """A parameter with the name of its donor in the place of its number: `donor[2]` is `donor:search`."""
+    """A parameter with the name of its donor in the place of its number: `donor[2]` is `donor[search]`."""
     found = re.fullmatch(r"donor\[(\d+)\]", parameter)
-    return parameter if found is None else f"donor:{donors[int(found[1])]}"
+    return parameter if found is None else f"donor[{donors[int(found[1])]}]"

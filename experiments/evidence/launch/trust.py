@@ -35,6 +35,7 @@ from stats.moments import Bools
 PLACEBO_DRAWS: Final = 99
 """Of a bootstrap inside a placebo run: its standard error is all that is used."""
 RUNS_WANTED: Final = 8
+"""The time measured after a placebo date is cut for as many dates."""
 RUNS_OF_LEADING: Final = 12
 RUNS_BESIDE: Final = 6
 """Dates tried with estimators of panels that do not lead; those of a single series are quicker."""

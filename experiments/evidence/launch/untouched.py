@@ -21,6 +21,7 @@ WORTH_LEAVING_OUT: Final = 0.25
 FEWEST_PEERS: Final = 3
 """With fewer untreated segments, nobody can say which of them moved apart from the others."""
 ANTICIPATED: Final = 0.001
+"""Below this the outcome moved before the launch; a level that drifts passes 0.01 too often."""
 
 
 @dataclass(frozen=True, slots=True)
