@@ -26,8 +26,9 @@ def series_lines(
         run = 0
         for at, value in zip(times, line[start:], strict=True):
             if isfinite(value):
-                own = {"segment": segment, "place": place, "run": f"{place}-{run}"}
-                rows.append({"at": at, "value": float(f"{value:.6g}"), **own})
+                short = float(f"{value:.6g}")
+                line_of = {"segment": segment, "place": place, "run": f"{place}-{run}"}
+                rows.append({"at": at, "value": short, **line_of})
             else:
                 run += 1
     x = alt.X("at:T", title=None, axis=alt.Axis(format=_form(grain, periods), tickCount=6, labelOverlap=True))
