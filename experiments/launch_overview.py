@@ -79,6 +79,12 @@ async def measured_on(session: AsyncSession, *, series_key: str) -> list[Launch]
     ]
 
 
+async def averages(session: AsyncSession, *, series_keys: Collection[str]) -> frozenset[str]:
+    """Those of these series whose values are averages, which do not add up over time."""
+    rows = await session.scalars(sa.select(Series).where(col(Series.key).in_(series_keys)))
+    return frozenset(row.key for row in rows if series_spec(row).aggregation == "mean")
+
+
 async def series_names(session: AsyncSession) -> dict[str, str]:
     """What series are called, archived ones too."""
     return {key: spec["name"] for key, spec in await session.execute(sa.select(col(Series.key), col(Series.spec)))}

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import altair as alt
 
-from app.charts.theme import PLAIN_ZERO, ROWS, Spec, Values, colour, data, finish, zero_line
+from app.charts.theme import LEVELS, ROWS, Spec, Values, colour, data, finish, zero_line
 from experiments.result import MeasuredLaunch, PeriodPoint
 
 FEWEST_BEFORE: Final = 60
@@ -70,10 +70,10 @@ def path_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> Spec:
         else [
             base.transform_filter("isValid(datum.lower)")
             .mark_area(color=colour("series2"), opacity=0.18, clip=True)
-            .encode(x=x, y=y("lower"), y2="upper:Q"),
+            .encode(x=x, y=y("lower"), y2="upper:Q", detail="expected_run:N"),
             base.transform_filter("isValid(datum.expected)")
             .mark_line(color=colour("series2"), strokeWidth=1.75, strokeDash=[5, 4], clip=True)
-            .encode(x=x, y=y("expected")),
+            .encode(x=x, y=y("expected"), detail="expected_run:N"),
         ]
     )
     layers = [
@@ -109,11 +109,15 @@ def gap_chart(
         }
         for point in points
     ]
+    run = 0
+    for value in values:
+        run += value["gap"] is None and which == "effect"
+        value["run"] = run
     ends = [0.0, *(value[name] for value in values for name in ("gap", "lower", "upper") if value[name] is not None)]
     room = 0.08 * ((max(ends) - min(ends)) or 1.0)
     y = _vertical(
         [min(ends) - room, max(ends) + room],
-        alt.Axis(title=title, labelExpr=PLAIN_ZERO, tickCount=4, minExtent=LABELS_WIDTH),
+        alt.Axis(title=title, labelExpr=LEVELS, tickCount=4, minExtent=LABELS_WIDTH),
     )
     base, x = alt.Chart(ROWS), _time(points)
     form = "+,.4~g"
@@ -134,7 +138,7 @@ def gap_chart(
         *_shaded(points, x),
         base.transform_filter("isValid(datum.lower)")
         .mark_area(opacity=0.2, **mark)
-        .encode(x=x, y=y("lower"), y2="upper:Q"),
+        .encode(x=x, y=y("lower"), y2="upper:Q", detail="run:N"),
         zero_line("y"),
         *_event_layers(events, points, x, numbered=False),
         known.encode(x=x, y=y("gap")),
@@ -180,11 +184,12 @@ def coverage_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> S
 
 
 def _values(points: Sequence[PeriodPoint]) -> Values:
-    """A period without an actual value ends its `run`, so that no line is drawn across the gap."""
+    """A period without a value ends the `run` of its line, so that none is drawn across the gap."""
     values: Values = []
-    run = 0
+    run = expected_run = 0
     for point in points:
         run += point.actual is None
+        expected_run += point.counterfactual is None
         values.append(
             {
                 "at": point.at.isoformat(),
@@ -193,6 +198,7 @@ def _values(points: Sequence[PeriodPoint]) -> Values:
                 "lower": point.counterfactual_lower,
                 "upper": point.counterfactual_upper,
                 "run": run,
+                "expected_run": expected_run,
             }
         )
     return values
@@ -214,7 +220,7 @@ def _vertical(domain: list[float], axis: alt.Axis) -> Any:
 
 
 def _level_axis(unit: str) -> alt.Axis:
-    return alt.Axis(title=unit or "Value", labelExpr=PLAIN_ZERO, tickCount=5, minExtent=LABELS_WIDTH)
+    return alt.Axis(title=unit or "Value", labelExpr=LEVELS, tickCount=5, minExtent=LABELS_WIDTH)
 
 
 def _tooltip_of_time(measured: MeasuredLaunch) -> alt.Tooltip:

@@ -7,7 +7,7 @@ from typing import Final
 
 import altair as alt
 
-from app.charts.theme import PLAIN_ZERO, ROWS, SERIES, Spec, Values, colour, finish
+from app.charts.theme import LEVELS, ROWS, SERIES, Spec, Values, colour, finish
 
 NAMED: Final = 4
 """Segments with a colour and a name of their own."""
@@ -32,9 +32,7 @@ def series_lines(
             else:
                 run += 1
     x = alt.X("at:T", title=None, axis=alt.Axis(format=_form(grain, periods), tickCount=6, labelOverlap=True))
-    y = alt.Y(
-        "value:Q", title=unit or None, axis=alt.Axis(labelExpr=PLAIN_ZERO, tickCount=5), scale=alt.Scale(zero=False)
-    )
+    y = alt.Y("value:Q", title=unit or None, axis=alt.Axis(labelExpr=LEVELS, tickCount=5), scale=alt.Scale(zero=False))
     base = alt.Chart(ROWS)
     tooltip = [
         alt.Tooltip("segment:N", title="Segment"),

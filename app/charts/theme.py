@@ -30,8 +30,8 @@ PALETTE = {
 SERIES = ("muted", "accent", "series2", "series3", "series4")
 """Colours of arms: the control first, then treatments (they repeat after four)."""
 
-PLAIN_ZERO = "datum.value == 0 ? '0' : format(datum.value, '~s')"
-"""Labels of levels: `2k`, `1.5M`, and zero as `0` where Vega would write `0k`."""
+LEVELS = "format(datum.value, abs(datum.value) < 1 ? '.2~f' : '~s')"
+"""Labels of levels: `2k`, `1.5M`; `0` and `0.2` where Vega would write `0k` and `200m`."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 

@@ -95,12 +95,15 @@ async def _values(session: AsyncSession, row: Launch, series_key: str) -> dict[s
     spec = launch.spec_of(row)
     result = await overview.latest_result(session, kind=KIND, subject_key=row.key)
     measured_on = {item.series_key for item in spec.measurements}
+    averages = await launch_overview.averages(session, series_keys=measured_on)
     chosen = series_key if series_key in measured_on else ""
     history = await overview.analyses_of(session, kind=KIND, subject_key=row.key, limit=HISTORY)
     return {
         "launch": row,
         "spec": spec,
-        "view": stored_launch_view(str(result.id), result.body, spec.model_dump_json(), chosen) if result else None,
+        "view": stored_launch_view(str(result.id), result.body, spec.model_dump_json(), chosen, averages)
+        if result
+        else None,
         "history": history,
         "active": next((analysis for analysis, _ in history if analysis.state in overview.ACTIVE), None),
         "missing": await _missing(session, row),

@@ -1,6 +1,6 @@
 """A measured launch as its page shows it. Pure: documents never change."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal
@@ -54,6 +54,7 @@ class MeasuredView:
     events: Sequence[LaunchEvent]
     path: Spec | None
     effect: Spec | None
+    adds_up: bool
     cumulative: Spec | None
     coverage: Spec | None
     hidden_periods: int
@@ -86,29 +87,33 @@ class LaunchView:
 
 
 @lru_cache(maxsize=64)
-def stored_launch_view(result_id: str, body: bytes, spec: str, series_key: str) -> LaunchView:
+def stored_launch_view(result_id: str, body: bytes, spec: str, series_key: str, averages: frozenset[str]) -> LaunchView:
     """The view of a stored result, which never changes; drawing it takes a while. `spec` is the launch's JSON."""
-    return launch_view(
-        LaunchResult.model_validate_json(body), LaunchSpec.model_validate_json(spec), series_key=series_key
-    )
+    document, parsed = LaunchResult.model_validate_json(body), LaunchSpec.model_validate_json(spec)
+    return launch_view(document, parsed, series_key=series_key, averages=averages)
 
 
-def launch_view(document: LaunchResult, spec: LaunchSpec, *, series_key: str = "") -> LaunchView:
-    """The measurement on a series; the primary one where there is none of that key."""
+def launch_view(
+    document: LaunchResult, spec: LaunchSpec, *, series_key: str = "", averages: Collection[str] = ()
+) -> LaunchView:
+    """The measurement on a series; the primary one where there is none of that key.
+
+    `averages` are series whose values do not add up over time: their effects are not either.
+    """
     by_key = {item.series_key: item for item in document.measurements}
     item = by_key.get(series_key) or next(iter(document.measurements), None)
     return LaunchView(
         document=document,
         choices=[(other.series_key, other.series_name) for other in document.measurements],
         chosen=item.series_key if item else "",
-        shown=measured_view(item, spec) if item else None,
+        shown=measured_view(item, spec, adds_up=item.series_key not in averages) if item else None,
     )
 
 
-def measured_view(item: MeasuredLaunch, spec: LaunchSpec) -> MeasuredView:
+def measured_view(item: MeasuredLaunch, spec: LaunchSpec, *, adds_up: bool = True) -> MeasuredView:
     """Everything that the page shows of one measurement."""
     lead = lead_of(item)
-    said = answer(item, lead, spec.name)
+    said = answer(item, lead, spec.name, adds_up=adds_up)
     events = events_of(spec)
     per = launch_words.PER_GRAIN[item.grain]
     unit = f", {item.unit}" if item.unit else ""
@@ -125,8 +130,9 @@ def measured_view(item: MeasuredLaunch, spec: LaunchSpec) -> MeasuredView:
         events=events,
         path=path_chart(item, events) if any(point.actual is not None for point in item.periods) else None,
         effect=gap_chart(item, events, "effect", title=f"Effect {per}{unit}") if has_gap else None,
+        adds_up=adds_up,
         cumulative=gap_chart(item, events, "cumulative", title=f"Added up{unit}")
-        if any(point.cumulative is not None for point in item.periods)
+        if adds_up and any(point.cumulative is not None for point in item.periods)
         else None,
         coverage=coverage_chart(item, events) if any(point.coverage > 0 for point in item.periods) else None,
         hidden_periods=len(item.periods) - len(drawn(item)),
@@ -164,7 +170,9 @@ def ordered(estimates: Sequence[LaunchEstimate]) -> list[LaunchEstimate]:
     return sorted(estimates, key=lambda estimate: not estimate.leads)
 
 
-def answer(item: MeasuredLaunch, lead: LaunchEstimate | None, launch_name: str) -> LaunchAnswer:
+def answer(
+    item: MeasuredLaunch, lead: LaunchEstimate | None, launch_name: str, *, adds_up: bool = True
+) -> LaunchAnswer:
     """The answer in one sentence with its uncertainty, and how loud it may be said."""
     if lead is None or lead.lift is None or lead.ci_lower is None or lead.ci_upper is None:
         because = launch_words.reason(lead.reason if lead else None)
@@ -192,7 +200,7 @@ def answer(item: MeasuredLaunch, lead: LaunchEstimate | None, launch_name: str) 
             f"{percent(lead.lift, digits)}{reached}, somewhere between {ends}"
         )
     said = f"{sentence} ({formats.share(item.level)} interval)."
-    return LaunchAnswer("measured", said, tone, item.grade.grade in "ABC", natural(item, lead))
+    return LaunchAnswer("measured", said, tone, item.grade.grade in "ABC", natural(item, lead, adds_up=adds_up))
 
 
 def tone_of(item: MeasuredLaunch, lead: LaunchEstimate | None) -> Tone:
@@ -204,14 +212,14 @@ def tone_of(item: MeasuredLaunch, lead: LaunchEstimate | None) -> Tone:
     return "good" if (lead.ci_lower > 0) == (item.direction == "increase") else "bad"
 
 
-def natural(item: MeasuredLaunch, lead: LaunchEstimate) -> list[str]:
-    """The effect in units of the series: a period's, and all since the launch."""
+def natural(item: MeasuredLaunch, lead: LaunchEstimate, *, adds_up: bool) -> list[str]:
+    """The effect in units of the series: a period's, and all since the launch where values add up."""
     unit = f" {item.unit}" if item.unit else ""
     said: list[str] = []
     if lead.difference is not None and lead.difference_lower is not None:
         ends = formats.differences(lead.difference_lower, lead.difference_upper)
         said.append(f"{formats.gain(lead.difference)}{unit} {launch_words.PER_GRAIN[item.grain]} ({ends})")
-    if lead.cumulative is not None and lead.cumulative_lower is not None:
+    if adds_up and lead.cumulative is not None and lead.cumulative_lower is not None:
         ends = formats.differences(lead.cumulative_lower, lead.cumulative_upper)
         since = formats.plural(item.periods_after, item.grain)
         said.append(f"{formats.gain(lead.cumulative)}{unit} in {since} ({ends})")

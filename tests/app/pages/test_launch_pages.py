@@ -122,6 +122,20 @@ def test_the_answer_is_one_sentence_with_its_interval() -> None:
     assert sentence(fallen).startswith("Revenue fell by 5.0 % at full coverage, somewhere between −8.0 % and −2.0 %")
 
 
+def test_effects_on_an_average_are_not_added_up_over_time() -> None:
+    item = measured()
+    total = answer(item, lead_of(item), "Launch").natural
+    average = answer(item, lead_of(item), "Launch", adds_up=False).natural
+    assert [text.replace("\u00a0", " ") for text in total] == [
+        "+164 € a day (+44.0 to +284)",
+        "+6,888 € in 42 days (+1,848 to +11,928)",
+    ]
+    assert average == total[:1]
+    shown = measured_view(item, launch_spec(), adds_up=False)
+    assert shown.cumulative is None
+    assert shown.effect is not None
+
+
 def test_an_interval_that_holds_zero_is_not_said_to_be_a_move() -> None:
     assert sentence(before_after()).startswith("Whether Delivery on the next day moved Sign-ups cannot be told: +2.0 %")
 
