@@ -30,6 +30,7 @@ from app.api import (
     problem_types,
     problems,
     results,
+    rollout_design,
     sample_size,
     series,
 )
@@ -67,6 +68,7 @@ ROUTERS = (
     portfolio.router,
     baselines.router,
     sample_size.router,
+    rollout_design.router,
     api_keys.router,
     api_keys.issuing,
     audit_events.router,

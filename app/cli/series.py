@@ -96,6 +96,58 @@ def restatements_table(restated: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def ask_design(
+    client: ApiClient, key: str, days: Sequence[int], sets: Sequence[str], exclude: str, history: int
+) -> dict[str, Any]:
+    """What launches in sets of segments could show; each set is text with commas."""
+    question = {
+        "days": list(days),
+        "candidates": [_names(text) for text in sets],
+        "excluded_segments": _names(exclude),
+        "history": history,
+    }
+    design: dict[str, Any] = client.post(f"/v1/series/{key}/rollout-design", question)
+    return design
+
+
+def print_design(design: Mapping[str, Any], console: Console) -> None:
+    """The smallest effect that each set would show, by days."""
+    every, length = design["grain"], design["periods"]
+    text = f"[bold]{design['series_key']}[/]: judged by {length} {every}s up to {_day(design['last_period'])}"
+    text += f" of {design['compared_segments']} segments"
+    if design["searched"] is not None:
+        text += f"; {design['searched']} sets searched"
+    console.print(f"{text}.", highlight=False, soft_wrap=True)
+    if design["launches_in_history"]:
+        launches = ", ".join(design["launches_in_history"])
+        console.print(
+            f"In this history something was launched ({launches}): effects look harder to detect than they are."
+        )
+    table = Table(
+        "launch in", "share", "days", "would show", "adds", "misfit", "note", box=SIMPLE_HEAD, show_edge=False
+    )
+    for option in design["options"]:
+        table.add_row(
+            ", ".join(option["segments"]),
+            f"{option['share']:.0%}",
+            str(option["days"]),
+            _detectable(option),
+            _NOTHING if option["adds"] is None else f"{option['adds']:,.4g}",
+            _NOTHING if option["misfit"] is None else f"{option['misfit']:.2f}",
+            (option["reason"] or "").replace("_", " "),
+        )
+    console.print(table)
+
+
+def _detectable(option: Mapping[str, Any]) -> str:
+    rise, drop = option["detectable_rise"], option["detectable_drop"]
+    return _NOTHING if rise is None else f"+{rise:.1%} or -{drop:.1%}"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _where_from(series: Mapping[str, Any]) -> str:
     return "pushed" if series["source"] == "pushed" else f"from the facts of {series['metric_key']}"
 

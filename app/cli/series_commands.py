@@ -58,3 +58,25 @@ def series_show(
 
     with faults_end_the_command(), ApiClient(url, key) as client:
         print_series(client, series, out, periods=periods)
+
+
+@series_cli.command("design")
+def series_design(
+    series: Series,
+    key: Key,
+    url: Url = "http://127.0.0.1:8321",
+    days: Annotated[
+        list[int] | None, typer.Option(help="How long it would be measured; several are compared; default: 14")
+    ] = None,
+    segments: Annotated[
+        list[str] | None, typer.Option(help="Segments to launch in, as a,b; again for another set; default: a search")
+    ] = None,
+    exclude: Annotated[str, typer.Option(help="Segments to leave out altogether, as a,b")] = "",
+    history: Annotated[int, typer.Option(help="How many of the newest periods to judge by")] = 180,
+) -> None:
+    """Before a launch: which segments to begin with, and for how long, so that an effect would show."""
+    from app.cli.client import ApiClient
+    from app.cli.series import ask_design, print_design
+
+    with faults_end_the_command(), ApiClient(url, key) as client:
+        print_design(ask_design(client, series, days or [14], segments or [], exclude, history), out)

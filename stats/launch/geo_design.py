@@ -67,6 +67,17 @@ def candidate_sets(
     return tuple(found)
 
 
+def misfits(y: Floats, weight: Floats, candidates: Sequence[Segments]) -> Floats:
+    """(C,) `GeoDesign.misfit` of sets, nan where there is none: cheap, to choose which sets to judge in full."""
+    complete = np.isfinite(y).all(axis=1)
+    found = np.full(len(candidates), np.nan)
+    for row, units in enumerate(candidates):
+        treated = _members(len(y), units)
+        if not _problem(treated, complete):
+            found[row] = _misfit(_everything(y, weight, treated, complete))
+    return found
+
+
 def geo_design(
     y: Floats,
     weight: Floats,
@@ -95,8 +106,7 @@ def geo_design(
     runs, misfit = np.zeros(shape, dtype=np.int64), np.full(len(candidates), np.nan)
     reason = np.full(shape, "", dtype="U32")
     for row, units in enumerate(candidates):
-        treated = np.zeros(len(y), dtype=np.bool_)
-        treated[list(units)] = True
+        treated = _members(len(y), units)
         problem = _problem(treated, complete)
         if problem:
             reason[row] = problem
@@ -128,6 +138,12 @@ def added(levels: Floats, units: Segments, *, periods: int, lift: float) -> floa
     Times the cost of one unit it is what a campaign of that effect costs.
     """
     return float(lift * levels[list(units), levels.shape[1] - periods :].sum())
+
+
+def _members(count: int, units: Segments) -> Bools:
+    treated = np.zeros(count, dtype=np.bool_)
+    treated[list(units)] = True
+    return treated
 
 
 def _problem(treated: Bools, complete: Bools) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from app.cli.client import ApiClient, ApiProblem
 from app.cli.commands import cli
 from app.cli.definitions import apply_definitions, read_definitions
 from app.cli.launches import every_item
-from app.cli.series import print_series, push, said_of, series_table
+from app.cli.series import ask_design, print_design, print_series, push, said_of, series_table
 from app.main import create_app
 from experiments import api_key
 from experiments.database import Database
@@ -126,6 +126,24 @@ def test_a_series_without_values_says_so_and_a_refused_file_names_its_row(client
     assert [key for key in keys if key in ("orders", "from-facts")] == ["from-facts", "orders"]
     with pytest.raises(ApiProblem, match="/2/at: not_a_period_start"):
         push(client, "orders", b"segment,at,value\nNO,2026-10-01,1\nNO,2026-10-01T05:00:00Z,1\n")
+
+
+def test_a_rollout_is_designed_from_the_values_that_are_there(client: ApiClient, tmp_path: Path) -> None:
+    applied(client, tmp_path)
+    days = [NOW.date() - timedelta(days=left) for left in range(60, 0, -1)]
+    rows = [
+        f"{country},{day},{size * (100 + (7 * size * place) % 11)}"
+        for size, country in enumerate(("DK", "FI", "NO", "SE"), start=1)
+        for place, day in enumerate(days)
+    ]
+    push(client, "orders", "\n".join(["segment,at,value", *rows]).encode())
+    written = io.StringIO()
+    print_design(ask_design(client, "orders", [7, 50], ["NO", "DK, SE"], "", 60), Console(width=120, file=written))
+    text = written.getvalue()
+    assert "judged by 60 days up to 2026-11-01 of 4 segments" in " ".join(text.split())
+    lines = [line.split() for line in text.splitlines()]
+    assert [line[:3] for line in lines if line[:1] == ["NO"]] == [["NO", "30%", "7"], ["NO", "30%", "50"]]
+    assert any("too little history" in line for line in text.splitlines())
 
 
 def test_an_absent_service_ends_with_a_message() -> None:
