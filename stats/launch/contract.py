@@ -143,6 +143,7 @@ class PlaceboRuns:
     `effect`, `standard_error` (J,) on the scale of `y`. `place` (J,): the index of the period or of the unit. `score`
     (J,) is what placebos are ranked by, `own_score` that of the launch itself: the absolute studentised effect in time,
     the ratio of root mean squared errors after and before in space. nan in `score` where a run could not be made.
+    `horizon` is the number of periods that a run in time measures: dates closer than that share data.
     """
 
     kind: Literal["time", "space"]
@@ -151,6 +152,7 @@ class PlaceboRuns:
     place: np.ndarray[tuple[int, ...], np.dtype[np.intp]]
     score: Floats
     own_score: float
+    horizon: int = 1
 
     @property
     def p_value(self) -> float:

@@ -64,6 +64,7 @@ def placebo_runs(placed: PlaceboDates, effect: Array, error: Array) -> PlaceboRu
         place=np.array(placed.dates, dtype=np.intp),
         score=score[:-1],
         own_score=float(score[-1]),
+        horizon=placed.horizon,
     )
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+import scipy.special as sc
 
 from stats.launch.contract import PlaceboRuns
+from stats.launch.placebo import independent_runs
 
 type Letter = Literal["A", "B", "C", "D", "U"]
 type Design = Literal[
@@ -35,6 +37,7 @@ FEWEST_RUNS: Final = 5
 FEWEST_CLUSTERS: Final = 12
 _FULL_WEEK_DAYS: Final = 7.0
 _SHARE_OF_ERROR: Final = 0.25
+_PLACEBO_ALPHA: Final = 0.05
 _BY_DESIGN: Final[dict[Design, Letter]] = {
     "experiment": "A",
     "staged": "A",
@@ -128,12 +131,31 @@ def excess_of_placebos(runs: PlaceboRuns | None) -> tuple[float, int]:
     return float(np.sqrt(max(float(excess), 0.0))), int(known.sum())
 
 
+def placebos_find_effects(runs: PlaceboRuns | None, standard_error: float) -> bool:
+    """Whether the bias that placebos show exceeds the standard error of the launch, and chance does not explain it.
+
+    The second by a chi-square test at 5 % of `mean(theta^2) / mean(se^2)`. Dates that are closer than the horizon
+    share data, so that a dozen of them may be worth three: their number is taken by Satterthwaite 1946 from the share
+    of periods that two have in common.
+    """
+    excess, _ = excess_of_placebos(runs)
+    if runs is None or not excess > standard_error:
+        return False
+    known = np.isfinite(runs.effect) & np.isfinite(runs.standard_error)
+    ratio = np.mean(runs.effect[known] ** 2) / np.mean(runs.standard_error[known] ** 2)
+    count = float(known.sum())
+    if runs.kind == "time":
+        apart = np.abs(runs.place[known][:, None] - runs.place[known])
+        count = independent_runs(np.maximum(0.0, 1 - apart / runs.horizon))
+    return bool(sc.chdtrc(count, count * ratio) < _PLACEBO_ALPHA)
+
+
 def evidence_grade(facts: GradeFacts) -> Grade:
     """The grade that the recorded facts allow.
 
     Randomised designs start at A (units) or B (blocks, segments) and lose at most one letter to what weakens them.
     Comparisons without randomisation are C only when they passed what can be tested: the trends before, placebos that
-    find no more than the standard error, donors that fit. Before against after is D: its bias is at least its standard
+    find nothing large and certain, donors that fit. Before against after is D: its bias is at least its standard
     error, because nothing in the data can show that it is less.
     """
     if facts.design == "none":
@@ -175,11 +197,15 @@ def _limits_of_randomisation(facts: GradeFacts) -> tuple[str, ...]:
 
 
 def _failures_of_comparison(facts: GradeFacts) -> tuple[str, ...]:
-    excess, runs, _ = _excess(facts)
+    _, runs, _ = _excess(facts)
+    found = (
+        placebos_find_effects(placebos, facts.standard_error)
+        for placebos in (facts.placebos_in_time, facts.placebos_in_space)
+    )
     rules = {
         "pre_trend_failed": facts.pre_trend_passed is False,
         "too_few_placebos": runs < FEWEST_RUNS,
-        "placebos_find_effects": runs >= FEWEST_RUNS and excess > facts.standard_error,
+        "placebos_find_effects": runs >= FEWEST_RUNS and any(found),
         "poor_donor_fit": facts.donor_fit_good is False,
         "regressor_moved": not facts.regressors_untouched,
         "too_many_gaps": facts.too_many_gaps,

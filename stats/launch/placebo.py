@@ -66,7 +66,8 @@ def in_time(panel: Panel, estimate: Estimator, *, horizon: int, most: int = 12) 
         dates = np.unique(np.linspace(earliest, last, min(most, last - earliest + 1)).astype(np.intp))
     runs = [_moved(panel, begin, int(date), ahead + horizon) for date in dates]
     own = (panel, _attempt(estimate, panel))
-    return _runs("time", [(run, _attempt(estimate, run)) for run in runs], dates + ahead, own, fits=False)
+    found = _runs("time", [(run, _attempt(estimate, run)) for run in runs], dates + ahead, own, fits=False)
+    return replace(found, horizon=max(horizon, 1))
 
 
 def independent_runs(common: Floats) -> float:

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stats.launch.contract import PlaceboRuns
-from stats.launch.grade import FEWEST_RUNS, GradeFacts, evidence_grade, excess_of_placebos
+from stats.launch.grade import (
+    FEWEST_RUNS,
+    GradeFacts,
+    evidence_grade,
+    excess_of_placebos,
+    placebos_find_effects,
+)
 
 
 def runs(*effects: float, error: float = 0.01, kind: Any = "time") -> PlaceboRuns:
@@ -116,6 +122,30 @@ def test_the_worse_of_both_kinds_of_placebos_counts() -> None:
     assert (found.letter, found.bias_source) == ("C", "placebos_in_space")
     assert found.bias_sd == pytest.approx(excess_of_placebos(space)[0])
     assert found.runs == QUIET.effect.size + space.effect.size
+
+
+def test_dates_that_share_their_periods_do_not_prove_a_bias_by_their_number() -> None:
+    """Six runs at 1.8 standard errors: certain where each has data of its own, chance where all are the same weeks."""
+    apart = runs(*[0.018, -0.018] * 3)
+    facts = replace(FACTS, placebos_in_time=apart, standard_error=0.01)
+    assert evidence_grade(facts).reasons == ("placebos_find_effects",)
+    overlapping = replace(facts, placebos_in_time=replace(apart, horizon=12))
+    assert evidence_grade(overlapping).letter == "C"
+    assert evidence_grade(overlapping).bias_sd == evidence_grade(facts).bias_sd, "the interval holds it either way"
+
+
+def test_placebos_without_a_bias_are_rarely_taken_for_one() -> None:
+    """Weekly differences of twelve weeks of white noise, started every second week: nominal 5 %."""
+    rng = np.random.default_rng(4)
+    horizon, dates = 12, np.arange(30, 54, 2)
+    noise = rng.standard_normal((2000, 120))
+    found = 0
+    for each in noise:
+        effect = np.array([each[date : date + horizon].mean() for date in dates])
+        error = np.full(dates.size, horizon**-0.5)
+        batch = PlaceboRuns("time", effect, error, dates, np.abs(effect) / error, 1.0, horizon)
+        found += placebos_find_effects(batch, 0.0)
+    assert found / 2000 < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 2000)
 
 
 def test_a_comparison_is_c_only_with_enough_placebos() -> None:
