@@ -17,6 +17,8 @@ from experiments.definitions import LaunchSpec
 from experiments.result import EventPoint, LaunchEstimate, LaunchResult, MeasuredLaunch, PeriodPoint, Placebos
 
 MOST_ROWS: Final = 400
+FAR_APART: Final = 10
+"""Times that trends may part as they never did before; more than that tells nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +268,8 @@ def parting_sentence(item: MeasuredLaunch) -> str:
         return ""
     if found.breakdown is None:
         return "Even if trends stayed as parallel as they were, the interval holds zero."
-    most = max(point.m for point in found.points)
-    if found.breakdown >= most:
-        return f"The effect keeps its sign even if trends parted {most:g} times as much as they ever did before."
+    if found.breakdown >= FAR_APART:
+        return f"The effect keeps its sign even if trends parted {FAR_APART} times as much as they ever did before."
     return (
         f"The effect keeps its sign while trends part by at most {found.breakdown:.2g} times what they did before "
         "the launch; beyond that it may be nothing."

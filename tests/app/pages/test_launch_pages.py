@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.pages import launch_words
-from app.pages.launch_view import LaunchAnswer, answer, lead_of, measured_view, ordered
+from app.pages.launch_view import LaunchAnswer, answer, lead_of, measured_view, ordered, parting_sentence
 from app.pages.rollout_words import reach
 from experiments import analysis, launch, launch_effects, launch_overview, lease, series
 from experiments.definitions import Eligible, LaunchMeasurement, LaunchSpec, RolloutStep, SeriesSpec
@@ -183,6 +183,21 @@ def test_the_leading_method_comes_first_whatever_its_place_in_the_document() -> 
     assert [item.method for item in ordered(found)] == ["imputation", "structural"]
 
 
+@pytest.mark.parametrize(
+    ("breakdown", "said"),
+    [
+        (None, "Even if trends stayed as parallel as they were, the interval holds zero."),
+        (0.7018, "The effect keeps its sign while trends part by at most 0.7 times what they did before the launch"),
+        (100.0, "The effect keeps its sign even if trends parted 10 times as much as they ever did before."),
+    ],
+)
+def test_how_far_trends_may_have_parted_is_one_sentence(breakdown: float | None, said: str) -> None:
+    found = measured().sensitivity
+    assert found is not None
+    item = measured(sensitivity=found.model_copy(update={"breakdown": breakdown}))
+    assert parting_sentence(item).startswith(said)
+
+
 def test_every_code_of_the_statistics_has_words() -> None:
     assert {code.value for code in LaunchReason} <= set(launch_words.REASONS)
     remedies = {code for codes in grade._BETTER_DESIGN.values() for code in codes} | set(grade._REMEDIES.values())
@@ -281,7 +296,7 @@ async def test_every_outcome_has_a_page_that_a_screen_reader_can_use(growth: Rea
 async def test_the_list_says_what_each_launch_did_and_how_much_to_believe_it(growth: Reader) -> None:
     said = " ".join(texts((await growth.http.get("/launches")).text)).replace("\u00a0", " ")
     assert (
-        "Delivery on the next day Bo 27 Jul 2026 DE, FR: 100 % +4.1 % (+1.1 % to +7.1 %) Revenue and 1 more Grade C"
+        "Delivery on the next day Bo +4.1 % (+1.1 % to +7.1 %) Revenue and 1 more Grade C 27 Jul 2026 DE, FR: 100 %"
         in said
     )
     assert "not measured; such launches bring −3.8 % to +4.2 %" in said
