@@ -9,6 +9,7 @@ import altair as alt
 
 from tests.validation.calibration_charts import calibration_chart, ranks_chart
 from tests.validation.cells import Cell
+from tests.validation.launch_charts import before_after_chart, grades_chart
 
 COLOURS = alt.Scale(domain=["pass", "warn", "FAIL", "shown"], range=["#2a7f62", "#e0a030", "#c0392b", "#9aa0a6"])
 SPLITS = ["5%", "20%", "50%"]
@@ -27,6 +28,8 @@ def draw(folder: Path, report: str, cells: dict[str, list[Cell]]) -> dict[str, s
         "decisions": _decisions,
         "ranks": ranks_chart,
         "optional_stopping": calibration_chart,
+        "launches_before_after": before_after_chart,
+        "launches_grades": grades_chart,
     }
     for study, maker in makers.items():
         if cells.get(study):
