@@ -1,5 +1,6 @@
 """Load the synthetic company into a running service, through the public API only, as its product teams would have."""
 
+import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ from rich.table import Table
 from app.cli.client import ApiClient, ApiProblem
 from app.cli.numbers import percent
 from app.cli.report import VERDICT_STYLE
-from stats.company import Company, ExperimentRecord, generate
+from stats.company import Company, ExperimentRecord, SeriesRecord, generate
 from stats.company.definitions import fact_sources
-from stats.company.story import LAUNCHES
 
 DAYS = 182
 PARQUET = "application/vnd.apache.parquet"
 ROWS_PER_BATCH = 500_000
+PREFIXES = {"exposures": "segment_", "events": "p_"}
+ATTRIBUTES = frozenset({"country", "platform", "account"})
+"""Columns that say something of a unit or of an event, which ingest knows by a prefix."""
 NORTH_STAR_GROWTH = 1.15
 OUTCOMES = {"better": "ship", "worse": "roll_back", "unreliable": "iterate"}
 REASONS = {
@@ -73,9 +76,8 @@ class _Steps:
 
 
 def loaded(client: ApiClient) -> bool:
-    """Whether an earlier load came to its end, where it records the launches that no experiment made."""
-    recorded = {launch["key"] for launch in client.get("/v1/launches", limit="200")["items"]}
-    return {launch.key for launch in LAUNCHES} <= recorded
+    """Whether an earlier load came to its end, the baseline of the users."""
+    return bool(client.get("/v1/analyses", kind="baseline", state="succeeded")["items"])
 
 
 def load_company(client: ApiClient, *, seed: int, console: Console, users: int = 20_000) -> Company:
@@ -96,11 +98,13 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
         experiments = _experiments(company)
         ended = [experiment for experiment in experiments if experiment.ended_at is not None]
         running = [experiment for experiment in experiments if experiment.ended_at is None]
-        bar.update(steps.task, total=15 + len(experiments))
+        measured = [launch.spec["key"] for launch in company.launches if launch.spec["measurements"]]
+        bar.update(steps.task, total=16 + len(experiments) + len(measured))
         _define(client, company, steps)
         _start(client, ended, steps)
         _expose(client, company, ended, "past", steps)
         _feed(client, company, steps)
+        _push(client, company.series, steps)
         _analyse(client, company, ended, steps)
         _learn(client, company, steps)
         # Started last, because a plan keeps the priors that there were when it was frozen.
@@ -108,6 +112,7 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
         _expose(client, company, running, "running", steps)
         _analyse(client, company, running, steps)
         _launch(client, company, steps)
+        _measure(client, measured, steps)
         steps.begin("drawing the North Star")
         for path in ("/v1/north-stars/weekly_orders/analyses", "/v1/baselines/user/analyses"):
             client.wait(str(client.post(path)["id"]))
@@ -135,6 +140,8 @@ def _define(client: ApiClient, company: Company, steps: _Steps) -> None:
         client.ensure("/v1/fact-sources", source)
     for metric in (*company.metrics, *company.business.metrics):
         client.ensure("/v1/metrics", metric)
+    for series in company.series:
+        client.ensure("/v1/series", series.spec)
     client.ensure("/v1/north-stars", {**company.north_star, "target": _target(company)})
     for experiment in _experiments(company):
         client.ensure("/v1/experiments", experiment.spec)
@@ -178,15 +185,10 @@ def _expose(
 ) -> None:
     """The exposures of these experiments, of both businesses."""
     keys = [experiment.spec["key"] for experiment in experiments]
-    for name, part, segments in (
-        ("company", company.exposures, ("country", "platform")),
-        ("members", company.business.exposures, ("country", "platform", "account")),
-    ):
+    for name, part in (("company", company.exposures), ("members", company.business.exposures)):
         mine = pc.is_in(pa.array(part["experiment_key"]), pa.array(keys)).to_numpy(zero_copy_only=False)
         steps.begin(f"ingesting {mine.sum():,} exposures")
-        _ingest(
-            client, "exposures", f"{name}-{stage}", {column: values[mine] for column, values in part.items()}, segments
-        )
+        _ingest(client, "exposures", f"{name}-{stage}", {column: values[mine] for column, values in part.items()})
         steps.done()
 
 
@@ -197,15 +199,39 @@ def _feed(client: ApiClient, company: Company, steps: _Steps) -> None:
         steps.done()
 
 
-def _ingest(
-    client: ApiClient, stream: str, name: str, columns: Mapping[str, Any], segments: tuple[str, ...] = ()
-) -> None:
-    for position, content in enumerate(_batches(columns, segments)):
+def _push(client: ApiClient, series: Sequence[SeriesRecord], steps: _Steps) -> None:
+    """The values of the series that no facts tell of."""
+    steps.begin("pushing series")
+    for record in series:
+        if record.values:
+            key = record.spec["key"]
+            client.request(
+                "POST",
+                f"/v1/series/{key}/values",
+                content=_csv(record.values),
+                params={"batch_id": f"history-of-{key}"},
+                headers={"Content-Type": "text/csv"},
+            )
+    steps.done()
+
+
+def _csv(columns: Mapping[str, Any]) -> bytes:
+    sink = io.StringIO(newline="")
+    lines = csv.writer(sink)
+    lines.writerow(columns)
+    # The arrays hold UTC without saying so.
+    moments = [f"{at}Z" for at in columns["at"].astype("datetime64[s]")]
+    lines.writerows(zip(*{**columns, "at": moments}.values(), strict=True))
+    return sink.getvalue().encode()
+
+
+def _ingest(client: ApiClient, stream: str, name: str, columns: Mapping[str, Any]) -> None:
+    for position, content in enumerate(_batches(columns, PREFIXES[stream])):
         client.ingest(stream, content, batch_id=f"{name}-{stream}-{position}", content_type=PARQUET)
 
 
-def _batches(columns: Mapping[str, Any], segments: tuple[str, ...]) -> Iterator[bytes]:
-    named = {f"segment_{name}" if name in segments else name: values for name, values in columns.items()}
+def _batches(columns: Mapping[str, Any], prefix: str) -> Iterator[bytes]:
+    named = {f"{prefix}{name}" if name in ATTRIBUTES else name: values for name, values in columns.items()}
     table = pa.table({name: _column(values) for name, values in named.items()})
     for first in range(0, table.num_rows, ROWS_PER_BATCH):
         sink = io.BytesIO()
@@ -289,6 +315,15 @@ def _launch(client: ApiClient, company: Company, steps: _Steps) -> None:
     for launch in company.launches:
         client.ensure("/v1/launches", launch.spec)
     steps.done()
+
+
+def _measure(client: ApiClient, keys: Sequence[str], steps: _Steps) -> None:
+    """What the launches did, on the series that each is measured on."""
+    steps.begin("measuring launches")
+    asked = {key: str(client.post(f"/v1/launches/{key}/analyses")["id"]) for key in keys}
+    for key, analysis_id in asked.items():
+        client.wait(analysis_id, progress=steps.following(f"measuring {key}"))
+        steps.done()
 
 
 def print_overview(client: ApiClient, console: Console) -> None:

@@ -2,6 +2,6 @@
 
 from stats.company.business import Business
 from stats.company.generator import Company, generate
-from stats.company.records import ExperimentRecord, LaunchRecord
+from stats.company.records import ExperimentRecord, LaunchRecord, SeriesRecord
 
-__all__ = ["Business", "Company", "ExperimentRecord", "LaunchRecord", "generate"]
+__all__ = ["Business", "Company", "ExperimentRecord", "LaunchRecord", "SeriesRecord", "generate"]

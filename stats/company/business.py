@@ -8,16 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from stats.company.launches import OWNERS
 from stats.company.member_story import WINDOW_DAYS, MemberTrial
 from stats.company.members import Cohort, cohorts, facts, member_lifts
 from stats.company.population import COUNTRIES, PLATFORMS
 from stats.company.records import Column, ExperimentRecord, times
 from stats.company.truth import TrueLift
 
-_OWNERS: Final = {
-    "growth": "Maya", "discovery": "Jonas", "pricing": "Ines", "checkout": "Piotr", "design": "Lena", "loyalty": "Sam",
-    "platform": "Noor",
-}  # fmt: skip
 _SOURCES: Final = {
     "purchases": "purchase", "page_views": "page_view", "survey_answers": "survey_answer",
     "checkout_views": "checkout_view",
@@ -104,7 +101,7 @@ def _experiment(cohort: Cohort, begin: datetime) -> ExperimentRecord:
         "key": trial.key,
         "name": trial.name,
         "hypothesis": trial.hypothesis,
-        "owner": _OWNERS[trial.team],
+        "owner": OWNERS[trial.team],
         "team": trial.team,
         "tags": [trial.team, "members"],
         "unit_type": "member",

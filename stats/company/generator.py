@@ -10,17 +10,16 @@ import numpy as np
 
 from stats.company import definitions
 from stats.company.business import Business, business
-from stats.company.population import COUNTRIES, PLATFORMS, World, assign, common_days, people, rates
-from stats.company.records import Column, ExperimentRecord, LaunchRecord, times
-from stats.company.story import CHANNELS, HORIZON_DAYS, LAUNCHES, TRIALS, Rollout, Trial
+from stats.company.deliveries import deliveries
+from stats.company.launches import OWNERS, user_launches, user_series
+from stats.company.population import COUNTRIES, PLATFORMS, World, assign, common_days, marketing_days, people, rates
+from stats.company.records import Calendar, Column, ExperimentRecord, LaunchRecord, SeriesRecord, times
+from stats.company.store import store
+from stats.company.story import CHANNELS, HORIZON_DAYS, LAUNCHES, TRIALS, Trial
 from stats.company.truth import TrueLift, true_lifts
 
 _DAY: Final = 86_400.0
 _VALUE_SPREAD: Final = 0.5  # sd of ln(amount) within a user
-_OWNERS: Final = {
-    "growth": "Maya", "discovery": "Jonas", "pricing": "Ines", "checkout": "Piotr", "design": "Lena", "loyalty": "Sam",
-    "platform": "Noor",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,8 @@ class Company:
     """Everything the platform would be told, and the `truth` it is not.
 
     `exposures` columns: experiment_key, unit_id, variant_key, exposed_at, country, platform. `events` columns: unit_id,
-    event, occurred_at, value (the amount of an order; 0 for a session). Times are UTC, `datetime64[us]`, ascending.
+    event, occurred_at, value (the amount of an order; 0 for a session), country. Times are UTC,
+    `datetime64[us]`, ascending. `series` are what launches are measured on: counted from the events, or pushed.
     """
 
     started_at: datetime
@@ -36,6 +36,7 @@ class Company:
     exposures: dict[str, Column]
     events: dict[str, Column]
     experiments: tuple[ExperimentRecord, ...]
+    series: tuple[SeriesRecord, ...]
     launches: tuple[LaunchRecord, ...]
     fact_sources: tuple[dict[str, Any], ...]
     metrics: tuple[dict[str, Any], ...]
@@ -58,9 +59,10 @@ def generate(start: date | datetime, *, seed: int = 20260101, users: int = 20_00
     traits, days, rollout, behaviour, *trials = np.random.SeedSequence(seed).spawn(4 + len(TRIALS))
     who = people(np.random.default_rng(traits), users)
     order = np.random.default_rng(rollout)
+    marketing = marketing_days(np.random.default_rng(days))
     world = World(
         who=who,
-        common=common_days(np.random.default_rng(days)),
+        common=common_days(marketing),
         assignments={
             trial.key: assign(np.random.default_rng(stream), who, trial)
             for trial, stream in zip(TRIALS, trials, strict=True)
@@ -68,13 +70,20 @@ def generate(start: date | datetime, *, seed: int = 20260101, users: int = 20_00
         reached={launch.key: order.random(users) for launch in LAUNCHES},
     )
     names = np.array([f"u{number:06d}" for number in range(users)])
+    events = _events(world, begin, names, np.random.default_rng(behaviour))
+    end = begin + timedelta(days=HORIZON_DAYS)
+    calendar = Calendar.within(begin, end)
+    of_users = user_series(world, marketing, events, begin, names, np.random.default_rng([seed, HORIZON_DAYS]))
+    of_cities, in_cities = deliveries(calendar, seed)
+    of_store, in_store = store(calendar, seed)
     return Company(
         started_at=begin,
-        ended_at=begin + timedelta(days=HORIZON_DAYS),
+        ended_at=end,
         exposures=_exposures(world, begin, names),
-        events=_events(world, begin, names, np.random.default_rng(behaviour)),
+        events=events,
         experiments=tuple(_experiment(trial, begin, world) for trial in TRIALS),
-        launches=tuple(_launch(launch, begin) for launch in LAUNCHES),
+        series=(*of_users, *of_cities, *of_store),
+        launches=(*user_launches(world, begin), *in_cities, *in_store),
         fact_sources=definitions.fact_sources(),
         metrics=definitions.metrics(),
         north_star=definitions.north_star(),
@@ -134,6 +143,7 @@ def _events(world: World, begin: datetime, names: Column, rng: np.random.Generat
         "event": np.where(np.concatenate(ordered)[order], "order", "session"),
         "occurred_at": times(begin, at[order]),
         "value": np.concatenate(values)[order],
+        "country": np.array(COUNTRIES)[who.country[who_did[order]]],
     }
 
 
@@ -150,7 +160,7 @@ def _experiment(trial: Trial, begin: datetime, world: World) -> ExperimentRecord
         "key": trial.key,
         "name": trial.name,
         "hypothesis": trial.hypothesis,
-        "owner": _OWNERS[trial.team],
+        "owner": OWNERS[trial.team],
         "team": trial.team,
         "tags": [trial.team, trial.primary],
         "unit_type": "user",
@@ -166,18 +176,3 @@ def _experiment(trial: Trial, begin: datetime, world: World) -> ExperimentRecord
         "planned_end_at": planned_end.isoformat(),
     }
     return ExperimentRecord(spec, begin + timedelta(days=trial.first_day), None if trial.running else planned_end)
-
-
-def _launch(launch: Rollout, begin: datetime) -> LaunchRecord:
-    spec = {
-        "key": launch.key,
-        "name": launch.name,
-        "owner": _OWNERS[launch.team],
-        "experiment_key": launch.trial,
-        "shipped_variant": launch.arm,
-        "rollout": [
-            {"at": (begin + timedelta(days=day)).isoformat(), "coverage": share, "mechanism": launch.mechanism}
-            for day, share in launch.steps
-        ],
-    }
-    return LaunchRecord(spec, dict(launch.effects))

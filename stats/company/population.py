@@ -72,11 +72,16 @@ def people(rng: np.random.Generator, users: int) -> People:
     )
 
 
-def common_days(rng: np.random.Generator) -> dict[str, Array]:
-    """Log multipliers (days,) shared by everybody: week, marketing AR(1) and two incidents."""
+def marketing_days(rng: np.random.Generator) -> Array:
+    """What marketing adds to everybody's log activity (days,): an AR(1)."""
     marketing = np.zeros(HORIZON_DAYS)
     for day in range(1, HORIZON_DAYS):
         marketing[day] = 0.85 * marketing[day - 1] + 0.03 * rng.standard_normal()
+    return marketing
+
+
+def common_days(marketing: Array) -> dict[str, Array]:
+    """Log multipliers (days,) shared by everybody: week, marketing and two incidents."""
     activity = np.log(_WEEKDAY[np.arange(HORIZON_DAYS) % 7]) + marketing
     activity[119:121] += np.log(0.45)  # an outage of two days
     orders = np.zeros(HORIZON_DAYS)
@@ -122,14 +127,18 @@ class World:
         by_arm = np.array([*(arm.effects.get(channel, 0.0) for arm in trial.arms), 0.0])  # index -1: not enrolled
         return np.where(under, by_arm[units.arm] * self.effect_scale(trial), 0.0)
 
+    def launch_effect(self, launch: Rollout, channel: str, coverage: float) -> Array:
+        """Log effect (users,) of a launch that has reached this share of users."""
+        covered = self.reached[launch.key] < coverage
+        scale = next((self.effect_scale(t) for t in TRIALS if t.key == launch.trial), np.ones(covered.size))
+        return np.where(covered, launch.effects.get(channel, 0.0) * scale, 0.0)
+
     def log_multiplier(self, channel: str, day: int) -> Array:
         """All that multiplies a user's habit on a day (users,): common days, launches, every trial as it happened."""
         total = np.full(self.who.joins.size, self.common[channel][day])
         for launch in LAUNCHES:
             if channel in launch.effects and coverage_on(launch, day) > 0:
-                covered = self.reached[launch.key] < coverage_on(launch, day)
-                scale = next((self.effect_scale(t) for t in TRIALS if t.key == launch.trial), np.ones(covered.size))
-                total += np.where(covered, launch.effects[channel] * scale, 0.0)
+                total += self.launch_effect(launch, channel, coverage_on(launch, day))
         for trial in TRIALS:
             if any(channel in arm.effects for arm in trial.arms):
                 total += self.trial_effect(trial, channel, day)

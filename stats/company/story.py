@@ -1,4 +1,4 @@
-"""What the company tried: twelve experiments and four launches with their true effects (METHODS I2).
+"""What the company tried: twelve experiments and five launches to its users with their true effects (METHODS I2).
 
 Effects are written down, not drawn: many small, a few large, as fat tails look in practice. They act on the log scale
 of four behaviours: `activity` (chance of an active day), `sessions` (sessions per active day), `orders` (chance that
@@ -110,4 +110,5 @@ LAUNCHES: Final = (
             ((91, 0.1), (98, 0.5), (105, 1.0)), _REORDER, trial="one_click_reorder", arm="one_click"),
     Rollout("launch_new_home", "New home screen", "design", ((84, 1.0),), {"activity": -0.03}, "all_at_once"),
     Rollout("launch_faster_app", "Faster app start", "platform", ((140, 0.5), (147, 1.0)), {"sessions": 0.03}),
+    Rollout("launch_new_logo", "New logo", "design", ((112, 1.0),), {}, "all_at_once"),
 )  # fmt: skip
