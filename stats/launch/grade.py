@@ -173,7 +173,8 @@ def evidence_grade(facts: GradeFacts) -> Grade:
         reasons = _failures_of_comparison(facts)
         letter = "D" if reasons else "C"
     bias, source, runs = _bias(letter, facts)
-    raised_by = tuple(dict.fromkeys((*(_REMEDIES[code] for code in reasons), *_BETTER_DESIGN[letter])))
+    better = () if _BY_DESIGN[facts.design] == "A" else _BETTER_DESIGN[letter]
+    raised_by = tuple(dict.fromkeys((*(_REMEDIES[code] for code in reasons), *better)))
     return Grade(letter, reasons, raised_by, bias, source, runs)
 
 

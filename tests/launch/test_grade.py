@@ -74,6 +74,7 @@ def test_a_design_without_blemish_has_its_own_letter(design: Any, letter: str) -
 def test_what_weakens_a_randomised_comparison_makes_it_b(blemish: dict[str, Any], reason: str) -> None:
     found = evidence_grade(replace(FACTS, design="staged", **blemish))
     assert (found.letter, found.reasons) == ("B", (reason,))
+    assert found.raised_by and "ramp_by_hash" not in found.raised_by, "it was"
     assert found.bias_sd == pytest.approx(0.25 * FACTS.standard_error)
 
 
