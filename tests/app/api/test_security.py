@@ -47,9 +47,9 @@ async def test_every_operation_needs_its_scope(shop: Service) -> None:
     for method, path in operations(shop):
         if path.startswith(OPEN):
             continue
-        ingest = path.startswith("/v1/ingest") or path.endswith("/summaries")
+        ingest = path.startswith("/v1/ingest") or (method == "POST" and path.endswith(("/summaries", "/values")))
         administrative = path.startswith("/v1/api-keys")
-        reading = method == "GET" or path == "/v1/sample-size"
+        reading = method == "GET" or path.endswith(("/sample-size", "/rollout-design"))
         allowed = {"admin"} if administrative else {"ingest", "admin"} if ingest else {"write", "admin"}
         if reading and not administrative:
             allowed.add("read")

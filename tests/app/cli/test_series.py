@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 from rich.console import Console
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -43,11 +42,11 @@ launches:
 
 
 class LocalClient(ApiClient):
-    """The client of the command line, with the application in this process."""
+    """The client of the command line, with the application in this process, on the event loop of its lifespan."""
 
-    def __init__(self, app: FastAPI, key: str) -> None:
+    def __init__(self, http: TestClient) -> None:
         self.url = "http://test"
-        self._http = TestClient(app, headers={"X-API-Key": key})
+        self._http = http
 
 
 @pytest.fixture
@@ -57,8 +56,8 @@ def client(sqlite_url: str, redis_url: str, tmp_path: Path) -> Iterator[ApiClien
     )
     app = create_app(settings, clock=lambda: NOW)
     key = asyncio.run(_admin_key(settings))
-    with TestClient(app), LocalClient(app, key) as client:
-        yield client
+    with TestClient(app, headers={"X-API-Key": key}) as http:
+        yield LocalClient(http)
 
 
 async def _admin_key(settings: Settings) -> str:
