@@ -37,8 +37,8 @@ def launches_show(launch: Launch, key: Key, url: Url = "http://127.0.0.1:8321") 
         print_launch(client.get(f"/v1/launches/{launch}/results/latest"), out)
 
 
-@launches_cli.command("analyse")
-def launches_analyse(launch: Launch, key: Key, url: Url = "http://127.0.0.1:8321") -> None:
+@launches_cli.command("analyze")
+def launches_analyze(launch: Launch, key: Key, url: Url = "http://127.0.0.1:8321") -> None:
     """Measure a launch on its series as they are known now, and print what it did."""
     from app.cli.client import ApiClient
     from app.cli.launches import print_launch

@@ -1,7 +1,7 @@
 """What the terminal shows of launches: what shipped, what every method says of it, and how much to believe it."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -9,6 +9,18 @@ from rich.table import Table
 
 from app.cli.client import ApiClient
 from app.cli.numbers import percent, percent_interval
+
+_DESIGNS: Final = {
+    "experiment": "the experiment behind it",
+    "staged": "users with it beside users without, by lot",
+    "switchback": "switched on and off by lot",
+    "random_order": "segments in an order drawn by lot",
+    "staggered": "segments one after the other",
+    "concurrent": "segments with it beside segments without",
+    "donors": "series that it did not touch",
+    "before_after": "before and after, nothing beside it",
+    "none": "no measurement",
+}
 
 
 def every_item(client: ApiClient, path: str, **params: str) -> Iterator[dict[str, Any]]:
@@ -80,11 +92,13 @@ def _grade_lines(measured: Mapping[str, Any]) -> Iterator[str]:
         also = ": the interval is what is believed of launches like this one" if believed else ""
         yield f"Nothing was measured{also}."
     else:
-        yield f"{measured['periods_before']} periods before and {measured['periods_after']} after the launch."
+        every = measured["grain"]
+        yield f"{measured['periods_before']} {every}s before the launch and {measured['periods_after']} since."
+        yield from (f"Design: {_DESIGNS[each['design']]}." for each in measured["designs"] if each["chosen"])
     if grade["reasons"]:
-        yield f"Lowered by: {', '.join(map(_words, grade['reasons']))}."
+        yield f"Lowered because: {', '.join(map(_words, grade['reasons']))}."
     if grade["raised_by"]:
-        yield f"Raised by: {', '.join(map(_words, grade['raised_by']))}."
+        yield f"What would raise it: {', '.join(map(_words, grade['raised_by']))}."
 
 
 def _lift(effect: Mapping[str, Any], grade: str) -> str:

@@ -64,6 +64,6 @@ def test_a_list_has_the_effect_on_the_primary_series_and_dashes_where_nothing_is
 
 
 def test_an_absent_service_ends_with_a_message() -> None:
-    for command in (["list"], ["show", "x"], ["analyse", "x"]):
+    for command in (["list"], ["show", "x"], ["analyze", "x"]):
         absent = CliRunner().invoke(cli, ["launches", *command, "--key", "k", "--url", "http://127.0.0.1:9"])
         assert absent.exit_code == 1 and "No service answers" in absent.output
