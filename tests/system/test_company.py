@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from app.cli.client import ApiClient
+from app.cli.client import ApiClient, ApiProblem
 from app.demo import load_company, loaded, print_overview
 from stats.company import Company
 from stats.company.members import cohorts
@@ -20,6 +20,18 @@ COMPANY_SD = 0.031
 """How much one company's share of covered intervals varies: over 40 companies the share of the twelve experiments with
 users had a cluster-robust standard error of 0.49 %, so one has 0.49 % x sqrt(40). A binomial error would be too small,
 because the metrics and variants of one experiment share their users."""
+
+GRADES = {
+    "launch_onboarding_checklist": ("experiment", "A"),
+    "launch_one_click_reorder": ("experiment", "A"),
+    "launch_faster_app": ("staged", "B"),
+    "launch_evening_delivery": ("imputation", "B"),
+    "launch_new_dispatch": ("switchback", "B"),
+    "launch_sturdy_parcels": ("synthetic_did", "C"),
+    "launch_store_refit": ("bsts", "C"),
+    "launch_new_home": ("structural", "D"),
+}
+"""What leads, and how much it is worth. The staged rollout would be an A, had it been planned before it began."""
 
 
 @pytest.fixture(scope="module")
@@ -315,3 +327,35 @@ def test_two_experiments_that_do_the_same_work_are_found_to_interact(members: di
 def test_two_way_segments_are_tested_together(members: dict[str, dict[str, Any]]) -> None:
     dimensions = {item["dimension"] for item in members["free_delivery"]["heterogeneity"]}
     assert any("country" in name and "platform" in name for name in dimensions)
+
+
+@pytest.fixture(scope="module")
+def launched(client: ApiClient, company: Company) -> dict[str, dict[str, Any]]:
+    """The row of every launch that says the most of it."""
+    return {row["launch_key"]: row for row in client.get("/v1/launch-effects", leads="true", limit="200")["items"]}
+
+
+def test_launches_have_the_grades_that_their_designs_and_their_records_allow(
+    client: ApiClient, launched: dict[str, dict[str, Any]]
+) -> None:
+    assert {key: (row["method"], row["evidence_grade"]) for key, row in launched.items()} == GRADES
+    staged = client.get("/v1/launches/launch_faster_app/results/latest")["measurements"][0]["grade"]
+    assert staged["reasons"] == ["planned_afterwards"]
+
+
+def test_what_leads_holds_the_truth_of_every_launch(company: Company, launched: dict[str, dict[str, Any]]) -> None:
+    truth = {(launch.spec["key"], key): lift for launch in company.launches for key, lift in launch.true_lifts.items()}
+    assert len(truth) == len(launched)
+    for row in launched.values():
+        lift = truth[row["launch_key"], row["series_key"]]
+        assert row["estimable"] and log1p(row["ci_lower"]) < lift < log1p(row["ci_upper"]), row
+    sure = {key for key, row in launched.items() if not row["ci_lower"] < 0 < row["ci_upper"]}
+    assert sure == set(GRADES) - {"launch_faster_app", "launch_new_home"}, "small, or hard to tell from everything else"
+
+
+def test_of_a_launch_without_a_series_nothing_is_said(client: ApiClient, launched: dict[str, dict[str, Any]]) -> None:
+    blind = client.get("/v1/launches", measured="false")["items"]
+    assert [launch["key"] for launch in blind] == ["launch_new_logo"] and "launch_new_logo" not in launched
+    with pytest.raises(ApiProblem, match="of no series"):
+        client.post("/v1/launches/launch_new_logo/analyses")
+    assert client.get("/v1/launches/launch_new_logo/effects")["items"] == []
