@@ -118,6 +118,7 @@ REASONS: Final = {
     "no_data": "The series has no values.",
     "model_unreliable": "The model did not settle on an answer.",
     "poor_donor_fit": "The comparison does not follow the launch's segments before the launch.",
+    "too_noisy": "Its range is so wide, or so few had the change, that it says nothing.",
     "baseline_near_zero": "Its mean is too close to zero to speak of a percentage.",
     "experiment_not_usable": "The experiment's result cannot be used.",
 }

@@ -25,4 +25,5 @@ class LaunchReason(StrEnum):
     MODEL_UNRELIABLE = "model_unreliable"
     POOR_DONOR_FIT = "poor_donor_fit"
     EXPERIMENT_NOT_USABLE = "experiment_not_usable"
+    TOO_NOISY = "too_noisy"
     BASELINE_NEAR_ZERO = "baseline_near_zero"

@@ -20,7 +20,8 @@ DEFAULT_PRIOR_SD: Final = Estimation().prior_scale
 
 def lift(measured: Measured, effect: float) -> float | None:
     """An effect on the scale of the estimators as a fraction."""
-    return finite(float(np.expm1(effect)) if measured.data.scale == "log" else effect)
+    with np.errstate(over="ignore"):
+        return finite(float(np.expm1(effect)) if measured.data.scale == "log" else effect)
 
 
 def estimate_rows(measured: Measured) -> list[LaunchEstimate]:

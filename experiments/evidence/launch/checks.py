@@ -73,7 +73,7 @@ def _gaps(measured: Measured) -> Check | None:
         return check("gaps", "pass", "No value is missing.")
     found = f"{data.gaps:.1%} of the outcome's {data.grain}s and {cells:.1%} of all cells are missing"
     named = f"; left out for lack of values: {_listed(absent)}" if absent else ""
-    status: Status = "fail" if data.gaps > MOST_GAPS else "warn"
+    status: Status = "fail" if data.gaps > MOST_GAPS or data.reason == LaunchReason.GAPS_IN_SERIES else "warn"
     return check("gaps", status, f"{found}{named}.", "Send the missing values; none is made up for them.")
 
 
@@ -122,7 +122,7 @@ def _announced(measured: Measured) -> Check | None:
 
 def _confounders(measured: Measured) -> Check | None:
     data = measured.data
-    if not measured.plan.confounders:
+    if not (measured.plan.confounders or measured.measurement.beside):
         return None
     parts = []
     if data.confounders_not_separable:

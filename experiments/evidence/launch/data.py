@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from experiments.definitions import Grain
+from experiments.definitions import Confounder, Grain
 from experiments.evidence.launch.outside import outside_of
 from experiments.evidence.launch.segments import (
     Omitted,
@@ -161,7 +161,8 @@ def launch_data(
         before[:] = False
     used = chosen_segments(names, values, counts, coverage, before, after, options.excluded_segments)
     units = sizes(used, spec.aggregation, before)
-    panel, confounded = _panel(plan, used, units, window, starts, period)
+    others = [*plan.confounders, *measurement.beside]
+    panel, confounded = _panel(plan, others, used, units, window, starts, period)
     has = used.treated if used.treated.any() else reached(plan, spec.dimension, used.names)
     mine = used.only(has)
     actual = together(mine, spec.aggregation, units[has])
@@ -201,6 +202,7 @@ def launch_data(
 
 def _panel(
     plan: LaunchPlan,
+    others: Sequence[Confounder],
     used: Segments,
     units: Floats,
     window: Window,
@@ -208,7 +210,7 @@ def _panel(
     period: timedelta,
 ) -> tuple[Panel, Confounded]:
     announced = announced_cells(plan, used.coverage, window, starts, period)
-    confounded = confounded_cells(plan.confounders, used.names, used.coverage, window, starts, period)
+    confounded = confounded_cells(others, used.names, used.coverage, window, starts, period)
     size = units * np.abs(used.mean)
     size = np.where(np.isfinite(size), size, 0.0)
     return (
@@ -256,7 +258,9 @@ def _rows(panel: Panel, kept: Bools) -> Panel:
 def _why_nothing(used: Segments, starts: Sequence[datetime], actual: Floats, before: Bools, after: Bools) -> str:
     if not used.treated.any():
         if used.treated_left_out or not starts:
-            return LaunchReason.BASELINE_NEAR_ZERO if used.left_out.near_zero else LaunchReason.NO_DATA
+            left_out = used.left_out
+            absent = LaunchReason.GAPS_IN_SERIES if left_out.without_values else LaunchReason.NO_DATA
+            return LaunchReason.BASELINE_NEAR_ZERO if left_out.near_zero else absent
         return LaunchReason.NO_COVERAGE if after.any() else LaunchReason.NO_PERIOD_AFTER_LAUNCH
     known = np.isfinite(actual)
     if not known.any():

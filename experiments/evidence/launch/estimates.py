@@ -14,6 +14,8 @@ import scipy.special as sc
 from experiments.definitions import Grain
 from experiments.evidence.launch.data import LaunchData
 from experiments.evidence.launch.design import states_by_lot
+from experiments.evidence.launch.fit_before import fit_before
+from experiments.evidence.launch.segments import Scale
 from experiments.evidence.launch.window import OFF, ON
 from experiments.plan import LaunchPlan, MeasuredBefore, PlannedMeasurement
 from experiments.result import DesignOption
@@ -31,6 +33,8 @@ from stats.launch.switchback import switchback
 from stats.launch.synthetic_control import Synthetic, SyntheticMethod, synthetic
 from stats.sample_ratio import FIXED_ALPHA
 
+TIMES: Final = 10.0
+"""An interval that reaches this far up and down is no measurement."""
 SYNTHETIC: Final[tuple[SyntheticMethod, ...]] = ("synthetic_did", "synthetic_control", "augmented_synthetic_control")
 
 
@@ -79,12 +83,15 @@ def estimates(
     if "concurrent" in possible:
         for method in SYNTHETIC:
             family[method] = synthetic(data.compared, method, level=level)
-            found[method] = family[method].estimated
+            found[method] = _if_donors_follow(data, family[method])
         found["did"] = answer("did", periods, lambda: did(data.panel, level=level))
     if "donors" in possible:
         found["bsts"] = answer("bsts", periods, lambda: bsts(data.series, level=level))
     if "before_after" in possible:
         found["structural"] = answer("structural", periods, lambda: structural(data.series, level=level))
+    for name, each in found.items():
+        if not each.reason and not says_something(each, data.scale):
+            found[name] = nothing(name, LaunchReason.TOO_NOISY, periods=periods)
     return Estimates(found, family, ratio_p)
 
 
@@ -94,6 +101,20 @@ def answer(method: Method, periods: int, ask: Callable[[], Estimated]) -> Estima
         return ask()
     except NotEstimable as refusal:
         return nothing(method, refusal.code, periods=periods)
+
+
+def says_something(estimated: Estimated, scale: Scale) -> bool:
+    """Whether the interval tells more than: anything from a tenth of what would have been to ten times as much."""
+    reach = (estimated.upper - estimated.lower) / 2
+    return bool(reach < (np.log(TIMES) if scale == "log" else TIMES - 1))
+
+
+def _if_donors_follow(data: LaunchData, made: Synthetic) -> Estimated:
+    """The estimate, unless no mix of donors comes near the treated; a method with an intercept needs no such mix."""
+    estimated = made.estimated
+    if estimated.reason or estimated.method == "synthetic_did" or fit_before(data, made).follows:
+        return estimated
+    return nothing(estimated.method, LaunchReason.POOR_DONOR_FIT, periods=estimated.fitted.size)
 
 
 def _of_experiment(measured: MeasuredBefore, data: LaunchData, level: float) -> Estimated:

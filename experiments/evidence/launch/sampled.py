@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from experiments.evidence.launch.estimates import says_something
 from experiments.evidence.launch.measured import Measured
 from stats.bayes.models.fit import ModelFit
 from stats.bayes.models.launch_series import LaunchSeriesQuestion
@@ -30,10 +31,9 @@ def with_sampled(measured: Measured, fit: ModelFit | None) -> Measured:
     """The measurement with the model's answer in the place of the grid's; where it has none, the grid's stands."""
     grid = measured.estimates.by_method["bsts"]
     path = None if fit is None or fit.status != "ok" else fit.path
-    if fit is None or path is None:
-        answer = replace(grid, notes=(*grid.notes, GRID_STANDS))
-    else:
-        answer = Estimated(
+    answer = replace(grid, notes=(*grid.notes, GRID_STANDS))
+    if fit is not None and path is not None:
+        sampled = Estimated(
             method="bsts",
             effect=path.effect,
             standard_error=path.standard_error,
@@ -48,6 +48,7 @@ def with_sampled(measured: Measured, fit: ModelFit | None) -> Measured:
             hyper={_named(name, measured.data.donors): value for name, value in fit.hyper.items()},
             notes=(*grid.notes, SAMPLED),
         )
+        answer = sampled if says_something(sampled, measured.data.scale) else answer
     by_method = {**measured.estimates.by_method, "bsts": answer}
     return replace(measured, estimates=replace(measured.estimates, by_method=by_method)).graded()
 

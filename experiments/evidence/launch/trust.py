@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.evidence.launch.data import LaunchData
 from experiments.evidence.launch.estimates import SYNTHETIC, Estimates
-from experiments.evidence.launch.natural_units import unexplained
+from experiments.evidence.launch.fit_before import Fit, fit_before
 from stats.launch.bsts import bsts_in_time
 from stats.launch.contract import Estimated, Method, NotEstimable, Panel, PlaceboRuns
 from stats.launch.did import did
@@ -20,15 +20,7 @@ from stats.launch.imputation import imputation
 from stats.launch.placebo import KEPT, in_space, in_time
 from stats.launch.rollout_order import permuted_order
 from stats.launch.structural import structural_in_time
-from stats.launch.synthetic_control import (
-    DOMINANT,
-    POOR_FIT,
-    LeftOut,
-    Synthetic,
-    SyntheticMethod,
-    leave_one_out,
-    synthetic,
-)
+from stats.launch.synthetic_control import LeftOut, SyntheticMethod, leave_one_out, synthetic
 from stats.launch.trends import MagnitudeBounds, PreTrendTest, pre_trend, relative_magnitudes
 from stats.moments import Bools
 
@@ -39,18 +31,6 @@ RUNS_WANTED: Final = 8
 RUNS_OF_LEADING: Final = 12
 RUNS_BESIDE: Final = 6
 """Dates tried with estimators of panels that do not lead; those of a single series are quicker."""
-NOISE: Final = 1.5
-"""Gaps before the launch that are this much larger than their noise from period to period are more than noise."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fit:
-    """How the weighted donors follow the treated before the launch."""
-
-    synthetic: Synthetic
-    share_of_effect: float
-    largest_weight: float
-    good: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +80,7 @@ def trust(
     if leading in runs and leading not in space and len(data.untreated) > 1:
         space[leading] = in_space(data.compared, runs[leading])
     compared = leading in runs
-    fits = {method: _fit(data, made) for method, made in estimates.synthetic.items() if method in able}
+    fits = {method: fit_before(data, made) for method, made in estimates.synthetic.items() if method in able}
     weighted = next((method for method in fits if method == leading), next(iter(fits), None))
     return Trust(
         in_time=time,
@@ -156,25 +136,3 @@ def _left_out(data: LaunchData, method: SyntheticMethod | None) -> LeftOut | Non
         return None if method is None else leave_one_out(data.compared, method)
     except NotEstimable:
         return None
-
-
-def _fit(data: LaunchData, made: Synthetic) -> Fit:
-    effect, largest = abs(made.estimated.effect), float(np.abs(made.weights).max())
-    share = made.pre_rmspe / effect if effect > 0 else float("inf")
-    good = largest <= DOMINANT and (share <= POOR_FIT or not _drifts(data, made))
-    return Fit(made, share, largest, good)
-
-
-def _drifts(data: LaunchData, made: Synthetic) -> bool:
-    """Whether gaps before the launch are more than noise from one period to the next (von Neumann 1941).
-
-    METHODS D3 rejects a fit whose gaps exceed a quarter of the effect. Noise that comes anew every period averages out
-    over the periods measured, however small the effect; gaps that last do not.
-    """
-    known, gap = unexplained(data, made.estimated)
-    past = gap[: data.launched][known[: data.launched]]
-    if past.size < 3:
-        return True
-    past = past - past.mean() if made.estimated.method == "synthetic_did" else past
-    noise = float(np.sqrt(np.mean(np.diff(past) ** 2) / 2))
-    return float(np.sqrt(np.mean(past**2))) > NOISE * noise

@@ -1,0 +1,85 @@
+"""Attempts to get a wrong number, or a sure one, out of launches that do not carry it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from experiments.definitions import Confounder
+from experiments.result import MeasuredLaunch
+from tests.experiments.launch_cases import (
+    WHOLE,
+    Floats,
+    at,
+    check_of,
+    countries,
+    lead,
+    measured,
+    plan_of,
+    since,
+    step,
+    table,
+)
+from tests.experiments.launches_by_design import DE, EFFECT, concurrent, whole
+
+
+def of_germany(change: Callable[[Floats], None] = lambda y: None, *, effect: float = EFFECT) -> MeasuredLaunch:
+    """Seven countries over 52 days, of which one has the launch from day 42 on, after `change`."""
+    values = countries(52, effect=since(42, effect, DE), segments=7)
+    change(values)
+    return measured(*concurrent(values=values))
+
+
+def unmeasured(found: MeasuredLaunch, reason: str) -> None:
+    """Grade U: the prior with the reason, and no other number."""
+    answer = lead(found)
+    assert (found.grade.grade, answer.method, answer.reason) == ("U", "prior", reason)
+    assert all(row.lift is None for row in found.estimates if row is not answer)
+
+
+def row(found: MeasuredLaunch, method: str) -> tuple[bool, str | None]:
+    return next((each.estimable, each.reason) for each in found.estimates if each.method == method)
+
+
+def test_no_mix_of_donors_can_reach_a_country_of_another_size() -> None:
+    def enlarge(y: Floats) -> None:
+        y[DE] *= 100
+
+    found = of_germany(enlarge)
+    assert row(found, "synthetic_control") == (False, "poor_donor_fit")
+    assert abs((lead(found).log_effect or 0) - EFFECT) < 3 * (lead(found).total_standard_error or 0)
+
+
+@pytest.mark.parametrize(("coverage", "reason"), [(1e-6, "too_noisy"), (1e-300, "no_coverage")])
+@pytest.mark.parametrize("by_country", [True, False])
+def test_a_change_that_nobody_to_speak_of_had_was_not_measured(coverage: float, reason: str, by_country: bool) -> None:
+    values = countries(52, segments=7)
+    tried = step(42, coverage, segments=["de"] if by_country else [])
+    plan = plan_of(tried) if by_country else plan_of(tried, measured=WHOLE)
+    unmeasured(measured(plan, {"revenue": table(values) if by_country else whole(values)}, 52), reason)
+
+
+def test_another_launch_at_the_time_is_something_else_that_happened() -> None:
+    def beside(began: float, *segments: str) -> MeasuredLaunch:
+        other = Confounder(name="launch new-prices", began_at=at(began), segments=list(segments))
+        plan, tables, until = concurrent()
+        asked = plan.measurements[0].model_copy(update={"beside": [other]})
+        return measured(plan.model_copy(update={"measurements": [asked]}), tables, until)
+
+    for same in (beside(40, "de"), beside(42), beside(45)):
+        assert same.grade.reasons == ["confounded"]
+        assert "new-prices" in check_of(same, "confounders").detail
+    later, elsewhere = beside(47, "de"), beside(42, "fr")
+    assert (later.periods_after, later.grade.grade) == (5, "C")
+    assert (elsewhere.periods_after, elsewhere.grade.grade) == (10, "C")
+    assert "fr" not in {donor.segment for donor in elsewhere.donors}
+
+
+def test_a_country_that_stopped_sending_values_is_one_with_gaps() -> None:
+    def stop(y: Floats) -> None:
+        y[DE, 42:] = np.nan
+
+    found = of_germany(stop)
+    unmeasured(found, "gaps_in_series")
+    assert (check_of(found, "gaps").status, check_of(found, "post_period").status) == ("fail", "fail")
+    assert "de" in check_of(found, "gaps").detail
