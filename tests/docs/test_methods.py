@@ -1,16 +1,20 @@
 """docs/methods.md names everything that a result may say: methods, reasons, checks and options of a plan."""
 
 import re
+from typing import get_args
 
 import pytest
 
+from app.pages import launch_words
 from experiments.definitions import Estimation, ExperimentSpec
 from experiments.definitions.estimation import Beliefs
 from experiments.evidence import heterogeneity, magnitudes, models, shapes, waiting
+from experiments.result.launches import Design, LaunchMethod
 from stats import unit_summary
 from stats.bayes.models.catalog import DEFINITIONS
 from stats.bayes.models.definition import ModelDefinition
 from stats.bayes.population import PopulationReason
+from stats.launch.reasons import LaunchReason
 from stats.reasons import CovariateNote, Reason
 from tests.servers import REPOSITORY
 from warehouse import answers, caps, values
@@ -63,13 +67,22 @@ METHOD_IDS = [
     *(f"A{i}" for i in range(1, 17)),
     *(f"B{i}" for i in range(1, 6)),
     *(f"C{i}" for i in range(1, 6)),
-    *("D4", "E1", "E2", "E6", "H2", "H3", "H4", "I1", "I3"),
+    *(f"D{i}" for i in range(1, 8)),
+    *("E1", "E2", "E6", "H2", "H3", "H4", "I1", "I3"),
 ]
 
 
 @pytest.mark.parametrize("method", METHOD_IDS)
 def test_every_method_is_described(method: str) -> None:
     assert re.search(rf"^\| (?:\w+, )*{method}(?:, \w+)* \|", METHODS, re.MULTILINE)
+
+
+def test_everything_that_a_launch_may_say_is_described() -> None:
+    checks = [name for name in launch_words.CHECKS if f"| `{name}` |" not in METHODS]
+    codes = [*launch_words.GRADE_REASONS, *launch_words.RAISED_BY, *LaunchReason]
+    designs = [name for name in get_args(Design) if f"| `{name}` |" not in METHODS]
+    methods = [name for name in get_args(LaunchMethod) if f"`{name}`" not in METHODS]
+    assert (checks, [code for code in codes if f"`{code}`" not in METHODS], designs, methods) == ([], [], [], [])
 
 
 def test_every_option_of_an_analysis_is_described() -> None:
