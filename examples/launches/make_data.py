@@ -2,9 +2,9 @@
 
     python examples/launches/make_data.py
 
-Same-day delivery began in three cities on 25 May; there it adds 6 % to orders (the truth). The new help centre went live
-for everybody on 11 May and takes 10 % off the tickets. Cities share weekdays, seasons and the weather, each in its own
-measure, and wander by themselves a little.
+Same-day delivery began in three cities on 25 May; there it adds 6 % to orders (the truth). The new help centre went
+live for everybody on 11 May and takes 10 % off the tickets. Cities share weekdays, seasons and the weather, each in its
+own measure, and wander by themselves a little.
 """
 
 import csv
