@@ -15,6 +15,7 @@ type Places = np.ndarray[tuple[int, ...], np.dtype[np.intp]]
 LEAST_HISTORY = 10
 """Periods before the launch below which weights follow noise (METHODS D3)."""
 LEAST_DONORS = 2
+CELLS_LEFT_OUT = "cells_without_comparison_left_out"
 FEW_DONORS = 5
 """Below this many donors the estimate stands, with a note: its placebos say little of its error."""
 
@@ -113,6 +114,7 @@ def concurrent(panel: Panel) -> Concurrent:
         raise NotEstimable(LaunchReason.GAPS_IN_SERIES if enough else LaunchReason.TOO_LITTLE_HISTORY)
     if after.size == 0:
         raise NotEstimable(LaunchReason.NO_PERIOD_AFTER_LAUNCH)
+    measured = np.count_nonzero(usable[treated].all(axis=0) & ~past & (coverage > 0))
     periods = np.concatenate([before, after])
     complete = usable[np.ix_(never, periods)].all(axis=1)
     donors = never[complete]
@@ -127,5 +129,6 @@ def concurrent(panel: Panel) -> Concurrent:
     notes = (
         *(("few_donors",) if donors.size < FEW_DONORS else ()),
         *(() if complete.all() else ("donors_with_gaps",)),
+        *(() if after.size == measured else (CELLS_LEFT_OUT,)),
     )
     return Concurrent(case, treated, donors, periods, weight, notes)

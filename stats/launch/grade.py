@@ -71,6 +71,7 @@ _REMEDIES: Final[dict[str, str]] = {
     "poor_donor_fit": "more_comparison_units",
     "regressor_moved": "regressors_the_launch_cannot_move",
     "too_many_gaps": "fill_the_gaps",
+    "one_period_decides": "explain_the_period",
     "confounded": "measure_the_confounder",
     "not_usable": "fix_failed_checks",
     "not_estimable": "fix_failed_checks",
@@ -103,6 +104,7 @@ class GradeFacts:
     regressors_untouched: bool = True
     confounded: bool = False
     too_many_gaps: bool = False
+    one_period_decides: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,7 @@ def _failures_of_comparison(facts: GradeFacts) -> tuple[str, ...]:
         "poor_donor_fit": facts.donor_fit_good is False,
         "regressor_moved": not facts.regressors_untouched,
         "too_many_gaps": facts.too_many_gaps,
+        "one_period_decides": facts.one_period_decides,
         "confounded": facts.confounded,
     }
     return tuple(code for code, applies in rules.items() if applies)

@@ -10,12 +10,12 @@ import numpy as np
 import scipy.special as sc
 
 from stats.launch.contract import Estimated, EventStudy, Method, NotEstimable
+from stats.launch.donors import CELLS_LEFT_OUT
 from stats.launch.reasons import LaunchReason
 from stats.launch.treated_cells import TreatedCells
 from stats.launch.unit_errors import Errors, few, together
 from stats.moments import Bools, Floats, Ints
 
-CELLS_LEFT_OUT: Final = "cells_without_comparison_left_out"
 FEW_TREATED: Final = "few_treated_units"
 ONE_TREATED: Final = "one_treated_unit"
 AT_ONCE = 4_000_000

@@ -83,3 +83,27 @@ def test_a_country_that_stopped_sending_values_is_one_with_gaps() -> None:
     unmeasured(found, "gaps_in_series")
     assert (check_of(found, "gaps").status, check_of(found, "post_period").status) == ("fail", "fail")
     assert "de" in check_of(found, "gaps").detail
+
+
+@pytest.mark.parametrize("day", [42, 45, 51])
+def test_one_odd_day_is_no_effect_of_ten(day: int) -> None:
+    def misplace_the_point(y: Floats) -> None:
+        y[DE, day] *= 100
+
+    found = of_germany(misplace_the_point)
+    assert (found.grade.grade, found.grade.reasons) == ("D", ["one_period_decides"])
+    assert f"{at(day):%Y-%m-%d}" in check_of(found, "single_periods").detail
+
+
+def test_an_effect_that_grows_every_day_is_made_by_no_single_one() -> None:
+    def grow(y: Floats) -> None:
+        y[DE, 42:] *= np.exp(0.05 * np.arange(1, 11))
+
+    assert of_germany(grow, effect=0).grade.grade == "C"
+
+
+def test_gaps_that_leave_few_donors_leave_the_lead_to_who_needs_no_complete_ones() -> None:
+    def lose(y: Floats) -> None:
+        y[[0, 1, 2, 4], [5, 10, 15, 20]] = np.nan
+
+    assert lead(of_germany(lose)).method == "did"

@@ -87,6 +87,7 @@ def test_what_weakens_a_randomised_comparison_makes_it_b(blemish: dict[str, Any]
         ({"donor_fit_good": False}, "poor_donor_fit"),
         ({"regressors_untouched": False}, "regressor_moved"),
         ({"too_many_gaps": True}, "too_many_gaps"),
+        ({"one_period_decides": True}, "one_period_decides"),
         ({"confounded": True}, "confounded"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from experiments.evidence.facts import Status, check
-from experiments.evidence.launch.grading import MOST_GAPS, PRE_TREND_ALPHA
+from experiments.evidence.launch.grading import MOST_GAPS, PRE_TREND_ALPHA, period_that_decides
 from experiments.evidence.launch.measured import Measured
 from experiments.evidence.launch.untouched import ANTICIPATED
 from experiments.result import Check
@@ -60,6 +60,17 @@ def _post_period(measured: Measured) -> Check:
     season = {"hour": 24, "day": 7, "week": 2}[data.grain]
     remedy = f"Wait for {season} {data.grain}s at least: what is new wears off, and weekdays differ."
     return check("post_period", "pass" if data.after >= season else "warn", detail, remedy)
+
+
+def _single_periods(measured: Measured) -> Check | None:
+    leads = measured.leading
+    place = None if leads is None else period_that_decides(measured.data, leads)
+    if place is None:
+        return None
+    at = measured.data.starts[place]
+    when = f"{at:%Y-%m-%d %H:%M}" if measured.data.grain == "hour" else f"{at:%Y-%m-%d}"
+    detail = f"Without the {measured.data.grain} {when} the effect would be another one."
+    return check("single_periods", "fail", detail, "Find out what happened then; withdraw the value if it is wrong.")
 
 
 def _gaps(measured: Measured) -> Check | None:
@@ -262,6 +273,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
     _post_period,
     _history,
     _gaps,
+    _single_periods,
     _scale,
     _sample_ratio,
     _confounders,

@@ -15,8 +15,9 @@ from experiments.plan import LaunchPlan, PlannedMeasurement
 from experiments.result import DesignOption
 from experiments.result.launches import Design
 from experiments.series_table import PERIOD
-from stats.launch.contract import Method
+from stats.launch.contract import Estimated, Method
 from stats.launch.grade import Grade, GradeFacts, evidence_grade
+from stats.launch.influence import deciding_period
 
 _DAY: Final = 86400.0
 MOST_GAPS: Final = 0.1
@@ -51,7 +52,8 @@ def leading(options: Sequence[DesignOption], estimates: Estimates, data: LaunchD
     """The strongest possible design with a method that found enough to work with.
 
     A design whose methods all refuse is no longer possible, with the reason that the best of them gave: too few
-    periods, gaps, units that were not split as meant. How large an effect is takes no part.
+    periods, gaps, units that were not split as meant. One that gaps left with few donors is passed over for one that
+    can use donors with gaps. How large an effect is takes no part.
     """
     settled = [option.model_copy(update={"chosen": False}) for option in options]
     for place, option in enumerate(settled):
@@ -61,7 +63,8 @@ def leading(options: Sequence[DesignOption], estimates: Estimates, data: LaunchD
         able = [method for method in asked if not estimates.by_method[method].reason]
         if able:
             settled[place] = option.model_copy(update={"chosen": True})
-            return Leading(option.design, able[0], tuple(settled))
+            rich = [method for method in able if "few_donors" not in estimates.by_method[method].notes]
+            return Leading(option.design, (rich or able)[0], tuple(settled))
         if asked:
             reason = estimates.by_method[asked[0]].reason
             settled[place] = option.model_copy(update={"possible": False, "why": reason})
@@ -99,6 +102,7 @@ def grades(
             regressors_untouched=not touched.regressors or method not in ("bsts", "structural"),
             confounded=bool(data.confounders_not_separable),
             too_many_gaps=data.gaps > MOST_GAPS,
+            one_period_decides=period_that_decides(data, estimated) is not None,
         )
         if method == "experiment" and measurement.experiment is not None:
             before = measurement.experiment
@@ -115,6 +119,19 @@ def grades(
             )
         found[method] = evidence_grade(facts)
     return found
+
+
+def period_that_decides(data: LaunchData, estimated: Estimated) -> int | None:
+    """The period without which the effect would be another one; stages and blocks differ as they were drawn."""
+    if _PLAIN_DESIGN[estimated.method] in ("experiment", "staged", "switchback"):
+        return None
+    place = deciding_period(
+        estimated.by_period,
+        data.series.coverage[estimated.periods],
+        effect=estimated.effect,
+        standard_error=estimated.standard_error,
+    )
+    return None if place is None else int(estimated.periods[place])
 
 
 def _days_after(plan: LaunchPlan, data: LaunchData, design: Design) -> float:
