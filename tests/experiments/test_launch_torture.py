@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from experiments.definitions import Confounder
+from experiments.definitions import Confounder, RolloutStep
 from experiments.result import MeasuredLaunch
 from tests.experiments.launch_cases import (
     WHOLE,
@@ -13,9 +13,12 @@ from tests.experiments.launch_cases import (
     at,
     check_of,
     countries,
+    data_of,
     lead,
     measured,
+    measurement,
     plan_of,
+    series,
     since,
     step,
     table,
@@ -107,3 +110,11 @@ def test_gaps_that_leave_few_donors_leave_the_lead_to_who_needs_no_complete_ones
         y[[0, 1, 2, 4], [5, 10, 15, 20]] = np.nan
 
     assert lead(of_germany(lose)).method == "did"
+
+
+def test_of_more_hours_than_can_be_worked_with_those_nearest_to_the_launch_are_used() -> None:
+    hours = np.random.default_rng(3).normal(100, 5, (1, 5000))
+    at_3000 = RolloutStep(at=at(3000, "hour"), coverage=1, mechanism="all_at_once")
+    plan = plan_of(at_3000, measured=measurement(series(dimension="", grain="hour"), options={"measure_for_days": 90}))
+    data = data_of(plan, {"revenue": table(hours, [""], grain="hour")}, 5000 / 24)
+    assert (data.before, data.after, data.window.cut) == (1500, 800, True)

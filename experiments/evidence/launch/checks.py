@@ -57,6 +57,8 @@ def _post_period(measured: Measured) -> Check:
     if measured.by_arm:
         return check("post_period", "pass", f"{_count(data.after, 'stage')} of the rollout measured.")
     detail = f"{_count(data.after, data.grain)} with the change measured."
+    if data.window.cut:
+        return check("post_period", "warn", f"{detail} Later ones are not used.", "Use a series of a longer period.")
     season = {"hour": 24, "day": 7, "week": 2}[data.grain]
     remedy = f"Wait for {season} {data.grain}s at least: what is new wears off, and weekdays differ."
     return check("post_period", "pass" if data.after >= season else "warn", detail, remedy)

@@ -150,7 +150,7 @@ def launch_data(
     """
     spec, options = measurement.outcome.spec, measurement.options
     table, period = tables[spec.key], PERIOD[spec.grain]
-    window = window_of(plan, options, data_as_of)
+    window = window_of(plan, options, data_as_of, period)
     columns = [t for t, at in enumerate(table.periods) if at >= window.begin and at + period <= window.end]
     starts = tuple(table.periods[t] for t in columns)
     names, values, counts = rows_of(table, columns)

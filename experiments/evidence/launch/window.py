@@ -19,26 +19,36 @@ ON: Final = "on"
 OFF: Final = "off"
 """The segments of a series by `arm`: units that had the change, and units that had not."""
 
+MOST_BEFORE, MOST_AFTER = 1500, 800
+"""Periods used: four years of days, two months of hours; matrices of periods by periods follow their square."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """The times between which a launch is measured: history from `begin`, the change from `launched`, until `end`.
 
-    `last_step` is the last one known at the time of the data: later ones may still be changed.
+    `last_step` is the last one known at the time of the data: later ones may still be changed. `cut` says that there
+    were more periods than can be worked with.
     """
 
     begin: datetime
     launched: datetime
     last_step: datetime
     end: datetime
+    cut: bool = False
 
 
-def window_of(plan: LaunchPlan, options: LaunchMeasurement, data_as_of: datetime) -> Window:
-    """From `history_days` before anybody had it to `measure_for_days` after the last step, or to the data's end."""
+def window_of(plan: LaunchPlan, options: LaunchMeasurement, data_as_of: datetime, period: timedelta) -> Window:
+    """From `history_days` before anybody had it to `measure_for_days` after the last step, or to the data's end.
+
+    Of more than `MOST_BEFORE` and `MOST_AFTER` periods those nearest to the launch.
+    """
     launched = next(step.at for step in plan.rollout if step.coverage > 0)
     last = max((step.at for step in plan.rollout if step.at <= data_as_of), default=launched)
-    closes = plan.rollout[-1].at + timedelta(days=options.measure_for_days)
-    return Window(launched - timedelta(days=options.history_days), launched, last, min(closes, data_as_of))
+    closes = min(plan.rollout[-1].at + timedelta(days=options.measure_for_days), data_as_of)
+    begin = launched - min(timedelta(days=options.history_days), MOST_BEFORE * period)
+    end = min(closes, launched + MOST_AFTER * period)
+    return Window(begin, launched, last, end, cut=end < closes)
 
 
 def coverage_of(
