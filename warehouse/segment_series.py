@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.columns import Column, layout
 from experiments.definitions import FactSourceSpec, MetricSpec
+from experiments.evidence.launch.window import history_used
 from experiments.evidence.series import metric_values
 from experiments.plan import LaunchPlan, PlannedSeries
 from experiments.series_table import PERIOD, SeriesTable, start_of_period
@@ -53,7 +54,7 @@ def _used(plan: LaunchPlan) -> dict[str, tuple[PlannedSeries, datetime]]:
     before = min(plan.announced_at or plan.rollout[0].at, plan.rollout[0].at)
     used: dict[str, tuple[PlannedSeries, datetime]] = {}
     for measurement in plan.measurements:
-        since = before - timedelta(days=measurement.options.history_days)
+        since = before - history_used(measurement.options, PERIOD[measurement.outcome.spec.grain])
         for planned in (measurement.outcome, *measurement.regressors, *measurement.controls):
             if planned.spec.source == "facts":
                 _, known = used.get(planned.spec.key, (planned, since))

@@ -1,6 +1,5 @@
 """What a worker looks up in the database for each kind of analysis, before a child computes."""
 
-from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -12,10 +11,12 @@ from experiments.allocation import allocation_of
 from experiments.definitions import Role
 from experiments.errors import NotFound, NotReady
 from experiments.evidence import EvidenceContext, LaunchContext
+from experiments.evidence.launch.window import history_used
 from experiments.launch_plan import series_of
 from experiments.plan import AnalysisPlan, BaselinePlan, LaunchPlan, NorthStarPlan, PriorPlan, load
 from experiments.replications import replications_of
 from experiments.result import AmendmentNote
+from experiments.series_table import PERIOD
 from experiments.settings import Settings
 from experiments.tables import Amendment, Analysis, Experiment, IngestBatch, Summary
 from experiments.version import code_version
@@ -107,8 +108,8 @@ async def prepare_launch(session: AsyncSession, settings: Settings, analysis: An
     """The payload of a launch: its pushed series as they were known then, and the facts behind the others."""
     plan = load(analysis.plan)
     assert isinstance(plan, LaunchPlan)
-    longest = max(item.options.history_days for item in plan.measurements)
-    since = (plan.announced_at or plan.rollout[0].at) - timedelta(days=longest)
+    longest = max(history_used(item.options, PERIOD[item.outcome.spec.grain]) for item in plan.measurements)
+    since = (plan.announced_at or plan.rollout[0].at) - longest
     planned = series_of(plan)
     tables = {
         key: await series_values.table_of(

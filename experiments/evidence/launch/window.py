@@ -46,9 +46,14 @@ def window_of(plan: LaunchPlan, options: LaunchMeasurement, data_as_of: datetime
     launched = next(step.at for step in plan.rollout if step.coverage > 0)
     last = max((step.at for step in plan.rollout if step.at <= data_as_of), default=launched)
     closes = min(plan.rollout[-1].at + timedelta(days=options.measure_for_days), data_as_of)
-    begin = launched - min(timedelta(days=options.history_days), MOST_BEFORE * period)
+    begin = launched - history_used(options, period)
     end = min(closes, launched + MOST_AFTER * period)
     return Window(begin, launched, last, end, cut=end < closes)
+
+
+def history_used(options: LaunchMeasurement, period: timedelta) -> timedelta:
+    """How far back from the launch a series counts."""
+    return min(timedelta(days=options.history_days), MOST_BEFORE * period)
 
 
 def coverage_of(
