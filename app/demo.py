@@ -17,7 +17,7 @@ from rich.table import Table
 from app.cli.client import ApiClient, ApiProblem
 from app.cli.numbers import percent
 from app.cli.report import VERDICT_STYLE
-from stats.company import Company, ExperimentRecord, SeriesRecord, generate
+from stats.company import Company, ExperimentRecord, LaunchRecord, SeriesRecord, generate
 from stats.company.definitions import fact_sources
 
 DAYS = 182
@@ -98,21 +98,25 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
         experiments = _experiments(company)
         ended = [experiment for experiment in experiments if experiment.ended_at is not None]
         running = [experiment for experiment in experiments if experiment.ended_at is None]
-        measured = [launch.spec["key"] for launch in company.launches if launch.spec["measurements"]]
-        bar.update(steps.task, total=16 + len(experiments) + len(measured))
+        bar.update(steps.task, total=18 + len(experiments))
         _define(client, company, steps)
         _start(client, ended, steps)
         _expose(client, company, ended, "past", steps)
         _feed(client, company, steps)
         _push(client, company.series, steps)
+        # Asked for first: a model that no machine has sampled before is compiled while experiments are analysed.
+        measuring = _launch(client, [one for one in company.launches if one.spec.get("experiment_key") is None], steps)
         _analyse(client, company, ended, steps)
         _learn(client, company, steps)
         # Started last, because a plan keeps the priors that there were when it was frozen.
         _start(client, running, steps)
         _expose(client, company, running, "running", steps)
         _analyse(client, company, running, steps)
-        _launch(client, company, steps)
-        _measure(client, measured, steps)
+        measuring |= _launch(client, [one for one in company.launches if one.spec.get("experiment_key")], steps)
+        steps.begin("measuring launches")
+        for key, analysis_id in measuring.items():
+            client.wait(analysis_id, progress=steps.following(f"measuring {key}"))
+        steps.done()
         steps.begin("drawing the North Star")
         for path in ("/v1/north-stars/weekly_orders/analyses", "/v1/baselines/user/analyses"):
             client.wait(str(client.post(path)["id"]))
@@ -309,21 +313,17 @@ def _decide(client: ApiClient, company: Company, key: str, ended_at: datetime) -
         client.put(f"/v1/launches/{rollouts[key]['key']}", rollouts[key])
 
 
-def _launch(client: ApiClient, company: Company, steps: _Steps) -> None:
-    """Record the launches that no experiment's decision has made."""
+def _launch(client: ApiClient, launches: Sequence[LaunchRecord], steps: _Steps) -> dict[str, str]:
+    """Record the launches that no decision has made, and ask what those with a series did: analyses by launch."""
     steps.begin("recording launches")
-    for launch in company.launches:
+    asked = {}
+    for launch in launches:
+        key = launch.spec["key"]
         client.ensure("/v1/launches", launch.spec)
+        if launch.spec["measurements"]:
+            asked[key] = str(client.post(f"/v1/launches/{key}/analyses")["id"])
     steps.done()
-
-
-def _measure(client: ApiClient, keys: Sequence[str], steps: _Steps) -> None:
-    """What the launches did, on the series that each is measured on."""
-    steps.begin("measuring launches")
-    asked = {key: str(client.post(f"/v1/launches/{key}/analyses")["id"]) for key in keys}
-    for key, analysis_id in asked.items():
-        client.wait(analysis_id, progress=steps.following(f"measuring {key}"))
-        steps.done()
+    return asked
 
 
 def print_overview(client: ApiClient, console: Console) -> None:
