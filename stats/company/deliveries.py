@@ -95,14 +95,14 @@ def _dispatch(rng: np.random.Generator, calendar: Calendar) -> tuple[SeriesRecor
     on[begin : begin + _BLOCKS * _BLOCK_HOURS] = np.repeat(drawn, _BLOCK_HOURS)
     on[begin + _BLOCKS * _BLOCK_HOURS :] = True
     # In the hour after a change couriers are still under way on their former routes.
-    before = np.concatenate([on[:1], on[:-1]])
+    acts = np.concatenate([on[:1], on[:-1]])
     hour = np.arange(hours)
     log_minutes = (
         np.log(38)
         + 0.12 * np.sin(2 * np.pi * (hour % 24 - 13) / 24)
         + _WEEKDAY[hour // 24 % 7]
         + autoregression(rng, hours, 0.7, 0.02)
-        + DISPATCH * (on & before)
+        + DISPATCH * acts
     )
     series = SeriesRecord(
         {"key": "delivery_minutes", "name": "Minutes until delivery", "owner": "Piotr", "grain": "hour",
