@@ -40,6 +40,12 @@ class Confounder(Definition):
     ended_at: Moment | None = None
     segments: list[str] = Field(default_factory=list, max_length=1000)
 
+    @model_validator(mode="after")
+    def _began_before_it_ended(self) -> Self:
+        if self.began_at is not None and self.ended_at is not None and self.ended_at <= self.began_at:
+            raise ValueError("ended_at: must be later than began_at")
+        return self
+
 
 class LaunchMeasurement(Definition):
     """What to measure a launch on, and what to hold against it. The first measurement is the primary one.

@@ -118,3 +118,16 @@ def test_of_more_hours_than_can_be_worked_with_those_nearest_to_the_launch_are_u
     plan = plan_of(at_3000, measured=measurement(series(dimension="", grain="hour"), options={"measure_for_days": 90}))
     data = data_of(plan, {"revenue": table(hours, [""], grain="hour")}, 5000 / 24)
     assert (data.before, data.after, data.window.cut) == (1500, 800, True)
+
+
+def test_a_misspelt_country_is_named() -> None:
+    plan, tables, until = concurrent()
+    misspelt = plan.model_copy(update={"rollout": [step(42, 1, segments=["de", "France"])]})
+    found = measured(misspelt, tables, until)
+    assert "France" in check_of(found, "unknown_segments").detail
+    assert found.treated == ["de"]
+
+
+def test_something_else_ended_after_it_began() -> None:
+    with pytest.raises(ValueError, match="ended_at"):
+        Confounder(name="sale", began_at=at(45), ended_at=at(43))

@@ -156,6 +156,14 @@ def _eligible(measured: Measured) -> Check | None:
     return check("eligible", "warn", detail, f"Measure on a series by {eligible.dimension}.")
 
 
+def _unknown_segments(measured: Measured) -> Check | None:
+    names = measured.data.unknown
+    if not names:
+        return None
+    detail = f"The series has no values of segments that get the launch: {_listed(names)}."
+    return check("unknown_segments", "warn", detail, "Write segments in the rollout as they are written in the series.")
+
+
 def _restated(measured: Measured) -> Check | None:
     count = measured.data.restated
     if not count:
@@ -284,6 +292,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
     _regressors,
     _outside,
     _eligible,
+    _unknown_segments,
     _pre_trend,
     _placebo_in_time,
     _placebo_in_space,

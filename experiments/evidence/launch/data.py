@@ -29,6 +29,7 @@ from experiments.evidence.launch.window import (
     confounded_cells,
     coverage_of,
     reached,
+    unknown_segments,
     window_of,
 )
 from experiments.plan import LaunchPlan, PlannedMeasurement
@@ -78,6 +79,7 @@ class LaunchData:
     confounders_left_out: tuple[str, ...]
     confounders_not_separable: tuple[str, ...]
     restated: int
+    unknown: tuple[str, ...]
     reason: str
 
     @property
@@ -196,6 +198,7 @@ def launch_data(
         confounders_left_out=confounded.left_out,
         confounders_not_separable=confounded.not_separable,
         restated=table.restated,
+        unknown=unknown_segments(plan, spec.dimension, names),
         reason=_why_nothing(used, starts, actual, before, after),
     )
 

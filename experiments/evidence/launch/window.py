@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.definitions import Confounder, LaunchMeasurement, RolloutStep
 from experiments.plan import LaunchPlan
-from experiments.rollout import mean_coverage
+from experiments.rollout import mean_coverage, segments_named
 from stats.moments import Bools, Floats
 
 ARM: Final = "arm"
@@ -87,6 +87,15 @@ def eligible(plan: LaunchPlan, dimension: str, segments: Sequence[str]) -> Bools
     if recorded is None or recorded.dimension != dimension:
         return np.ones(len(segments), dtype=np.bool_)
     return np.array([segment in recorded.segments for segment in segments], dtype=np.bool_)
+
+
+def unknown_segments(plan: LaunchPlan, dimension: str, segments: Sequence[str]) -> tuple[str, ...]:
+    """Those that get the change and that a series by this dimension has no values of."""
+    recorded = plan.eligible
+    named = segments_named(plan.rollout)
+    if recorded is not None and recorded.dimension == dimension:
+        named |= set(recorded.segments)
+    return tuple(sorted(named - set(segments))) if dimension not in ("", ARM) else ()
 
 
 def _steps(plan: LaunchPlan, dimension: str, segment: str) -> tuple[int, ...]:
