@@ -19,13 +19,13 @@ from experiments import launch, launch_overview, series_values
 from experiments.definitions import Grain, SeriesSpec
 from experiments.definitions.elements import Definition
 from experiments.errors import FieldError, InvalidDefinition, NotReady
+from experiments.evidence.launch.design import SDID_DONORS
 from experiments.evidence.launch.segments import Scale, Segments, chosen_segments, rows_of, sizes
 from experiments.result import Document
 from experiments.series import spec_of
 from experiments.series_table import PERIOD, SeriesTable
 from experiments.tables import Series
 from experiments.types import finite
-from stats.launch.donors import LEAST_DONORS
 from stats.launch.geo_design import GeoDesign, added, candidate_sets, geo_design, misfits
 from stats.launch.geo_design import Segments as Places
 from stats.moments import Floats
@@ -170,10 +170,10 @@ def rollout_design(history: History, asked: RolloutQuestion) -> RolloutDesign:
     _check_names(asked, names, used)
     size = sizes(used, spec.aggregation, everywhere) * np.abs(used.mean)
     complete = np.isfinite(used.values).all(axis=1)
-    if np.count_nonzero(complete) <= LEAST_DONORS:
+    if np.count_nonzero(complete) <= SDID_DONORS:
         _not_ready(
             f"{np.count_nonzero(complete)} segments of `{spec.key}` have a value in each of the {len(columns)} periods",
-            f"{LEAST_DONORS + 1} at least are needed: send the missing values, or ask for less `history`.",
+            f"{SDID_DONORS + 1} at least are needed: send the missing values, or ask for less `history`.",
         )
     share = size / size.sum()
     kept = _largest(used, share, {name for named in (*asked.candidates, asked.included_segments) for name in named})
@@ -188,7 +188,7 @@ def rollout_design(history: History, asked: RolloutQuestion) -> RolloutDesign:
     searched: int | None = None
     if not sets:
         sets, searched = _found(asked, place, y, share, min(room, MOST_FOUND))
-    design = geo_design(y, share, sets, durations, level=asked.level, power=asked.power)
+    design = geo_design(y, share, sets, durations, level=asked.level, power=asked.power, least_donors=SDID_DONORS)
     order = range(len(sets)) if searched is None else np.argsort(design.detectable[:, -1], kind="stable").tolist()
     return RolloutDesign(
         series_key=spec.key,
@@ -219,16 +219,16 @@ def _found(
     row_of = {int(row): i for i, row in enumerate(whole)}
     forced = [row_of[place[name]] for name in asked.included_segments]
     sizes = asked.sizes or [size for size in USUAL_SIZES if size >= len(forced)]
-    sizes = [size for size in dict.fromkeys(sizes) if size <= len(whole) - LEAST_DONORS]
+    sizes = [size for size in dict.fromkeys(sizes) if size <= len(whole) - SDID_DONORS]
     sets = candidate_sets(y[whole], sizes, forced=forced)
     if not sets:
         raise InvalidDefinition(
             f"No set of {' or '.join(map(str, asked.sizes or USUAL_SIZES))} segments can be made",
-            remedy=f"{len(whole)} segments have no gaps; {LEAST_DONORS} of them at least must stay without the launch.",
+            remedy=f"{len(whole)} segments have no gaps; {SDID_DONORS} of them at least must stay without the launch.",
             errors=[FieldError("/sizes", "no such set leaves enough segments to compare with")],
         )
     found = [tuple(int(whole[row]) for row in units) for units in sets]
-    misfit = misfits(y, share, found)
+    misfit = misfits(y, share, found, least_donors=SDID_DONORS)
     ranks = np.empty(len(found))
     length = np.array([len(units) for units in found])
     for size in np.unique(length):

@@ -67,13 +67,13 @@ def candidate_sets(
     return tuple(found)
 
 
-def misfits(y: Floats, weight: Floats, candidates: Sequence[Segments]) -> Floats:
+def misfits(y: Floats, weight: Floats, candidates: Sequence[Segments], *, least_donors: int = LEAST_DONORS) -> Floats:
     """(C,) `GeoDesign.misfit` of sets, nan where there is none: cheap, to choose which sets to judge in full."""
     complete = np.isfinite(y).all(axis=1)
     found = np.full(len(candidates), np.nan)
     for row, units in enumerate(candidates):
         treated = _members(len(y), units)
-        if not _problem(treated, complete):
+        if not _problem(treated, complete, least_donors):
             found[row] = _misfit(_everything(y, weight, treated, complete))
     return found
 
@@ -88,12 +88,14 @@ def geo_design(
     level: float = 0.95,
     power: float = 0.8,
     most: int = 12,
+    least_donors: int = LEAST_DONORS,
 ) -> GeoDesign:
     """The smallest effect that each set of segments would show in each duration.
 
     `y` (N, T) is history without any launch, on the scale that launches are estimated on; `weight` (N,) the segments'
     sizes. A launch is imagined at up to `most` dates of the second half of the history, ten periods before it at least,
-    and estimated as a real one would be; segments with gaps serve neither as treated nor as donors.
+    and estimated as a real one would be; segments with gaps serve neither as treated nor as donors. Sets that leave
+    fewer than `least_donors` of these have a reason and no numbers.
 
     An effect is detectable if it exceeds half the launch's interval of `level`, the median over three of the dates, by
     as much as errors stay below with probability `power`. Errors are the effects found, Student's t with as many
@@ -107,7 +109,7 @@ def geo_design(
     reason = np.full(shape, "", dtype="U32")
     for row, units in enumerate(candidates):
         treated = _members(len(y), units)
-        problem = _problem(treated, complete)
+        problem = _problem(treated, complete, least_donors)
         if problem:
             reason[row] = problem
             continue
@@ -146,12 +148,12 @@ def _members(count: int, units: Segments) -> Bools:
     return treated
 
 
-def _problem(treated: Bools, complete: Bools) -> str:
+def _problem(treated: Bools, complete: Bools, least_donors: int) -> str:
     if not complete[treated].all():
         return LaunchReason.GAPS_IN_SERIES
     if not treated.any():
         return LaunchReason.TOO_FEW_TREATED_UNITS
-    return LaunchReason.TOO_FEW_COMPARISON_UNITS if np.count_nonzero(complete & ~treated) < LEAST_DONORS else ""
+    return LaunchReason.TOO_FEW_COMPARISON_UNITS if np.count_nonzero(complete & ~treated) < least_donors else ""
 
 
 def _starts(periods: int, duration: int, most: int) -> Ints:

@@ -13,12 +13,12 @@ PATH = "/v1/series/orders-by-country/rollout-design"
 
 
 async def with_values(service: Service, days: int = 60) -> None:
-    """Six countries with two months of orders."""
+    """Seven countries with two months of orders."""
     await created(service.write, "/v1/series", {**examples.SERIES, "metric_key": None})
     rng = np.random.default_rng(5)
     world = np.cumsum(rng.normal(0, 0.02, days))
     rows = ["segment,at,value"]
-    for size, country in enumerate(("DK", "FI", "IS", "NO", "PL", "SE"), start=1):
+    for size, country in enumerate(("DK", "EE", "FI", "IS", "NO", "PL", "SE"), start=1):
         orders = 1000 * size * np.exp(world + rng.normal(0, 0.01, days))
         rows += [f"{country},{date(2026, 8, 1) + timedelta(days=day)},{value:.0f}" for day, value in enumerate(orders)]
     answer = await service.ingest.post(
@@ -55,7 +55,7 @@ async def test_a_reader_learns_what_each_set_would_show_and_what_was_launched_me
     assert design["launches_in_history"] == ["search"]
     assert await service.counts() == counts, "a question changes nothing"
     searched = (await service.read.post(PATH, json={"days": [7], "sizes": [1]})).json()
-    assert searched["searched"] == 6 and len(searched["options"]) == 6
+    assert searched["searched"] == 7 and len(searched["options"]) == 7
 
 
 async def test_who_may_not_read_is_not_answered(service: Service) -> None:

@@ -132,16 +132,16 @@ def test_a_rollout_is_designed_from_the_values_that_are_there(client: ApiClient,
     days = [NOW.date() - timedelta(days=left) for left in range(60, 0, -1)]
     rows = [
         f"{country},{day},{size * (100 + (7 * size * place) % 11)}"
-        for size, country in enumerate(("DK", "FI", "NO", "SE"), start=1)
+        for size, country in enumerate(("DK", "EE", "FI", "IS", "NO", "PL", "SE"), start=1)
         for place, day in enumerate(days)
     ]
     push(client, "orders", "\n".join(["segment,at,value", *rows]).encode())
     written = io.StringIO()
     print_design(ask_design(client, "orders", [7, 50], ["NO", "DK, SE"], "", 60), Console(width=120, file=written))
     text = written.getvalue()
-    assert "judged by 60 days up to 2026-11-01 of 4 segments" in " ".join(text.split())
+    assert "judged by 60 days up to 2026-11-01 of 7 segments" in " ".join(text.split())
     lines = [line.split() for line in text.splitlines()]
-    assert [line[:3] for line in lines if line[:1] == ["NO"]] == [["NO", "30%", "7"], ["NO", "30%", "50"]]
+    assert [line[:3] for line in lines if line[:1] == ["NO"]] == [["NO", "18%", "7"], ["NO", "18%", "50"]]
     assert any("too little history" in line for line in text.splitlines())
 
 
