@@ -5,19 +5,8 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from experiments.result.elements import Check, Document
+from stats.launch.grade import BiasSource, Design, Letter
 
-type EvidenceGrade = Literal["A", "B", "C", "D", "U"]
-type Design = Literal[
-    "experiment",
-    "staged",
-    "switchback",
-    "random_order",
-    "staggered",
-    "concurrent",
-    "donors",
-    "before_after",
-    "none",
-]
 type LaunchMethod = Literal[
     "experiment",
     "staged",
@@ -71,17 +60,7 @@ class LaunchEstimate(Document):
 class DesignOption(Document):
     """A design that the recorded facts allow, or why they do not; in order of strength."""
 
-    design: Literal[
-        "experiment",
-        "staged",
-        "switchback",
-        "random_order",
-        "staggered",
-        "concurrent",
-        "donors",
-        "before_after",
-        "none",
-    ]
+    design: Design
     possible: bool
     chosen: bool
     why: str
@@ -96,11 +75,11 @@ class LaunchGrade(Document):
     `raised_by` are codes of what would give a better grade, the most effective first.
     """
 
-    grade: EvidenceGrade
+    grade: Letter
     reasons: list[str]
     raised_by: list[str]
     bias_sd: float | None
-    bias_source: Literal["none", "share_of_error", "placebos_in_time", "placebos_in_space", "at_least_error", "unknown"]
+    bias_source: BiasSource
     placebo_runs: int = 0
 
 

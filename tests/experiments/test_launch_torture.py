@@ -1,6 +1,7 @@
 """Attempts to get a wrong number, or a sure one, out of launches that do not carry it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,12 @@ def test_a_misspelt_country_is_named() -> None:
     found = measured(misspelt, tables, until)
     assert "France" in check_of(found, "unknown_segments").detail
     assert found.treated == ["de"]
+
+
+def test_facts_that_are_in_no_country_are_counted() -> None:
+    plan, tables, until = concurrent()
+    found = measured(plan, {"revenue": replace(tables["revenue"], unplaced=12)}, until)
+    assert check_of(found, "unplaced_facts").detail.startswith("12 facts without a country")
 
 
 def test_something_else_ended_after_it_began() -> None:

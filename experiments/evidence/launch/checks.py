@@ -164,6 +164,15 @@ def _unknown_segments(measured: Measured) -> Check | None:
     return check("unknown_segments", "warn", detail, "Write segments in the rollout as they are written in the series.")
 
 
+def _unplaced(measured: Measured) -> Check | None:
+    count = measured.data.unplaced
+    if not count:
+        return None
+    dimension = measured.measurement.outcome.spec.dimension
+    detail = f"{_count(count, 'fact')} without a {dimension}: in none of the segments."
+    return check("unplaced_facts", "warn", detail, f"Send every fact with its {dimension}.")
+
+
 def _restated(measured: Measured) -> Check | None:
     count = measured.data.restated
     if not count:
@@ -293,6 +302,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
     _outside,
     _eligible,
     _unknown_segments,
+    _unplaced,
     _pre_trend,
     _placebo_in_time,
     _placebo_in_space,

@@ -59,7 +59,8 @@ class LaunchData:
     it where nobody has it yet; `series` is them as one, with its `regressors` (K names) and `donors` (J names: the
     first `controls` are control series, the others untreated segments). `actual` (T,) is the outcome of the treated in
     its own units, nan where one of them has none. On the scale `level` outcomes are divided by the size of their mean
-    before the launch; `size` is that of `actual`. With a `reason` there is nothing to estimate from.
+    before the launch; `size` is that of `actual`. `unplaced` counts facts in no segment; `unknown` segments get
+    the launch and the outcome does not have them. With a `reason` there is nothing to estimate from.
     """
 
     grain: Grain
@@ -79,6 +80,7 @@ class LaunchData:
     confounders_left_out: tuple[str, ...]
     confounders_not_separable: tuple[str, ...]
     restated: int
+    unplaced: int
     unknown: tuple[str, ...]
     reason: str
 
@@ -198,6 +200,7 @@ def launch_data(
         confounders_left_out=confounded.left_out,
         confounders_not_separable=confounded.not_separable,
         restated=table.restated,
+        unplaced=table.unplaced,
         unknown=unknown_segments(plan, spec.dimension, names),
         reason=_why_nothing(used, starts, actual, before, after),
     )

@@ -15,8 +15,8 @@ from experiments.evidence.launch.data import LaunchData
 from experiments.evidence.launch.window import ARM
 from experiments.plan import LaunchPlan, PlannedMeasurement
 from experiments.result import DesignOption
-from experiments.result.launches import Design
 from stats.launch.contract import Method
+from stats.launch.grade import Design
 
 FEWEST_CHANGES: Final = 4
 """Of a switchback: with fewer, no arrangement of blocks is surprising."""

@@ -13,10 +13,9 @@ from experiments.evidence.launch.trust import Trust
 from experiments.evidence.launch.untouched import Touched
 from experiments.plan import LaunchPlan, PlannedMeasurement
 from experiments.result import DesignOption
-from experiments.result.launches import Design
 from experiments.series_table import PERIOD
 from stats.launch.contract import Estimated, Method
-from stats.launch.grade import Grade, GradeFacts, evidence_grade
+from stats.launch.grade import Design, Grade, GradeFacts, evidence_grade
 from stats.launch.influence import deciding_period
 
 _DAY: Final = 86400.0
