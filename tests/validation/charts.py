@@ -33,7 +33,7 @@ def draw(folder: Path, report: str, cells: dict[str, list[Cell]]) -> dict[str, s
     }
     for study, maker in makers.items():
         if cells.get(study):
-            names[study] = f"{report}_{study}.svg"
+            names[study] = f"{report}_{study.removeprefix(report + '_')}.svg"
             _save(maker(cells[study]), folder / names[study])
     return names
 

@@ -14,6 +14,12 @@ from tests.validation import (
     clusters,
     cuped,
     decisions,
+    launches_before_after,
+    launches_by_lot,
+    launches_donors,
+    launches_grades,
+    launches_staggered,
+    launches_synthetic,
     learned_priors,
     multiplicity,
     null_experiments,
@@ -115,6 +121,48 @@ def test_truths_rank_uniformly_in_their_closed_posteriors() -> None:
 @pytest.mark.simulation
 def test_truths_rank_uniformly_in_their_sampled_posteriors() -> None:
     assert outside(ranks.sampled(0.3, ("beta_binomial",))) == []
+
+
+def test_what_is_printed_of_a_launch_for_everybody_holds_where_least_squares_fails() -> None:
+    cells = launches_before_after.no_effect(0.01)
+    assert outside(cells) == []
+    drift = [c for c in cells if c.case == {"noise": "drift"} and c.quantity.startswith("least squares")]
+    assert len(drift) == 2
+    assert all(cell.observed < 0.8 for cell in drift)
+
+
+def test_rollouts_in_waves_are_measured_right_where_two_way_regression_is_not() -> None:
+    found = {cell.case["method"]: cell for cell in launches_staggered.growing_effects()}
+    assert outside(list(found.values())) == []
+    assert found["two-way regression"].nominal == pytest.approx(1.257, abs=1e-3)
+    assert found["two-way regression"].observed == pytest.approx(0.839, abs=1e-3)
+    assert outside([*launches_staggered.waves(0.01), *launches_staggered.anticipation(0.01)]) == []
+
+
+def test_trends_that_part_are_allowed_for_and_orders_by_lot_ranked() -> None:
+    assert outside([*launches_staggered.parting_trends(0.01), *launches_staggered.order_by_lot(0.01)]) == []
+
+
+def test_synthetic_controls_hold_and_name_donors_that_were_reached() -> None:
+    cells = launches_synthetic.panels(0.01, ("synthetic_control", "synthetic_did"))
+    assert outside([*cells, *launches_synthetic.spill_over(0.01)]) == []
+
+
+def test_forecasts_from_donors_hold() -> None:
+    assert outside(launches_donors.forecasts(0.01)) == []
+
+
+def test_launches_by_lot_hold_with_enough_burn_in() -> None:
+    assert outside([*launches_by_lot.blocks_of_time(0.01), *launches_by_lot.stages(0.01)]) == []
+
+
+def test_the_whole_chain_gives_designs_their_grade_and_sees_what_spoils_them() -> None:
+    expected = {"everybody at once, drift": "D", "switched on and off by lot": "B", "in stages by lot": "A"}
+    seen = {"its trend parts by 0.3 % a day": "D", "in stages, 15 % of units with it are lost": "U"}
+    cells = [*launches_grades.sound(0.01, tuple(expected)), *launches_grades.spoiled(0.01, tuple(seen))]
+    assert outside(cells) == []
+    given = {cell.case["launch"]: cell.quantity for cell in cells if cell.table == launches_grades.GRADES}
+    assert given == {launch: f"grade {letter}" for launch, letter in (expected | seen).items()}
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=[report.name for report in REPORTS])
