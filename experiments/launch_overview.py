@@ -1,21 +1,23 @@
 """Launches at a glance: what was measured of each, read in a few queries for any number of them."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import NormalDist
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import overview
+from experiments import learned_prior, metric, north_star, overview
 from experiments.definitions import LaunchSpec, SeriesSpec
 from experiments.launch import spec_of
 from experiments.launch_effects import KIND
 from experiments.series import spec_of as series_spec
-from experiments.tables import Analysis, Launch, LaunchEffect, Result, Series, SeriesValue, metadata
+from experiments.tables import Analysis, Launch, LaunchEffect, NorthStar, Result, Series, SeriesValue, metadata
 
 _MOMENT: Final = metadata.tables["series_values"].c.known_at.type
 
@@ -92,8 +94,42 @@ async def series_names(session: AsyncSession) -> dict[str, str]:
 
 async def grades(session: AsyncSession, *, launch_keys: Collection[str]) -> dict[str, str]:
     """The evidence grade of launches that were measured, by key: that of the first series of the newest result."""
+    effects = await primary_effects(session, launch_keys=launch_keys)
+    return {key: effect.evidence_grade for key, effect in effects.items()}
+
+
+async def primary_effects(session: AsyncSession, *, launch_keys: Collection[str]) -> dict[str, LaunchEffect]:
+    """The leading effect on the first series of the newest result, by launch; those never measured are left out."""
     effects = await _leading(session, launch_keys) if launch_keys else ()
-    return {effect.launch_key: effect.evidence_grade for effect in reversed(effects)}
+    return {effect.launch_key: effect for effect in reversed(effects)}
+
+
+@dataclass(frozen=True, slots=True)
+class UsualEffect:
+    """Where the middle `share` of effects on a metric lie, by the prior learned from its past experiments."""
+
+    metric_key: str
+    metric_name: str
+    share: float
+    lower: float
+    upper: float
+
+
+async def usual_effect(session: AsyncSession, *, share: float = 0.95) -> UsualEffect | None:
+    """What is usual for the North Star's metric, or else for the first of its inputs that has a learned prior."""
+    star = await session.scalar(sa.select(NorthStar).order_by(col(NorthStar.id)).limit(1))
+    if star is None:
+        return None
+    spec = north_star.spec_of(star)
+    keys = [spec.metric_key, *(item.metric_key for item in spec.input_metrics)]
+    learned = await learned_prior.pinned(session, metric_keys=keys, experiment_key="", team="")
+    key = next((key for key in keys if key in learned), None)
+    if key is None:
+        return None
+    known = await metric.all_known(session, archived=True)
+    reach = NormalDist().inv_cdf(0.5 + share / 2) * learned[key].scale
+    lower, upper = (math.expm1(learned[key].mean + side * reach) for side in (-1, 1))
+    return UsualEffect(key, known[key].spec.name, share, lower, upper)
 
 
 async def _leading(session: AsyncSession, launch_keys: Collection[str] | None) -> Sequence[LaunchEffect]:

@@ -1,7 +1,7 @@
 """What several methods say of one launch, and what becomes of the effect without each comparison unit."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final, Literal
 
 import altair as alt
 
@@ -49,10 +49,17 @@ def methods_domain(values: Values) -> tuple[float, float]:
 def methods_forest(
     estimates: Sequence[LaunchEstimate], names: Mapping[str, str], *, tone: Tone, series_name: str
 ) -> Spec:
-    """Thick: the method's own interval. Thin: with the bias that its grade allows for. The leading one first."""
+    """Thick: the method's own interval. Thin: with the bias that its grade allows for. The leading one first.
+
+    An arrow at an end of the picture: the interval goes on, or the effect itself is out there.
+    """
     values = methods_values(estimates, names)
     height = len(values) * ROW + 8
-    scale = alt.Scale(domain=list(methods_domain(values)), nice=False, zero=False)
+    low, high = methods_domain(values)
+    for value in values:
+        value["past_left"] = low if _past(value, "lower", low) else None
+        value["past_right"] = high if _past(value, "upper", high) else None
+    scale = alt.Scale(domain=[low, high], nice=False, zero=False)
     y = _row_axis(height)
     leading = {"good": "good", "bad": "bad"}.get(tone, "accent")
     own = alt.ExprRef(f"datum.leads ? {leading} : muted")
@@ -72,13 +79,31 @@ def methods_forest(
         base.mark_point(filled=True, fill=own, stroke=colour("surface"), size=70, opacity=1, clip=True).encode(
             x=x("lift"), y=y
         ),
-        *words_above(base, y, "method", align="left", dy=-16, size=12.5, width=0.5),
-        *words_above(base, y, "numbers", align="right", dy=-16, size=12, width=0.49),
+        *(
+            base.transform_filter(f"isValid(datum.{edge})")
+            .mark_text(text=arrow, fontSize=17, color=own, baseline="middle", dx=dx)
+            .encode(x=x(edge), y=y)
+            for edge, arrow, dx in (("past_left", "◂", 4), ("past_right", "▸", -4))
+        ),
+        *words_above(base, y, "method", align="left", dy=-16, size=12.5, beside="numbers"),
+        *words_above(base, y, "numbers", align="right", dy=-16, size=12),
     ]
     spoken = "; ".join(f"{value['method']} {value['numbers']}" for value in values)
     return finish(
         alt.layer(*layers), height=height, rows=values, description=f"{series_name}, effect by method: {spoken}"
     )
+
+
+def goes_on(estimates: Sequence[LaunchEstimate]) -> bool:
+    """Whether the picture cuts an interval."""
+    values = methods_values(estimates, {})
+    low, high = methods_domain(values)
+    return any(_past(value, "lower", low) or _past(value, "upper", high) for value in values)
+
+
+def _past(value: Mapping[str, Any], name: Literal["lower", "upper"], edge: float) -> bool:
+    end = value["lift"] if value[name] is None else value[name]
+    return bool(end < edge if name == "lower" else end > edge)
 
 
 def drawn_donors(donors: Sequence[DonorUse]) -> list[DonorUse]:
@@ -123,8 +148,8 @@ def donors_chart(donors: Sequence[DonorUse], *, lift: float | None, series_name:
         base.transform_filter("isValid(datum.lift)")
         .mark_point(filled=True, fill=colour("series4"), size=70, opacity=1)
         .encode(x=x("lift"), y=y),
-        *words_above(base, y, "segment", align="left", dy=-14, size=12.5, width=0.42),
-        *words_above(base, y, "numbers", align="right", dy=-14, size=12, width=0.56),
+        *words_above(base, y, "segment", align="left", dy=-14, size=12.5, beside="numbers"),
+        *words_above(base, y, "numbers", align="right", dy=-14, size=12),
     ]
     return finish(
         alt.layer(*layers),

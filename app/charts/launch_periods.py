@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import altair as alt
 
+from app.charts.reach import Interval, beyond, picture_range
 from app.charts.theme import LEVELS, ROWS, Spec, Values, colour, data, finish, zero_line
 from experiments.result import MeasuredLaunch, PeriodPoint
 
@@ -19,7 +20,7 @@ FEWEST_BEFORE: Final = 60
 MOST_BEFORE_EACH_AFTER: Final = 3
 MOST_DRAWN: Final = 1500
 """Of more periods than this, every second, third, … one is drawn."""
-MOST_NUMBERED: Final = 8
+MOST_NUMBERED: Final = 12
 """With more events than this their lines have no numbers."""
 LABELS_WIDTH: Final = 46
 """Room for the vertical axis in px, the same in all pictures."""
@@ -48,10 +49,8 @@ def path_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> Spec:
     """Actual values as a line, the counterfactual dashed within its band; excluded periods are shaded."""
     points = drawn(measured)
     values = _values(points)
-    known = [
-        value[name] for value in values for name in ("actual", "lower", "upper", "expected") if value[name] is not None
-    ]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    known = [value[name] for value in values for name in ("actual", "expected") if value[name] is not None]
+    low, high = picture_range(_intervals(values, "expected"), inside=known) or (0.0, 1.0)
     room = (high - low) or abs(high) or 1.0
     y = _vertical([low - 0.06 * room, high + 0.16 * room], _level_axis(measured.unit))
     base = alt.Chart(ROWS)
@@ -100,23 +99,10 @@ def gap_chart(
 ) -> Spec:
     """The effect of each period, or its sum since the launch, with its band, in units of the series."""
     points = drawn(measured)
-    values: Values = [
-        {
-            "at": point.at.isoformat(),
-            "gap": getattr(point, which),
-            "lower": getattr(point, f"{which}_lower"),
-            "upper": getattr(point, f"{which}_upper"),
-        }
-        for point in points
-    ]
-    run = 0
-    for value in values:
-        run += value["gap"] is None and which == "effect"
-        value["run"] = run
-    ends = [0.0, *(value[name] for value in values for name in ("gap", "lower", "upper") if value[name] is not None)]
-    room = 0.08 * ((max(ends) - min(ends)) or 1.0)
+    values = _gaps(points, which)
+    low, high = _gap_range(values, which)
     y = _vertical(
-        [min(ends) - room, max(ends) + room],
+        [low, high],
         alt.Axis(title=title, labelExpr=LEVELS, tickCount=4, minExtent=LABELS_WIDTH),
     )
     base, x = alt.Chart(ROWS), _time(points)
@@ -181,6 +167,48 @@ def coverage_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> S
         rows=rows,
         description=f"{measured.series_name}: coverage over time, up to {most:.0%}",
     )
+
+
+def cut_bands(measured: MeasuredLaunch) -> int:
+    """How many periods have a band of the effect that reaches beyond its picture."""
+    values = _gaps(drawn(measured), "effect")
+    return beyond(_intervals(values, "gap"), *_gap_range(values, "effect"))
+
+
+def _gaps(points: Sequence[PeriodPoint], which: Literal["effect", "cumulative"]) -> Values:
+    values: Values = [
+        {
+            "at": point.at.isoformat(),
+            "gap": getattr(point, which),
+            "lower": getattr(point, f"{which}_lower"),
+            "upper": getattr(point, f"{which}_upper"),
+        }
+        for point in points
+    ]
+    run = 0
+    for value in values:
+        run += value["gap"] is None and which == "effect"
+        value["run"] = run
+    return values
+
+
+def _gap_range(values: Values, which: Literal["effect", "cumulative"]) -> tuple[float, float]:
+    """With zero and all effects. The band of a sum grows with time, so that all of it is shown."""
+    inside = [0.0, *(value["gap"] for value in values if value["gap"] is not None)]
+    intervals = _intervals(values, "gap")
+    if which == "cumulative":
+        inside += [end for _, lower, upper in intervals for end in (lower, upper)]
+    low, high = picture_range(intervals, inside=inside) or (0.0, 0.0)
+    room = 0.08 * ((high - low) or 1.0)
+    return low - room, high + room
+
+
+def _intervals(values: Values, middle: str) -> list[Interval]:
+    return [
+        (value[middle], value["lower"], value["upper"])
+        for value in values
+        if value[middle] is not None and value["lower"] is not None and value["upper"] is not None
+    ]
 
 
 def _values(points: Sequence[PeriodPoint]) -> Values:

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import altair as alt
 
 from app.charts.numbers import percent
+from app.charts.reach import WILD, Interval, beyond, picture_range, typical_width
 from app.charts.theme import ROWS, Spec, Values, colour, data, finish, lift_axis, zero_line
 from experiments.result import EventPoint, Placebos, TrendSensitivity
 
@@ -91,32 +93,77 @@ def drawn_events(points: Sequence[EventPoint]) -> list[EventPoint]:
     return [*before[-max(14, min(len(since), MOST_EVENT_TIMES - len(since))) :], *since]
 
 
-def event_chart(points: Sequence[EventPoint], *, grain: str, series_name: str) -> Spec:
-    """Effects by time since each segment's own launch: intervals of single times, and the band of all together."""
+@dataclass(frozen=True, slots=True)
+class EventPicture:
+    """What is drawn of the times around a launch, from `low` to `high`.
+
+    `cut` times have a bar or a band that reaches beyond the picture, `bare` times one that is too wide to draw.
+    """
+
+    values: Values
+    bands: Values
+    """Two corners per time; each `run` is a band without gaps."""
+    first: int
+    last: int
+    low: float
+    high: float
+    cut: int
+    bare: int
+
+
+def event_picture(points: Sequence[EventPoint]) -> EventPicture:
+    """Times whose bar or band is many times wider than a typical bar have none, and do not flatten the others."""
     shown = drawn_events(points)
+    known = [(point, point.lift) for point in shown if point.lift is not None]
+    bars = {point.time: bar for point, lift in known if (bar := _interval(lift, point.ci_lower, point.ci_upper))}
+    bands = {point.time: band for point, lift in known if (band := _interval(lift, point.band_lower, point.band_upper))}
+    typical = typical_width([*bars.values()] or [*bands.values()])
+
+    def drawable(intervals: dict[int, Interval]) -> dict[int, Interval]:
+        return {time: ends for time, ends in intervals.items() if ends[2] - ends[1] <= WILD * typical}
+
+    drawn_bars, drawn_bands = drawable(bars), drawable(bands)
+    alone = [lift for point, lift in known if point.time not in bars and point.time not in bands]
+    low, high = picture_range([*drawn_bars.values(), *drawn_bands.values()], inside=[0.0, *alone], width=typical) or (
+        0.0,
+        0.0,
+    )
+    padding = 0.06 * ((high - low) or 0.1)
+    low, high = low - padding, high + padding
+    cut = [time for time in {*drawn_bars, *drawn_bands} if _leaves(time, (drawn_bars, drawn_bands), low, high)]
     values: Values = [
         {
             "time": point.time,
-            "lift": point.lift,
-            "lower": point.ci_lower,
-            "upper": point.ci_upper,
-            "band_lower": point.band_lower,
-            "band_upper": point.band_upper,
+            "lift": lift,
+            "lower": bar[1] if (bar := drawn_bars.get(point.time)) else None,
+            "upper": bar[2] if bar else None,
             "cells": point.cells,
             "before": point.time < 0,
         }
-        for point in shown
-        if point.lift is not None
+        for point, lift in known
     ]
-    names = ("lift", "lower", "upper", "band_lower", "band_upper")
-    ends = [0.0, *(value[name] for value in values for name in names if value[name] is not None)]
-    padding = 0.06 * ((max(ends) - min(ends)) or 0.1)
-    scale = alt.Scale(domain=[min(ends) - padding, max(ends) + padding], nice=False, zero=False)
+    return EventPicture(
+        values=values,
+        bands=_corners(drawn_bands, low, high),
+        first=shown[0].time if shown else 0,
+        last=shown[-1].time if shown else 0,
+        low=low,
+        high=high,
+        cut=len(cut),
+        bare=len(({*bars} - {*drawn_bars}) | ({*bands} - {*drawn_bands})),
+    )
+
+
+def event_chart(picture: EventPicture, *, grain: str, series_name: str) -> Spec:
+    """Effects by time since each segment's own launch: intervals of single times, and the band of all together."""
+    scale = alt.Scale(domain=[picture.low, picture.high], nice=False, zero=False)
     axis = alt.Axis(
         title=f"{grain.capitalize()}s since its own launch", format="d", tickCount=8, tickMinStep=1, labelOverlap=True
     )
-    first, last = (shown[0].time, shown[-1].time) if shown else (0, 0)
-    x = alt.X("time:Q", scale=alt.Scale(domain=[first - 0.7, last + 0.7], nice=False, zero=False), axis=axis)
+    times = alt.Scale(domain=[picture.first - 0.7, picture.last + 0.7], nice=False, zero=False)
+
+    def x(field: str) -> alt.X:
+        return alt.X(f"{field}:Q", scale=times, axis=axis)
 
     def y(field: str) -> alt.Y:
         return alt.Y(f"{field}:Q", scale=scale, axis=lift_axis(None))
@@ -131,26 +178,47 @@ def event_chart(points: Sequence[EventPoint], *, grain: str, series_name: str) -
         alt.Tooltip("cells:Q", title="Values", format=","),
     ]
     layers = [
-        base.transform_filter("isValid(datum.band_lower)")
+        alt.Chart(data(picture.bands))
         .mark_area(color=colour("muted"), opacity=0.14, clip=True)
-        .encode(x=x, y=y("band_lower"), y2="band_upper:Q", detail="before:N"),
+        .encode(x=x("edge"), y=y("lower"), y2="upper:Q", detail="run:N"),
         zero_line("y"),
         alt.Chart(data([{"time": -0.5}]))
         .mark_rule(color=colour("series3"), strokeDash=[3, 3], strokeWidth=1.25)
-        .encode(x=x),
+        .encode(x=x("time")),
         base.transform_filter("isValid(datum.lower)")
         .mark_rule(color=tone, strokeWidth=1.5, opacity=0.6, clip=True)
-        .encode(x=x, y=y("lower"), y2="upper:Q"),
+        .encode(x=x("time"), y=y("lower"), y2="upper:Q"),
         base.mark_point(filled=True, fill=tone, size=26, opacity=1, clip=True).encode(
-            x=x, y=y("lift"), tooltip=tooltip
+            x=x("time"), y=y("lift"), tooltip=tooltip
         ),
     ]
     return finish(
         alt.layer(*layers),
         height=240,
-        rows=values,
-        description=f"{series_name}: effect at {len(values)} times before and since each segment's launch",
+        rows=picture.values,
+        description=f"{series_name}: effect at {len(picture.values)} times before and since each segment's launch",
     )
+
+
+def _interval(value: float, lower: float | None, upper: float | None) -> Interval | None:
+    return None if lower is None or upper is None else (value, lower, upper)
+
+
+def _leaves(time: int, intervals: Sequence[dict[int, Interval]], low: float, high: float) -> bool:
+    return any(beyond([found[time]], low, high) for found in intervals if time in found)
+
+
+def _corners(bands: dict[int, Interval], low: float, high: float) -> Values:
+    """Each time's band half a time to both sides, cut at the picture; a time without a band ends the run."""
+    values: Values = []
+    run, previous = 0, None
+    for time in sorted(bands):
+        _, lower, upper = bands[time]
+        run += previous is not None and (time != previous + 1 or time == 0)
+        previous = time
+        ends = {"lower": max(lower, low), "upper": min(upper, high), "run": run}
+        values += [{"edge": time - 0.5, **ends}, {"edge": time + 0.5, **ends}]
+    return values
 
 
 def parting_chart(found: TrendSensitivity, *, series_name: str) -> Spec:

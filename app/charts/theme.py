@@ -33,6 +33,9 @@ SERIES = ("muted", "accent", "series2", "series3", "series4")
 LEVELS = "format(datum.value, abs(datum.value) < 1 ? '.2~f' : '~s')"
 """Labels of levels: `2k`, `1.5M`; `0` and `0.2` where Vega would write `0k` and `200m`."""
 
+LETTER_WIDTH = 0.5
+"""Of a letter or digit on average, as a share of the size of its text."""
+
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -126,11 +129,23 @@ def lift_axis(title: str | None, *, grid: bool = True) -> alt.Axis:
 
 
 def words_above(
-    base: alt.Chart, y: alt.Y, field: str, *, align: Literal["left", "right"], dy: float, size: float, width: float
+    base: alt.Chart,
+    y: alt.Y,
+    field: str,
+    *,
+    align: Literal["left", "right"],
+    dy: float,
+    size: float,
+    width: float | None = None,
+    beside: str = "",
 ) -> list[alt.Chart]:
-    """Text above a row at its left or right end, on a halo, so that lines behind it stay behind it."""
+    """Text above a row at its left or right end, on a halo, so that lines behind it stay behind it.
+
+    It is cut at a share `width` of the picture, or where it would touch the text of the field `beside`, which is not.
+    """
     at = alt.value(0) if align == "left" else alt.value("width")
-    shared: dict[str, Any] = {"align": align, "dy": dy, "fontSize": size, "limit": alt.ExprRef(f"width * {width}")}
+    limit = f"width - {LETTER_WIDTH * size} * length(datum.{beside}) - 8" if beside else f"width * {width or 1}"
+    shared: dict[str, Any] = {"align": align, "dy": dy, "fontSize": size, "limit": alt.ExprRef(limit)}
     halo = base.mark_text(stroke=colour("surface"), strokeWidth=4, strokeJoin="round", **shared)
     ink = base.mark_text(color=colour("ink"), **shared)
     return [mark.encode(x=at, y=y, text=f"{field}:N") for mark in (halo, ink)]

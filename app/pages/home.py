@@ -14,7 +14,7 @@ from app.pages.headers import SECURITY_HEADERS
 from app.pages.rendering import render
 from app.pages.route import pages
 from app.pages.submission import ring
-from experiments import analysis_request, overview
+from experiments import analysis_request, launch_overview, overview
 from experiments.definitions import InputMetric, MetricSpec
 from experiments.overview import Home
 from experiments.result import NorthStarSeries, SeriesPoint
@@ -54,6 +54,9 @@ class Curve:
 async def home_page(request: Request, browser: Browser, database: DatabaseDep, north_star: str = "") -> Response:
     async with database.read() as session:
         view = await overview.home(session, key=north_star or None)
+        keys = [launch.key for launch in view.launches]
+        effects = await launch_overview.primary_effects(session, launch_keys=keys)
+        series_names = await launch_overview.series_names(session) if effects else {}
     series = NorthStarSeries.model_validate_json(view.series.body) if view.series else None
     return render(
         request,
@@ -61,6 +64,8 @@ async def home_page(request: Request, browser: Browser, database: DatabaseDep, n
         view=view,
         curve=_curve(view, series) if series and any(point.value is not None for point in series.points) else None,
         inputs=_inputs(view, series),
+        launch_effects=effects,
+        series_names=series_names,
         running=lines(view.running, view.metrics),
     )
 

@@ -31,7 +31,7 @@ async def launch_list(request: Request, browser: Browser, database: DatabaseDep,
         found = await launch_overview.glances(session)
         names = await launch_overview.series_names(session)
     lines = [(glance, reach(glance.spec, at)) for glance in found]
-    return render(request, "launches.html", launches=lines, series_names=names)
+    return render(request, "launches.html", launches=lines, series_names=names, now=at)
 
 
 @router.get("/launches/{key}")
@@ -107,6 +107,7 @@ async def _values(session: AsyncSession, row: Launch, series_key: str) -> dict[s
         "history": history,
         "active": next((analysis for analysis, _ in history if analysis.state in overview.ACTIVE), None),
         "missing": await _missing(session, row),
+        "usual": None if spec.measurements else await launch_overview.usual_effect(session),
         "problem": None,
     }
 

@@ -5,18 +5,37 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal
 
-from app.charts.launch_forest import donors_chart, drawn_donors, methods_forest
-from app.charts.launch_periods import LaunchEvent, coverage_chart, drawn, gap_chart, path_chart
-from app.charts.launch_trust import MOST_PLACEBOS, drawn_events, event_chart, parting_chart, placebo_chart
+from app.charts.launch_forest import donors_chart, drawn_donors, goes_on, methods_forest
+from app.charts.launch_periods import (
+    MOST_NUMBERED,
+    LaunchEvent,
+    coverage_chart,
+    cut_bands,
+    drawn,
+    gap_chart,
+    path_chart,
+)
+from app.charts.launch_trust import (
+    MOST_PLACEBOS,
+    EventPicture,
+    drawn_events,
+    event_chart,
+    event_picture,
+    parting_chart,
+    placebo_chart,
+)
 from app.charts.numbers import Tone, digits_for, percent
 from app.charts.theme import Spec
 from app.pages import formats, launch_words
+from app.pages.launch_stages import Stage, by_arm, reach_of, stages_of, time_since
 from app.pages.rollout_words import step_words
 from app.pages.words import titled
 from experiments.definitions import LaunchSpec
 from experiments.result import EventPoint, LaunchEstimate, LaunchResult, MeasuredLaunch, PeriodPoint, Placebos
 
 MOST_ROWS: Final = 400
+FEWEST_PERIODS: Final = 3
+"""With fewer there is no course over time to draw."""
 FAR_APART: Final = 10
 """Times that trends may part as they never did before; more than that tells nothing more."""
 
@@ -53,9 +72,14 @@ class MeasuredView:
     grade_sentence: str
     grade_reasons: Sequence[str]
     grade_remedies: Sequence[str]
+    since: str
+    stages: Sequence[Stage]
+    stage_reach: float
     events: Sequence[LaunchEvent]
     path: Spec | None
     effect: Spec | None
+    cut_bands: int
+    """Periods whose band reaches beyond the picture of effects."""
     adds_up: bool
     cumulative: Spec | None
     coverage: Spec | None
@@ -65,9 +89,12 @@ class MeasuredView:
     estimates: Sequence[LaunchEstimate]
     """Those that could be made, the leading one first, without the prior."""
     methods: Spec | None
+    goes_on: bool
+    """Whether an interval reaches beyond the picture of methods."""
     impossible: Sequence[LaunchEstimate]
     placebos: Sequence[PlaceboPicture]
     event_study: Spec | None
+    event_sentence: str
     event_rows: Sequence[EventPoint]
     trend_sentence: str
     parting: Spec | None
@@ -115,11 +142,15 @@ def launch_view(
 def measured_view(item: MeasuredLaunch, spec: LaunchSpec, *, adds_up: bool = True) -> MeasuredView:
     """Everything that the page shows of one measurement."""
     lead = lead_of(item)
+    adds_up = adds_up and not by_arm(item)
     said = answer(item, lead, spec.name, adds_up=adds_up)
-    events = events_of(spec)
+    events = marked(events_of(spec))
     per = launch_words.PER_GRAIN[item.grain]
     unit = f", {item.unit}" if item.unit else ""
-    has_gap = any(point.effect is not None for point in item.periods)
+    stages = stages_of(item, spec, lead)
+    timed = not stages and len(item.periods) >= FEWEST_PERIODS
+    has_gap = timed and any(point.effect is not None for point in item.periods)
+    study = event_picture(item.event_study)
     shown_donors = drawn_donors(item.donors)
     measured = [other for other in ordered(item.estimates) if other.lift is not None and other.method != "prior"]
     return MeasuredView(
@@ -129,25 +160,29 @@ def measured_view(item: MeasuredLaunch, spec: LaunchSpec, *, adds_up: bool = Tru
         grade_sentence="" if said.kind == "nothing" else launch_words.grade_sentence(item.grade),
         grade_reasons=launch_words.grade_reasons(item.grade),
         grade_remedies=launch_words.grade_remedies(item.grade),
+        since=time_since(item, spec),
+        stages=stages,
+        stage_reach=reach_of(stages),
         events=events,
-        path=path_chart(item, events) if any(point.actual is not None for point in item.periods) else None,
+        path=path_chart(item, events) if timed and any(point.actual is not None for point in item.periods) else None,
         effect=gap_chart(item, events, "effect", title=f"Effect {per}{unit}") if has_gap else None,
+        cut_bands=cut_bands(item) if has_gap else 0,
         adds_up=adds_up,
         cumulative=gap_chart(item, events, "cumulative", title=f"Added up{unit}")
-        if adds_up and any(point.cumulative is not None for point in item.periods)
+        if timed and adds_up and any(point.cumulative is not None for point in item.periods)
         else None,
-        coverage=coverage_chart(item, events) if any(point.coverage > 0 for point in item.periods) else None,
+        coverage=coverage_chart(item, events) if timed and any(point.coverage > 0 for point in item.periods) else None,
         hidden_periods=len(item.periods) - len(drawn(item)),
         rows=item.periods[-MOST_ROWS:][::-1],
         estimates=measured,
         methods=methods_forest(measured, launch_words.SHORT_METHODS, tone=said.tone, series_name=item.series_name)
         if measured
         else None,
+        goes_on=goes_on(measured),
         impossible=[estimate for estimate in item.estimates if estimate.lift is None],
         placebos=[_placebos(found, item) for found in item.placebos if found.runs],
-        event_study=event_chart(item.event_study, grain=item.grain, series_name=item.series_name)
-        if any(point.lift is not None for point in item.event_study)
-        else None,
+        event_study=event_chart(study, grain=item.grain, series_name=item.series_name) if study.values else None,
+        event_sentence=event_sentence(study, item.grain),
         event_rows=drawn_events(item.event_study),
         trend_sentence=trend_sentence(item),
         parting=parting_chart(item.sensitivity, series_name=item.series_name)
@@ -190,7 +225,8 @@ def answer(
         said = f"Not measured on {item.series_name}.{because} {usual} ({formats.share(item.level)} of the belief)."
         return LaunchAnswer("believed", f"{said} {whence}".strip(), "neutral", False, ())
     tone = tone_of(item, lead)
-    reached = " at full coverage" if any(0 < point.coverage < 1 for point in item.periods) else ""
+    partly = any(0 < point.coverage < 1 for point in item.periods)
+    reached = " for those who have it" if by_arm(item) else " at full coverage" if partly else ""
     size = percent(abs(lead.lift), digits).lstrip("+")
     if lead.ci_lower > 0 or lead.ci_upper < 0:
         moved = "rose" if lead.lift > 0 else "fell"
@@ -220,7 +256,8 @@ def natural(item: MeasuredLaunch, lead: LaunchEstimate, *, adds_up: bool) -> lis
     said: list[str] = []
     if lead.difference is not None and lead.difference_lower is not None:
         ends = formats.differences(lead.difference_lower, lead.difference_upper)
-        said.append(f"{formats.gain(lead.difference)}{unit} {launch_words.PER_GRAIN[item.grain]} ({ends})")
+        each = "for each of them" if by_arm(item) else launch_words.PER_GRAIN[item.grain]
+        said.append(f"{formats.gain(lead.difference)}{unit} {each} ({ends})")
     if adds_up and lead.cumulative is not None and lead.cumulative_lower is not None:
         ends = formats.differences(lead.cumulative_lower, lead.cumulative_upper)
         since = formats.plural(item.periods_after, item.grain)
@@ -229,15 +266,35 @@ def natural(item: MeasuredLaunch, lead: LaunchEstimate, *, adds_up: bool) -> lis
 
 
 def events_of(spec: LaunchSpec) -> list[LaunchEvent]:
-    """What the pictures mark, in order of time: the announcement, the steps, and what else happened."""
+    """What happened, in order of time: the announcement, the steps, and what else there was."""
     found = [LaunchEvent(0, step.at, "step", step_words(step)) for step in spec.rollout]
     if spec.announced_at is not None:
         found.append(LaunchEvent(0, spec.announced_at, "announced", "Announced"))
     found += [
         LaunchEvent(0, other.began_at, "other", other.name) for other in spec.confounders if other.began_at is not None
     ]
-    in_order = sorted(found, key=lambda event: event.at)
-    return [replace(event, number=number) for number, event in enumerate(in_order, start=1)]
+    return sorted(found, key=lambda event: event.at)
+
+
+def marked(events: Sequence[LaunchEvent]) -> list[LaunchEvent]:
+    """Events with their numbers. Of many steps only the first is marked: the strip of coverage shows them all."""
+    steps = [event for event in events if event.kind == "step"]
+    chosen = list(events)
+    if len(events) > MOST_NUMBERED and len(steps) > 1:
+        said = f"The first of {formats.plural(len(steps), 'step')}; the others are below"
+        rest = [event for event in events if event.kind != "step"]
+        chosen = sorted([replace(steps[0], text=said), *rest], key=lambda event: event.at)
+    return [replace(event, number=number) for number, event in enumerate(chosen, start=1)]
+
+
+def event_sentence(picture: EventPicture, grain: str) -> str:
+    """What the picture of times around the launch cuts or leaves out."""
+    said = []
+    if picture.cut:
+        said.append(f"Bars or bands of {formats.plural(picture.cut, grain)} reach beyond the picture.")
+    if picture.bare:
+        said.append(f"{formats.plural(picture.bare, grain)} have ones that are too wide to draw.")
+    return " ".join(said)
 
 
 def trend_sentence(item: MeasuredLaunch) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 
 from app.pages import formats, words
 from app.pages.words import Label
+from experiments.definitions import LaunchSpec
 from experiments.result import DesignOption, LaunchGrade
 
 GRADES: Final = {
@@ -174,6 +175,8 @@ CHECKS: Final = {
     "confounders": "What else happened",
     "outside_series": "Series from outside",
     "eligible": "Who could get it",
+    "unknown_segments": "Segments without values",
+    "unplaced_facts": "Facts without a segment",
     "rollout_order": "Other orders of the lot",
     "restated": "Restated values",
     "sample_ratio": "Split of users",
@@ -232,6 +235,19 @@ def grade_reasons(grade: LaunchGrade) -> list[str]:
 def grade_remedies(grade: LaunchGrade) -> list[str]:
     """What would raise it, the most effective first, one sentence each."""
     return [RAISED_BY.get(code, words.reason(code)) for code in grade.raised_by]
+
+
+def remedies_without_series(spec: LaunchSpec, launched: bool) -> list[str]:
+    """What would give a grade to a launch that names no series: now, and by the way the next one is rolled out."""
+    now = (
+        "Name a series with values from before it and since: a metric's facts make one, or send the values."
+        if launched
+        else "Name a series before it begins: what is written down beforehand counts for more."
+    )
+    by_lot = any(step.mechanism == "random" and 0 < step.coverage < 1 for step in spec.rollout)
+    codes = [*([] if by_lot else ["ramp_by_hash"]), "draw_segments_by_lot", "keep_segments_back"]
+    later = [RAISED_BY[code] for code in codes]
+    return [now, *(later if launched else [text.removeprefix("Next time, ").capitalize() for text in later])]
 
 
 def why(option: DesignOption) -> str:

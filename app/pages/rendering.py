@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.charts.inline import mini_interval, sparkline
 from app.charts.numbers import finding, plain, tone
+from app.charts.pulled import in_words
 from app.pages import formats, launch_words, plan_words, words
 from app.pages.beliefs_view import PRIORS
 from app.pages.experiment_options import DEFAULTS
@@ -52,6 +53,7 @@ environment.globals.update(
     between=formats.between,
     levels=formats.levels,
     differences=formats.differences,
+    in_words=in_words,
     days=formats.days,
     sparkline=sparkline,
     mini_interval=mini_interval,

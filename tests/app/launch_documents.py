@@ -285,6 +285,41 @@ def measured(**changes: Any) -> MeasuredLaunch:
     return MeasuredLaunch(**{**values, **changes})
 
 
+def staged(**changes: Any) -> MeasuredLaunch:
+    """Half of the users at random for a week: one stage, measured by arm, grade B."""
+    lead = estimate("staged", 0.03, 0.01, leads=True, interval_kind="normal", difference=0.09)
+    lead = lead.model_copy(update={"difference_lower": 0.06, "difference_upper": 0.12})
+    at = FIRST + timedelta(days=6)
+    stage = PeriodPoint(
+        at=at,
+        actual=3.09,
+        counterfactual=3.0,
+        counterfactual_lower=2.97,
+        counterfactual_upper=3.03,
+        effect=0.09,
+        effect_lower=0.06,
+        effect_upper=0.12,
+        cumulative=0.09,
+        cumulative_lower=0.06,
+        cumulative_upper=0.12,
+        coverage=0.5,
+    )
+    plain = {
+        "series_key": "sessions",
+        "series_name": "Sessions",
+        "unit": "sessions",
+        "dimension": "arm",
+        "treated": ["on"],
+        "designs": designs("staged"),
+        "grade": measured().grade.model_copy(update={"grade": "B"}),
+        "estimates": [lead],
+        "periods": [stage],
+        "periods_before": 0,
+        "periods_after": 1,
+    }
+    return before_after(**{**plain, "placebos": [], "parameters": [], **changes})
+
+
 def before_after(**changes: Any) -> MeasuredLaunch:
     """Everybody at once and nothing beside it: grade D, and an interval that holds zero."""
     lead = estimate("structural", 0.02, 0.05, leads=True, p_value=0.43)

@@ -1,26 +1,45 @@
 """The pictures of measured launches and of series."""
 
+import math
 import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import vl_convert
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from app.charts.launch_forest import donors_chart, drawn_donors, methods_domain, methods_forest, methods_values
-from app.charts.launch_periods import MOST_DRAWN, LaunchEvent, coverage_chart, drawn, gap_chart, path_chart
+from app.charts.launch_forest import (
+    donors_chart,
+    drawn_donors,
+    goes_on,
+    methods_domain,
+    methods_forest,
+    methods_values,
+)
+from app.charts.launch_periods import (
+    MOST_DRAWN,
+    LaunchEvent,
+    coverage_chart,
+    cut_bands,
+    drawn,
+    gap_chart,
+    path_chart,
+)
 from app.charts.launch_trust import (
     MOST_EVENT_TIMES,
     MOST_PLACEBOS,
     drawn_events,
     event_chart,
+    event_picture,
     parting_chart,
     placebo_chart,
     placebo_values,
 )
 from app.charts.series_lines import MOST_LINES, series_lines
 from app.charts.theme import PALETTE
-from experiments.result import DonorUse, EventPoint, TrendSensitivity
+from experiments.result import DonorUse, EventPoint, LaunchEstimate, TrendSensitivity
 from tests.app.documents import START
 from tests.app.launch_documents import FIRST, estimate, measured, periods, placebos_in_space, placebos_in_time
 
@@ -40,7 +59,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "donors": donors_chart(RICH.donors, lift=0.041, series_name="Revenue"),
     "placebos_in_time": placebo_chart(placebos_in_time(), series_name="Revenue"),
     "placebos_in_space": placebo_chart(placebos_in_space(), series_name="Revenue"),
-    "events": event_chart(RICH.event_study, grain="day", series_name="Revenue"),
+    "events": event_chart(event_picture(RICH.event_study), grain="day", series_name="Revenue"),
     "parting": parting_chart(PARTING, series_name="Revenue"),
     "series": series_lines(DAYS, SERIES, name="Revenue", unit="€", grain="day"),
 }
@@ -103,6 +122,88 @@ def test_the_leading_method_is_drawn_in_full_and_wild_ones_do_not_flatten_it() -
     low, high = methods_domain(values)
     assert low < 0.01
     assert high < 0.5
+
+
+def test_an_interval_that_goes_on_beyond_the_picture_has_an_arrow_at_that_end() -> None:
+    def arrows(*found: LaunchEstimate) -> str:
+        return re.sub("[^◂▸]", "", svg(methods_forest(found, {}, tone="good", series_name="Revenue"), width=320))
+
+    lead = estimate("did", 0.04, leads=True)
+    assert arrows(lead, estimate("structural", 0.05, 0.04)) == ""
+    assert arrows(lead, estimate("structural", 0.05, 3.0)) == "◂▸"
+    assert arrows(lead, estimate("bsts", 2.0, 0.1)) == "▸"
+    assert [goes_on([lead]), goes_on([lead, estimate("bsts", 2.0, 0.1)])] == [False, True]
+
+
+def test_numbers_of_a_row_are_whole_on_a_phone_and_the_name_makes_room() -> None:
+    spec = methods_forest(
+        [estimate("did", 0.101, 0.103, leads=True)],
+        {"did": "A name as long as it can be"},
+        tone="good",
+        series_name="R",
+    )
+    said = [text.replace("\u00a0", " ") for text in re.findall(r">([^<>]+)</text>", svg(spec, width=310))]
+    assert "+10.1 %  (−0.2 to +20.4)" in said
+    assert any(text.startswith("A name as long") and text.endswith("…") for text in said)
+
+
+def event(time: int, half: float, band: float) -> EventPoint:
+    return EventPoint(
+        time=time,
+        lift=0.1,
+        ci_lower=0.1 - half,
+        ci_upper=0.1 + half,
+        band_lower=0.1 - band,
+        band_upper=0.1 + band,
+        cells=1,
+    )
+
+
+def test_times_of_which_nothing_is_known_do_not_flatten_the_others() -> None:
+    calm = [event(time, 0.05, 0.08) for time in range(-5, 10)]
+    alone = event_picture(calm)
+    picture = event_picture([*calm, event(10, 0.3, 0.5), event(11, 0.06, 8e8), event(12, 3.0, 4e16)])
+    assert (alone.cut, alone.bare) == (0, 0)
+    assert alone.low < 0.02
+    assert alone.high > 0.18
+    assert (picture.cut, picture.bare) == (1, 2)
+    assert picture.high - picture.low < 2 * (alone.high - alone.low)
+    last = {value["time"]: value["lower"] for value in picture.values[-3:]}
+    assert last[10] is not None
+    assert last[11] is not None
+    assert last[12] is None
+    assert max(value["edge"] for value in picture.bands) == 10.5
+    assert all(picture.low <= value["lower"] <= value["upper"] <= picture.high for value in picture.bands)
+
+
+@given(st.lists(st.tuples(*[st.floats(-1, 1e17)] * 3), min_size=1, max_size=20))
+@settings(max_examples=40)
+def test_whatever_the_intervals_are_the_picture_holds_zero_and_is_finite(
+    ends: list[tuple[float, float, float]],
+) -> None:
+    points = [
+        EventPoint(time=time, lift=sorted(each)[1], ci_lower=min(each), ci_upper=max(each), cells=1)
+        for time, each in enumerate(ends)
+    ]
+    picture = event_picture(points)
+    assert picture.low < 0 < picture.high
+    assert math.isfinite(picture.high - picture.low)
+    assert picture.cut + picture.bare <= len(points)
+
+
+def test_a_time_without_a_band_is_a_gap_in_it() -> None:
+    points = [event(time, 0.05, 0.08) for time in range(6)]
+    points[3] = points[3].model_copy(update={"band_lower": None, "band_upper": None})
+    bands = event_picture(points).bands
+    assert {value["edge"]: value["run"] for value in bands} == {
+        -0.5: 0, 0.5: 0, 1.5: 0, 2.5: 0, 3.5: 1, 4.5: 1, 5.5: 1
+    }  # fmt: skip
+
+
+def test_one_wild_day_is_cut_and_counted() -> None:
+    known = periods(0.04)
+    wild = known[-5].model_copy(update={"effect_lower": -1e9, "effect_upper": 1e9})
+    assert (cut_bands(RICH), cut_bands(measured(periods=[*known, wild]))) == (0, 1)
 
 
 def test_placebos_are_dots_that_do_not_cover_each_other() -> None:

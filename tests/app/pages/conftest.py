@@ -1,10 +1,12 @@
 """A signed-in browser (httpx) over the real application and a database that real services have filled."""
 
 import re
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -122,6 +124,14 @@ async def reader(visitor: Reader) -> Reader:
         await build(session)
     assert (await visitor.sign_in(visitor.keys.read)).status_code == 303
     return visitor
+
+
+@pytest.fixture(scope="module")
+def module_sqlite_url(migrated_sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database that the tests of one module share, where it does not matter which kind it is."""
+    path = tmp_path_factory.mktemp("module") / "northlift.sqlite3"
+    shutil.copyfile(migrated_sqlite_file, path)
+    return f"sqlite+aiosqlite:///{path}"
 
 
 @pytest.fixture(scope="module")

@@ -105,9 +105,9 @@ def test_rows_are_added_and_taken_away() -> None:
 
 
 @pytest.fixture(scope="module")
-async def desk(module_database_url: str, redis_url: str) -> AsyncIterator[Reader]:
+async def desk(module_sqlite_url: str, redis_url: str) -> AsyncIterator[Reader]:
     """Signed in to write, where there is one series to measure launches on."""
-    async with browsing(application(module_database_url, redis_url)) as reader:
+    async with browsing(application(module_sqlite_url, redis_url)) as reader:
         async with reader.database.write() as session:
             spec = SeriesSpec(key="revenue", name="Revenue", dimension="country")
             await series.create(session, spec=spec, actor="ada", at=FIRST)

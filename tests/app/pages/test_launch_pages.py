@@ -12,16 +12,30 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.pages import launch_words
-from app.pages.launch_view import LaunchAnswer, answer, lead_of, measured_view, ordered, parting_sentence
+from app.pages.launch_stages import stages_of
+from app.pages.launch_view import (
+    LaunchAnswer,
+    answer,
+    events_of,
+    lead_of,
+    marked,
+    measured_view,
+    ordered,
+    parting_sentence,
+)
 from app.pages.rollout_words import reach
 from experiments import analysis, launch, launch_effects, launch_overview, lease, series
 from experiments.definitions import Eligible, LaunchMeasurement, LaunchSpec, RolloutStep, SeriesSpec
 from experiments.evidence.launch.design import Why
+from experiments.freezing import north_star_plan
+from experiments.plan import PriorPlan, document
 from experiments.result import DesignOption, LaunchResult, MeasuredLaunch
 from experiments.tables import Analysis
 from stats.launch import grade
 from stats.launch.reasons import LaunchReason
+from tests.app.complete_beliefs import learned_prior
 from tests.app.documents import START
+from tests.app.documents import series as north_star_series
 from tests.app.launch_documents import (
     FIRST,
     before_after,
@@ -30,15 +44,20 @@ from tests.app.launch_documents import (
     launch_spec,
     measured,
     not_estimable,
+    staged,
     unmeasured,
 )
 from tests.app.pages.conftest import Reader, application, browsing
 from tests.app.pages.test_pages import Structure
-from tests.app.world import HOSTILE
+from tests.app.world import HOSTILE, define_metrics, define_north_star, store
 
 pytestmark = pytest.mark.anyio
 
 AT_ONCE = [RolloutStep(at=FIRST, coverage=1, mechanism="all_at_once")]
+BY_LOT = [
+    RolloutStep(at=FIRST, coverage=0.5, mechanism="random"),
+    RolloutStep(at=FIRST + timedelta(days=7), coverage=1, mechanism="random"),
+]
 PLAIN = {"announced_at": None, "confounders": [], "rollout": AT_ONCE}
 
 
@@ -96,14 +115,28 @@ async def shipped(session: AsyncSession) -> None:
     await put(session, launch_spec(key="ready", name=HOSTILE, description=HOSTILE, **on_signups), None)
     await put(session, launch_spec(key="soon", name="Soon", **on_signups), None)
     await put(session, launch_spec(key="blind", name="Blind", **PLAIN, measurements=[]), None)
+    later = [RolloutStep(at=START + timedelta(days=900), coverage=1, mechanism="all_at_once")]
+    await put(session, launch_spec(key="someday", name="Someday", **{**PLAIN, "rollout": later}, measurements=[]), None)
+    half = launch_spec(key="half", name="Half", **{**PLAIN, "rollout": BY_LOT}, measurements=on_signups["measurements"])
+    await put(session, half, on("half", staged()))
+
+
+async def north_star_with_past_experiments(session: AsyncSession) -> None:
+    await define_metrics(session)
+    await define_north_star(session)
+    star = document(await north_star_plan(session, key="weekly_orders"))
+    await store(session, "north_star", "weekly_orders", star, north_star_series(), START)
+    learned = document(PriorPlan(metric_key="orders", version=3, effects=[]))
+    await store(session, "prior", "orders", learned, learned_prior(), START)
 
 
 @pytest.fixture(scope="module")
-async def growth(module_database_url: str, redis_url: str) -> AsyncIterator[Reader]:
+async def growth(module_sqlite_url: str, redis_url: str) -> AsyncIterator[Reader]:
     """Signed in to write, where launches of every outcome were recorded; tests add to it and change nothing there."""
-    async with browsing(application(module_database_url, redis_url)) as reader:
+    async with browsing(application(module_sqlite_url, redis_url)) as reader:
         async with reader.database.write() as session:
             await shipped(session)
+            await north_star_with_past_experiments(session)
         assert (await reader.sign_in(reader.keys.write)).status_code == 303
         yield reader
 
@@ -277,6 +310,8 @@ async def test_each_measurement_has_its_own_address(growth: Reader) -> None:
         ("tiny", "could not be measured"),
         ("ready", "Measure now"),
         ("blind", "Say what to measure it on"),
+        ("someday", "Nothing is recorded yet that it could be measured on"),
+        ("half", "Stage by stage"),
     ],
 )
 async def test_every_outcome_has_a_page_that_a_screen_reader_can_use(growth: Reader, key: str, said: str) -> None:
@@ -302,14 +337,85 @@ async def test_the_list_says_what_each_launch_did_and_how_much_to_believe_it(gro
     assert "not measured; such launches bring −3.8 % to +4.2 %" in said
     assert "There is too little history before the launch." in said
     assert "not measured yet" in said
-    assert "nothing to measure it on" in said
+    assert "Blind Bo not measured: nothing to measure it on Grade U: not measured" in said
+    assert "Someday Bo not measured: nothing to measure it on –" in said
 
 
-async def test_the_grade_of_a_launch_can_be_shown_wherever_it_is_named(growth: Reader) -> None:
-    async with growth.database.read() as session:
+async def test_the_grade_of_a_launch_can_be_shown_wherever_it_is_named(newcomer: Reader) -> None:
+    async with newcomer.database.write() as session:
+        await shipped(session)
+    async with newcomer.database.read() as session:
         found = await launch_overview.grades(session, launch_keys=["faster-delivery", "homepage", "soon"])
         nothing = await launch_overview.grades(session, launch_keys=[])
+        effects = await launch_overview.primary_effects(session, launch_keys=["faster-delivery"])
+        usual = await launch_overview.usual_effect(session)
     assert (found, nothing) == ({"faster-delivery": "C", "homepage": "D"}, {})
+    assert [(effect.series_key, effect.lift) for effect in effects.values()] == [("revenue", 0.041)]
+    assert usual is None
+    text = (await newcomer.http.get("/launches/blind")).text
+    assert "nothing was recorded that it could be measured on" in text
+    assert "past experiments" not in text
+
+
+def test_a_launch_by_stages_has_numbers_for_each_and_no_course_over_time() -> None:
+    shown = measured_view(staged(), launch_spec(rollout=BY_LOT))
+    assert (shown.path, shown.effect, shown.cumulative, shown.coverage) == (None, None, None, None)
+    assert shown.since == "1 stage, 7 days"
+    (stage,) = shown.stages
+    assert (stage.began_at, stage.until, stage.with_it, stage.without_it) == (FIRST, BY_LOT[1].at, 3.09, 3.0)
+    lead = staged().estimates[0]
+    assert (stage.lift, stage.lower, stage.upper) == (lead.lift, lead.ci_lower, lead.ci_upper)
+    assert shown.answer.sentence.replace("\u00a0", " ").startswith("Sessions rose by 3.0 % for those who have it, ")
+    assert shown.answer.natural == ["+0.0900 sessions for each of them (+0.0600 to +0.120)"]
+
+
+def test_several_stages_have_an_interval_each_and_very_many_are_a_course_over_time() -> None:
+    first = staged().periods[0]
+    second = first.model_copy(update={"at": first.at + timedelta(days=7), "coverage": 0.8})
+    steps = [*BY_LOT[:1], BY_LOT[1].model_copy(update={"coverage": 0.8})]
+    shown = measured_view(staged(periods=[first, second], periods_after=2), launch_spec(rollout=steps))
+    assert [stage.until for stage in shown.stages] == [BY_LOT[1].at, None]
+    assert shown.since == "2 stages, 14 days"
+    for stage in shown.stages:
+        assert stage.lift == pytest.approx(0.03)
+        assert (stage.lower, stage.upper) == (pytest.approx(3.09 / 3.03 - 1), pytest.approx(3.09 / 2.97 - 1))
+    both = staged(periods=[first, first.model_copy(update={"at": first.at - timedelta(days=1)})])
+    days = stages_of(both, launch_spec(rollout=BY_LOT), None)
+    assert [(stage.until - stage.began_at).days for stage in days if stage.until] == [1, 1]
+    many = [first.model_copy(update={"at": first.at + timedelta(days=day)}) for day in range(13)]
+    assert stages_of(staged(periods=many), launch_spec(rollout=BY_LOT), None) == []
+
+
+def test_of_dozens_of_steps_only_the_first_is_marked() -> None:
+    steps = [
+        RolloutStep(at=FIRST + timedelta(hours=12 * place), coverage=place % 2, mechanism="random")
+        for place in range(40)
+    ]
+    events = marked(events_of(launch_spec(rollout=steps)))
+    assert [(event.number, event.kind) for event in events] == [(1, "other"), (2, "announced"), (3, "step")]
+    assert events[-1].text == "The first of 40 steps; the others are below"
+    few = marked(events_of(launch_spec(rollout=steps[:10])))
+    assert [event.kind for event in few].count("step") == 10
+
+
+async def test_a_launch_of_which_nothing_was_recorded_says_what_would_give_it_a_grade(growth: Reader) -> None:
+    said = " ".join(texts((await growth.http.get("/launches/blind")).text)).replace("\u00a0", " ")
+    assert "Grade U: not measured Not measured: nothing was recorded that it could be measured on." in said
+    assert "Next time, keep some segments back for a while." in said
+    assert "What past experiments did to Orders per user: 95 % of such effects lie between −" in said
+    later = " ".join(texts((await growth.http.get("/launches/someday")).text))
+    assert "Name a series before it begins" in later
+    assert "Next time" not in later
+    assert "Grade U" not in later
+
+
+async def test_launches_on_the_curve_have_their_grade_and_their_effect_where_one_was_measured(growth: Reader) -> None:
+    page = (await growth.http.get("/")).text
+    said = " ".join(texts(page[page.index("launch-list") :])).replace("\u00a0", " ")
+    assert "Delivery on the next day 27 Jul 2026 Grade C +4.1 %  (+1.1 to +7.1) Revenue" in said
+    assert "Television 27 Jul 2026 Grade U: not measured" in said
+    assert "Blind 27 Jul 2026 Grade U: not measured" in said
+    assert "Someday" not in said
 
 
 async def test_measuring_is_one_button_that_submits_one_analysis(growth: Reader) -> None:
