@@ -10,7 +10,6 @@ from tests.validation.cells import Cell
 from tests.validation.launches_before_after import NULL
 from tests.validation.launches_grades import GRADES, LETTERS
 
-PRINTED = "printed"
 GRADE_COLOURS = alt.Scale(domain=list(LETTERS), range=["#1a7f5a", "#6aa84f", "#e0a030", "#c0592b", "#9aa0a6"])
 
 

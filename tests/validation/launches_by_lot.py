@@ -9,6 +9,7 @@ import numpy as np
 from stats.launch.contract import Estimated
 from stats.launch.staged import Stages, staged
 from stats.launch.switchback import switchback
+from stats.moments import Floats
 from tests.validation.cells import Cell, Rule, scaled
 from tests.validation.intervals import Intervals, shares_below
 
@@ -102,7 +103,7 @@ def stages(part: float = 1.0) -> list[Cell]:
             for coverage in reached:
                 on = place < coverage
                 y = rng.poisson(5 * habit * np.where(on, 1 + lift, 1.0)).astype(np.float64)
-                moments.append([part_of(y[each]) for each in (on, ~on)])
+                moments.append([summary(y[each]) for each in (on, ~on)])
             columns = np.array(moments).reshape(len(reached), 6).T
             found = staged(Stages(*columns, coverage=np.array(reached)))
             said.of(truth, found.estimated)
@@ -117,6 +118,6 @@ def stages(part: float = 1.0) -> list[Cell]:
     return cells
 
 
-def part_of(y: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[float, float, float]:
+def summary(y: Floats) -> tuple[float, float, float]:
     """Number, mean and variance."""
     return float(y.size), float(y.mean()), float(y.var(ddof=1))

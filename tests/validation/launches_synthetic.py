@@ -48,8 +48,8 @@ def panels(part: float = 1.0, methods: Sequence[SyntheticMethod] = tuple(WEIGHTS
             for method in methods:
                 rng = np.random.default_rng([SEED, number, round(effect)])
                 said = Intervals()
-                part_of = part * (SLOW if method == "augmented_synthetic_control" else 1.0)
-                for _ in range(scaled(500, part_of, 8)):
+                share_made = part * (SLOW if method == "augmented_synthetic_control" else 1.0)
+                for _ in range(scaled(500, share_made, 8)):
                     panel = factor_panel(rng, units=UNITS, after=AFTER, **options)  # type: ignore[arg-type]  # as data
                     reached = panel.coverage * np.append(np.ones(panel.pre), path)
                     panel = replace(panel, coverage=reached, y=panel.y + effect * reached)
