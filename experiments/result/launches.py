@@ -29,8 +29,9 @@ class LaunchEstimate(Document):
     `log_effect`, `standard_error` and `bias_sd` are on the log scale; `lift`, `ci_*` are fractions and hold sampling
     error and bias together (`total_standard_error` squared = standard_error squared + bias_sd squared, METHODS D7).
     `model_lower`, `model_upper` are the method's own interval, which knows no bias. `difference` is per period in units
-    of the series, at the coverage of the time; `cumulative` its sum over the periods measured. The method that was
-    chosen before the data were seen is `leads`.
+    of the series, at the coverage of the time; `cumulative` its sum over the periods measured. Where segments have the
+    launch, methods that compare them average log effects by the segments' sizes before it: with equal lifts that is the
+    lift of their total. The method that was chosen before the data were seen is `leads`.
     """
 
     method: LaunchMethod

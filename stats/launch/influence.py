@@ -11,7 +11,7 @@ SHARE = 0.25
 """What one period changes an effect by is too much above so many standard errors and above this share of it."""
 
 
-def deciding_period(by_period: Floats, coverage: Floats, *, effect: float, standard_error: float) -> int | None:
+def deciding_period(by_period: Floats, coverage: Floats, standard_error: float) -> int | None:
     """The place in `by_period` (P,) without which the effect would be another one; None where there is no such.
 
     The effect at full coverage is that of periods regressed on their `coverage` (P,), in turn without each of them
@@ -21,8 +21,8 @@ def deciding_period(by_period: Floats, coverage: Floats, *, effect: float, stand
     if by_period.size < 2:
         return None
     product, square = coverage * by_period, coverage**2
-    left = square.sum() - square
-    without = np.divide(product.sum() - product, left, out=np.full(left.shape, np.nan), where=left > 0)
-    change = np.abs(effect - np.where(np.isfinite(without), without, effect))
+    effect, left = product.sum() / square.sum(), square.sum() - square
+    without = np.divide(product.sum() - product, left, out=np.full(left.shape, effect), where=left > 0)
+    change = np.abs(effect - without)
     place = int(change.argmax())
     return place if change[place] > max(ERRORS * standard_error, SHARE * abs(effect)) else None

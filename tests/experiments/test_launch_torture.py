@@ -9,6 +9,7 @@ import pytest
 from experiments.definitions import Confounder, RolloutStep
 from experiments.result import MeasuredLaunch
 from tests.experiments.launch_cases import (
+    COUNTRIES,
     WHOLE,
     Floats,
     at,
@@ -138,3 +139,34 @@ def test_facts_that_are_in_no_country_are_counted() -> None:
 def test_something_else_ended_after_it_began() -> None:
     with pytest.raises(ValueError, match="ended_at"):
         Confounder(name="sale", began_at=at(45), ended_at=at(43))
+
+
+def of_no_noise(rollout: dict[int, tuple[tuple[str, ...], float]], lift: float) -> tuple[MeasuredLaunch, float]:
+    """Seven countries of unequal size that move alike, and what the launch brought them in total; days -> a step."""
+    values = countries(60, segments=7, noise=1e-7)
+    covered = np.zeros(values.shape)
+    for day, (names, share) in rollout.items():
+        covered[[COUNTRIES.index(name) for name in names], day:] = share
+    with_it = values * (1 + lift) ** covered
+    steps = [step(day, share, segments=names) for day, (names, share) in rollout.items()]
+    return measured(plan_of(*steps), {"revenue": table(with_it)}, 60), float((with_it - values).sum())
+
+
+@pytest.mark.parametrize(
+    "rollout",
+    [
+        {45: (("at", "de"), 1.0)},
+        {45: (("at", "de"), 0.5), 52: (("at", "de"), 1.0)},
+        {40: (("at",), 1.0), 50: (("be", "de"), 1.0)},
+    ],
+    ids=["at once", "by halves", "one after the other"],
+)
+@pytest.mark.parametrize("lift", [0.3, -0.3])
+def test_without_noise_the_lift_and_the_total_are_those_that_were_put_in(
+    rollout: dict[int, tuple[tuple[str, ...], float]], lift: float
+) -> None:
+    found, total = of_no_noise(rollout, lift)
+    answer = lead(found)
+    assert answer.lift == pytest.approx(lift, abs=1e-6)
+    assert answer.cumulative == pytest.approx(total, rel=1e-6)
+    assert answer.difference == pytest.approx(total / found.periods_after, rel=1e-6)

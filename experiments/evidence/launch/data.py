@@ -171,7 +171,7 @@ def launch_data(
     mine = used.only(has)
     actual = together(mine, spec.aggregation, units[has])
     size = float(np.abs(means(actual, before)))
-    share = _shares(panel.weight[has])
+    share = shares(panel.weight[has])
     outside = outside_of(measurement, tables, starts, mine.names, share, used.scale, before)
     y = _on_scale(actual, size, used.scale)
     rivals = _rival_segments(panel, before, MOST_DONORS - outside.controls.shape[1])
@@ -225,13 +225,13 @@ def _panel(
             y=np.log(used.values) if used.scale == "log" else used.values / np.abs(used.mean)[:, None],
             coverage=used.coverage,
             excluded=announced | confounded.cells,
-            weight=_shares(size),
+            weight=shares(size),
         ),
         confounded,
     )
 
 
-def _shares(size: Floats) -> Floats:
+def shares(size: Floats) -> Floats:
     """Sizes as shares of their sum; equal ones where there is no size at all."""
     total = float(size.sum())
     return size / total if total > 0 else np.full(size.shape, 1.0 / max(size.size, 1))
@@ -257,7 +257,7 @@ def _rows(panel: Panel, kept: Bools) -> Panel:
         y=panel.y[kept],
         coverage=panel.coverage[kept],
         excluded=panel.excluded[kept],
-        weight=_shares(panel.weight[kept]),
+        weight=shares(panel.weight[kept]),
     )
 
 

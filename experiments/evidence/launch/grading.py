@@ -124,12 +124,8 @@ def period_that_decides(data: LaunchData, estimated: Estimated) -> int | None:
     """The period without which the effect would be another one; stages and blocks differ as they were drawn."""
     if _PLAIN_DESIGN[estimated.method] in ("experiment", "staged", "switchback"):
         return None
-    place = deciding_period(
-        estimated.by_period,
-        data.series.coverage[estimated.periods],
-        effect=estimated.effect,
-        standard_error=estimated.standard_error,
-    )
+    coverage = data.series.coverage[estimated.periods]
+    place = deciding_period(estimated.by_period, coverage, estimated.standard_error)
     return None if place is None else int(estimated.periods[place])
 
 

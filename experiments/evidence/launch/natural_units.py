@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import scipy.special as sc
 
-from experiments.evidence.launch.data import LaunchData
+from experiments.evidence.launch.data import LaunchData, shares
 from stats.launch.contract import Estimated
 from stats.moments import Bools, Floats
 
@@ -77,9 +77,10 @@ def course(data: LaunchData, estimated: Estimated, bias_sd: float, level: float)
     empty = np.full(len(data.starts), np.nan)
     kept = np.isfinite(data.actual[estimated.periods])
     at = estimated.periods[kept]
-    actual, effect = data.actual[at], estimated.by_period[kept]
+    actual, (effect, slope) = data.actual[at], _of_the_total(data, estimated, kept)
     own, reach = _quantile(estimated, level), float(sc.ndtri(0.5 + level / 2)) * bias_sd
-    error = _Error(own**2 * estimated.covariance[np.ix_(kept, kept)], reach * data.series.coverage[at])
+    covariance = own**2 * estimated.covariance[np.ix_(kept, kept)] * np.outer(slope, slope)
+    error = _Error(covariance, reach * data.series.coverage[at])
     half = error.half(np.eye(at.size))
     out = {name: empty.copy() for name in _PATHS}
     if data.scale == "log":
@@ -103,6 +104,26 @@ def course(data: LaunchData, estimated: Estimated, bias_sd: float, level: float)
     out["effect_upper"] = data.actual - out["counterfactual_lower"]
     out["cumulative"][at], out["cumulative_lower"][at], out["cumulative_upper"][at] = sums
     return Course(**out, measured=at.size)
+
+
+def _of_the_total(data: LaunchData, estimated: Estimated, kept: Bools) -> tuple[Floats, Floats]:
+    """Effects (P,) per period on the treated segments together, and by how much they move with the estimator's (P,).
+
+    Estimators of panels average logarithms over segments, and the logarithm of a total is no such average while some
+    segments have the change and others do not yet. Each period's effect is taken to be the same at full coverage in
+    every segment, so that with `c` of it a segment would have been smaller by `exp(-c * effect)`.
+    """
+    effect, at = estimated.by_period[kept], estimated.periods[kept]
+    treated = data.panel.treated
+    coverage, weight = data.panel.coverage[treated][:, at], shares(data.panel.weight[treated])
+    mean = weight @ coverage
+    if data.scale == "level" or estimated.method in _WITHOUT_FIT | _OF_ONE_SERIES or not (mean > 0).all():
+        return effect, np.ones(effect.size)
+    values = np.exp(data.panel.y[treated])
+    parts = (weight / np.nanmean(values[:, : data.launched], axis=1))[:, None] * values[:, at]
+    without = parts / parts.sum(axis=0) * np.exp(-coverage * (effect / mean))
+    total = without.sum(axis=0)
+    return -np.log(total), (without * coverage).sum(axis=0) / (total * mean)
 
 
 _PATHS: Final = tuple(part.name for part in fields(Course) if part.name != "measured")
@@ -137,8 +158,7 @@ def unexplained(data: LaunchData, estimated: Estimated) -> tuple[Bools, Floats]:
         return np.zeros(outcome.size, dtype=np.bool_), np.full(outcome.size, np.nan)
     if estimated.method not in _OF_ONE_SERIES:
         treated = data.panel.treated
-        share = data.panel.weight[treated] / data.panel.weight[treated].sum()
-        outcome = share @ data.panel.y[treated]
+        outcome = shares(data.panel.weight[treated]) @ data.panel.y[treated]
     gap = outcome - estimated.fitted
     known = np.isfinite(gap) & np.isfinite(data.actual) & (data.series.coverage == 0) & ~data.series.excluded
     return known, gap

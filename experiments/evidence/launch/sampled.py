@@ -20,9 +20,11 @@ GRID_STANDS: Final = "grid_stands"
 
 
 def question_of(measured: Measured) -> LaunchSeriesQuestion | None:
-    """The question to the model, where its choice among donors could matter."""
-    grid = measured.estimates.by_method.get("bsts")
-    if grid is None or grid.reason or len(measured.data.donors) < FEWEST_DONORS:
+    """The question to the model, where it leads and its choice among donors could matter.
+
+    Beside another method the grid's answer is enough: a row to compare is not worth seconds of sampling.
+    """
+    if measured.leads.method != "bsts" or len(measured.data.donors) < FEWEST_DONORS:
         return None
     return LaunchSeriesQuestion(measured.data.series, level=measured.level)
 
