@@ -142,7 +142,7 @@ async def history_of(session: AsyncSession, *, series: Series, known_at: datetim
         _not_ready(f"The series `{spec.key}` has no segments to choose from", "Push it by country, city or tenant.")
     newest = await series_values.values_as_of(session, series=series, known_at=known_at, limit=1)
     if not newest:
-        _not_ready(f"The series `{spec.key}` has no values", f"POST /v1/series/{spec.key}/values")
+        _not_ready(f"The series `{spec.key}` has no values", "Send its values, of more than ten periods.")
     since = newest[0][0].at - PERIOD[spec.grain] * periods
     table = await series_values.table_of(session, series=series, known_at=known_at, since=since)
     begin, end = (table.periods[0], table.periods[-1]) if table.periods else (since, since)
