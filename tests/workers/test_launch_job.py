@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,8 @@ DAYS, AFTER, LIFT = 120, 28, 0.05
 async def nothing(*args: Any) -> None: ...
 
 
-async def without_compiler(
-    question: ModelQuestion, seconds: float, progress: Callable[[float], None]
-) -> list[ModelFit]:
-    """Models that cannot be compiled cost an analysis nothing but what they would have said."""
-    models = [each.definition for each in question.questions]
-    return [ModelFit(model.name, model.version, "unreliable", "there is no compiler") for model in models]
+async def unasked(question: ModelQuestion, seconds: float, progress: Callable[[float], None]) -> list[ModelFit]:
+    raise AssertionError("nothing here takes a sampled model")
 
 
 async def push_orders(database: Database, settings: Settings, today: datetime) -> None:
@@ -66,6 +62,24 @@ async def push_orders(database: Database, settings: Settings, today: datetime) -
         at=utc_now(),
     )
     assert (report.accepted, report.rejected) == (len(rows), 0)
+
+
+async def push_total(database: Database, settings: Settings, today: datetime, key: str, *, seed: int) -> None:
+    """A daily series without segments that moves with all others of its kind."""
+    common = 0.02 * np.cumsum(np.random.default_rng(11).standard_normal(DAYS))
+    values = 1000 * np.exp(common + 0.01 * np.random.default_rng(seed).standard_normal(DAYS))
+    days = [(today - (DAYS - day) * DAY).isoformat() for day in range(DAYS)]
+    rows = [{"segment": "", "at": day, "value": float(value)} for day, value in zip(days, values, strict=True)]
+    await ingest_values(
+        database,
+        settings,
+        key=key,
+        body=json.dumps(rows).encode(),
+        content_type="application/json",
+        batch_id=f"history of {key}",
+        actor="tests",
+        at=utc_now(),
+    )
 
 
 async def record_orders(database: Database, settings: Settings, folder: Path, today: datetime) -> list[int]:
@@ -98,9 +112,11 @@ async def record_orders(database: Database, settings: Settings, folder: Path, to
     return [int(count) for count in counts[:, 0]]
 
 
-async def launched(database: Database, today: datetime, *measurements: dict[str, Any]) -> Analysis:
-    """A launch in Germany four weeks ago, and the analysis of it that somebody asks for."""
-    step = {"at": today - AFTER * DAY, "coverage": 1, "mechanism": "ordered", "segments": ["DE"]}
+async def launched(
+    database: Database, today: datetime, *measurements: dict[str, Any], segments: Sequence[str] = ("DE",)
+) -> Analysis:
+    """A launch four weeks ago, and the analysis of it that somebody asks for."""
+    step = {"at": today - AFTER * DAY, "coverage": 1, "mechanism": "ordered", "segments": list(segments)}
     async with database.write() as session:
         await record_launch(session, at=utc_now(), rollout=[step], measurements=list(measurements))
     async with database.write() as session:
@@ -123,7 +139,7 @@ async def test_what_was_pushed_and_what_happened_become_an_effect_that_covers_th
     in_germany = await record_orders(database, worker_settings, tmp_path, today)
     asked = await launched(database, today, {"series_key": "orders"}, {"series_key": "orders_facts"})
     patient = worker_settings.model_copy(update={"analysis_timeout_seconds": 120.0})
-    await Runner(database, patient, KINDS, without_compiler, nothing).run(asked.id)
+    await Runner(database, patient, KINDS, unasked, nothing).run(asked.id)
 
     async with database.read() as session:
         done = await session.get_one(Analysis, asked.id)
@@ -160,10 +176,13 @@ async def test_a_launch_that_is_cancelled_while_its_models_are_sampled_leaves_no
         await asyncio.sleep(3600)
 
     today = start_of_period(utc_now(), "day")
+    controls = ("search", "help", "returns")
     async with database.write() as session:
-        await define_series(session, "orders", dimension="country")
-    await push_orders(database, worker_settings, today)
-    asked = await launched(database, today, {"series_key": "orders"})
+        for key in ("orders", *controls):
+            await define_series(session, key)
+    for number, key in enumerate(("orders", *controls)):
+        await push_total(database, worker_settings, today, key, seed=number)
+    asked = await launched(database, today, {"series_key": "orders", "controls": controls}, segments=())
     running = asyncio.ensure_future(Runner(database, worker_settings, KINDS, silence, nothing).run(asked.id))
     async with asyncio.timeout(60):
         await asking.wait()
