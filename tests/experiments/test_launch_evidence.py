@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from experiments.definitions import Confounder
 from experiments.plan import PlannedPrior
 from experiments.result import LaunchResult, MeasuredLaunch
+from experiments.rollout import mean_coverage
+from experiments.series_table import PERIOD
 from experiments.types import canonical_json
 from stats.bayes.models.fit import ModelFit, PathPosterior
 from tests.experiments.launch_cases import (
@@ -39,6 +41,7 @@ from tests.experiments.launches_by_design import (
     controlled,
     in_stages,
     staggered,
+    switched,
     with_experiment,
 )
 
@@ -348,3 +351,23 @@ def test_intervals_hold_the_truth(case: Callable[..., Case]) -> None:
         assert answer.ci_lower is not None and answer.ci_upper is not None
         held += answer.ci_lower <= 0 <= answer.ci_upper
     assert held / runs >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs)
+
+
+def test_what_the_former_state_still_does_is_no_effect_of_the_present_one_for_any_method() -> None:
+    """The change takes a day to wear in and out: without that day both methods find it, with it neither would."""
+    plan, tables, until = switched()
+    (whole_series,) = tables.values()
+    asked = plan.measurements[0]
+    path = np.array(
+        [mean_coverage(plan.rollout, day, day + PERIOD["day"], segment=None) for day in whole_series.periods]
+    )
+    acting = np.append(path[:1], path[:-1])
+    values = whole_series.values * np.exp(EFFECT * (acting - path))
+    worn = {"revenue": replace(whole_series, values=values)}
+    patient = asked.model_copy(update={"options": asked.options.model_copy(update={"carry_over_periods": 1})})
+    document = measured(plan.model_copy(update={"measurements": [patient]}), worn, until)
+    found = {row.method: row.log_effect for row in document.estimates}
+    assert found["switchback"] == pytest.approx(EFFECT, abs=0.01)
+    assert found["structural"] == pytest.approx(EFFECT, abs=0.015)
+    hasty = {row.method: row.log_effect for row in measured(plan, worn, until).estimates}
+    assert hasty["switchback"] is not None and hasty["switchback"] < 0.7 * EFFECT

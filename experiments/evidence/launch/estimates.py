@@ -22,7 +22,7 @@ from experiments.result import DesignOption
 from experiments.rollout import coverage_at
 from experiments.series_table import PERIOD, SeriesTable
 from stats.launch.bsts import bsts
-from stats.launch.contract import Estimated, Method, NotEstimable, nothing
+from stats.launch.contract import Estimated, Method, NotEstimable, Series, nothing
 from stats.launch.did import did
 from stats.launch.group_time import group_time
 from stats.launch.imputation import imputation
@@ -85,10 +85,11 @@ def estimates(
             family[method] = synthetic(data.compared, method, level=level)
             found[method] = _if_donors_follow(data, family[method])
         found["did"] = answer("did", periods, lambda: did(data.panel, level=level))
+    series = settled(data.series, measurement.options.carry_over_periods)
     if "donors" in possible:
-        found["bsts"] = answer("bsts", periods, lambda: bsts(data.series, level=level))
+        found["bsts"] = answer("bsts", periods, lambda: bsts(series, level=level))
     if "before_after" in possible:
-        found["structural"] = answer("structural", periods, lambda: structural(data.series, level=level))
+        found["structural"] = answer("structural", periods, lambda: structural(series, level=level))
     for name, each in found.items():
         if not each.reason and not says_something(each, data.scale):
             found[name] = nothing(name, LaunchReason.TOO_NOISY, periods=periods)
@@ -101,6 +102,17 @@ def answer(method: Method, periods: int, ask: Callable[[], Estimated]) -> Estima
         return ask()
     except NotEstimable as refusal:
         return nothing(method, refusal.code, periods=periods)
+
+
+def settled(series: Series, carry_over: int) -> Series:
+    """The series without the periods after a change of coverage in which the former state may still act.
+
+    Not for a switchback, which repeats its own burn-in under every arrangement of its blocks.
+    """
+    worn = np.zeros(series.y.size, dtype=np.bool_)
+    for change in np.flatnonzero(np.diff(series.coverage)) + 1:
+        worn[change : change + carry_over] = True
+    return replace(series, excluded=series.excluded | worn)
 
 
 def says_something(estimated: Estimated, scale: Scale) -> bool:
