@@ -37,15 +37,16 @@ class Synthetic:
     """An estimate with what it is made of.
 
     `weights` (N,) are the donors', 0 for every other unit of the panel; `time_weights` (T,) those of periods before the
-    launch, 0 throughout where the method has none. `pre_rmspe` is the root mean square of the gaps before the launch.
-    `placebos` gave the launch to donors in turn. Where nothing could be estimated, weights are nan and there are no
-    placebos.
+    launch, 0 throughout where the method has none. `pre_rmspe` is the root mean square of the gaps before the launch,
+    `usual_rmspe` the median of that of the placebos. `placebos` gave the launch to donors in turn. Where nothing could
+    be estimated, weights are nan and there are no placebos.
     """
 
     estimated: Estimated
     weights: Floats
     time_weights: Floats
     pre_rmspe: float
+    usual_rmspe: float
     placebos: PlaceboRuns
 
 
@@ -128,7 +129,7 @@ def synthetic(panel: Panel, method: SyntheticMethod, *, level: float = 0.95) -> 
             *(("one_donor_dominates",) if np.abs(weights).max() > DOMINANT else ()),
         ),
     )
-    return Synthetic(estimated, weights, time_weights, fit, runs)
+    return Synthetic(estimated, weights, time_weights, fit, float(np.median(misfit)), runs)
 
 
 def leave_one_out(panel: Panel, method: SyntheticMethod) -> LeftOut:
@@ -204,4 +205,4 @@ def _nothing(panel: Panel, method: SyntheticMethod, reason: str) -> Synthetic:
     none, nan = np.empty(0), float("nan")
     runs = PlaceboRuns("space", none, none, np.empty(0, dtype=np.intp), none, nan)
     estimated = nothing(method, reason, periods=periods)
-    return Synthetic(estimated, np.full(units, nan), np.full(periods, nan), nan, runs)
+    return Synthetic(estimated, np.full(units, nan), np.full(periods, nan), nan, nan, runs)
