@@ -91,7 +91,7 @@ def _burn_in(on: Bools, block: Labels, carry_over: int) -> Bools:
     changed = np.zeros(on.shape, dtype=np.bool_)
     changed[:, 1:] = on[:, 1:] != on[:, :-1]
     worn = np.zeros(on.shape, dtype=np.bool_)
-    for lag in range(carry_over):
+    for lag in range(min(carry_over, on.shape[1])):
         worn[:, lag:] |= changed[:, : on.shape[1] - lag]
     return worn
 

@@ -25,7 +25,7 @@ from tests.experiments.launch_cases import (
     step,
     table,
 )
-from tests.experiments.launches_by_design import DE, EFFECT, concurrent, whole
+from tests.experiments.launches_by_design import DE, EFFECT, concurrent, switched, whole
 
 
 def of_germany(change: Callable[[Floats], None] = lambda y: None, *, effect: float = EFFECT) -> MeasuredLaunch:
@@ -170,3 +170,11 @@ def test_without_noise_the_lift_and_the_total_are_those_that_were_put_in(
     assert answer.lift == pytest.approx(lift, abs=1e-6)
     assert answer.cumulative == pytest.approx(total, rel=1e-6)
     assert answer.difference == pytest.approx(total / found.periods_after, rel=1e-6)
+
+
+def test_a_switchback_whose_states_outlast_it_says_nothing() -> None:
+    plan, tables, until = switched()
+    options = plan.measurements[0].options.model_copy(update={"carry_over_periods": 100})
+    lasting = plan.measurements[0].model_copy(update={"options": options})
+    found = measured(plan.model_copy(update={"measurements": [lasting]}), tables, until)
+    assert row(found, "switchback") == (False, "too_few_blocks")
