@@ -106,7 +106,10 @@ class PeriodPoint(Document):
 
 
 class EventPoint(Document):
-    """The effect so many periods after a segment's own launch (negative: before it), on the log scale as a lift."""
+    """The effect so many periods after a segment's own launch (negative: before it), as a lift.
+
+    Ends of intervals are null where too few comparison segments are left to say anything.
+    """
 
     time: int
     lift: float | None

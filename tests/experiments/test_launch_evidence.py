@@ -37,6 +37,7 @@ from tests.experiments.launches_by_design import (
     EFFECT,
     Case,
     at_once,
+    by_lot,
     concurrent,
     controlled,
     in_stages,
@@ -371,3 +372,17 @@ def test_what_the_former_state_still_does_is_no_effect_of_the_present_one_for_an
     assert found["structural"] == pytest.approx(EFFECT, abs=0.015)
     hasty = {row.method: row.log_effect for row in measured(plan, worn, until).estimates}
     assert hasty["switchback"] is not None and hasty["switchback"] < 0.7 * EFFECT
+
+
+def test_times_with_next_to_no_comparison_have_an_effect_and_no_interval() -> None:
+    """Two segments wait: what is left of them for the last times is one degree of freedom."""
+    plan, tables, until = by_lot()
+    document = measured(plan, tables, until)
+    widths = [
+        point.ci_upper - point.ci_lower
+        for point in document.event_study
+        if point.ci_lower is not None and point.ci_upper is not None
+    ]
+    assert widths and max(widths) < 100
+    assert all(point.lift is not None for point in document.event_study)
+    assert all((point.ci_lower is None) == (point.ci_upper is None) for point in document.event_study)

@@ -8,11 +8,13 @@ import numpy as np
 import scipy.special as sc
 
 from experiments.definitions import Estimation
+from experiments.evidence.launch.estimates import furthest
 from experiments.evidence.launch.measured import Measured
 from experiments.evidence.launch.natural_units import Course, Total, course, total_interval
 from experiments.result import EventPoint, LaunchEstimate, LaunchGrade, ModelParameter, PeriodPoint
 from experiments.types import finite
 from stats.launch.contract import Estimated, EventStudy
+from stats.moments import Floats
 
 DEFAULT_PRIOR_SD: Final = Estimation().prior_scale
 """On the log lift, where no past experiments tell more (METHODS C3)."""
@@ -171,22 +173,25 @@ def event_points(measured: Measured) -> list[EventPoint]:
     study = _study(measured)
     if study is None:
         return []
-    sides = ("lower", "upper", "band_lower", "band_upper")
+    ends = {name: _told(measured, study.effect, getattr(study, name)) for name in _ENDS.values()}
     return [
         EventPoint(
             time=int(study.time[e]),
             lift=lift(measured, float(study.effect[e])),
             cells=int(study.cells[e]),
-            **dict(
-                zip(
-                    ("ci_lower", "ci_upper", "band_lower", "band_upper"),
-                    (lift(measured, float(getattr(study, side)[e])) for side in sides),
-                    strict=True,
-                )
-            ),
+            **{field: ends[name][e] for field, name in _ENDS.items()},
         )
         for e in range(study.time.size)
     ]
+
+
+_ENDS: Final = {"ci_lower": "lower", "ci_upper": "upper", "band_lower": "band_lower", "band_upper": "band_upper"}
+
+
+def _told(measured: Measured, effect: Floats, end: Floats) -> list[float | None]:
+    """Ends of intervals as lifts; none where few comparison units leave one that holds everything."""
+    says = np.abs(end - effect) < furthest(measured.data.scale)
+    return [lift(measured, float(each)) if known else None for each, known in zip(end, says, strict=True)]
 
 
 def _study(measured: Measured) -> EventStudy | None:

@@ -117,8 +117,12 @@ def settled(series: Series, carry_over: int) -> Series:
 
 def says_something(estimated: Estimated, scale: Scale) -> bool:
     """Whether the interval tells more than: anything from a tenth of what would have been to ten times as much."""
-    reach = (estimated.upper - estimated.lower) / 2
-    return bool(reach < (np.log(TIMES) if scale == "log" else TIMES - 1))
+    return (estimated.upper - estimated.lower) / 2 < furthest(scale)
+
+
+def furthest(scale: Scale) -> float:
+    """Half the width of an interval that says nothing, on the scale of the estimate."""
+    return float(np.log(TIMES)) if scale == "log" else TIMES - 1
 
 
 def _if_donors_follow(data: LaunchData, made: Synthetic) -> Estimated:
