@@ -68,6 +68,7 @@ BIAS_SOURCES: Final = {
     "share_of_error": "For what weakens the lots, a quarter of the standard error is allowed for.",
     "placebos_in_time": "The interval allows for what the method finds at dates when nothing happened.",
     "placebos_in_space": "The interval allows for what the method finds in segments where nothing happened.",
+    "as_large_as_effect": "The interval allows for all of it being the work of what happened at the same time.",
     "at_least_error": "The interval allows for a bias as large as the standard error: no data can say that it is less.",
     "unknown": "",
 }

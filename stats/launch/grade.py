@@ -29,7 +29,13 @@ type Design = Literal[
     "none",
 ]
 type BiasSource = Literal[
-    "none", "share_of_error", "placebos_in_time", "placebos_in_space", "at_least_error", "unknown"
+    "none",
+    "share_of_error",
+    "placebos_in_time",
+    "placebos_in_space",
+    "at_least_error",
+    "as_large_as_effect",
+    "unknown",
 ]
 
 FEWEST_RUNS: Final = 5
@@ -82,11 +88,13 @@ _REMEDIES: Final[dict[str, str]] = {
 class GradeFacts:
     """What is on record about a launch and its leading estimate. None: does not apply, or could not be tested.
 
-    `standard_error` is on the log scale, `days_after` the length of the post-period. `clusters` counts what was
-    randomised: segments or time blocks, None for units. `usable` is false when quality gates failed (METHODS A12).
+    `effect` and `standard_error` are on the log scale, `days_after` is the length of the post-period. `clusters` counts
+    what was randomised: segments or time blocks, None for units. `usable` is false when quality gates failed (METHODS
+    A12).
     """
 
     design: Design
+    effect: float
     standard_error: float
     planned_before: bool
     days_after: float
@@ -232,6 +240,9 @@ def _bias(letter: Letter, facts: GradeFacts) -> tuple[float, BiasSource, int]:
     if letter == "B":
         share = _SHARE_OF_ERROR * facts.standard_error
         return (found, source, runs) if found > share else (share, "share_of_error", runs)
+    if facts.confounded and abs(facts.effect) > max(found, facts.standard_error):
+        # All of it may be the other event's: nothing in the data divides them.
+        return abs(facts.effect), "as_large_as_effect", runs
     if letter == "C" or found > facts.standard_error:
         return found, source, runs
     return facts.standard_error, "at_least_error", runs

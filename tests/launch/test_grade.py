@@ -28,6 +28,7 @@ QUIET = runs(0.01, -0.01, 0.005, -0.008, 0.009, -0.004)
 NOISY = runs(0.06, -0.05, 0.055, -0.048, 0.051, -0.057)
 FACTS = GradeFacts(
     design="concurrent",
+    effect=0.05,
     standard_error=0.02,
     planned_before=True,
     days_after=28.0,
@@ -116,6 +117,13 @@ def test_before_and_after_is_never_believed_to_less_than_its_own_error() -> None
     noisy = evidence_grade(replace(FACTS, design="before_after", placebos_in_time=NOISY))
     assert noisy.bias_sd == pytest.approx(excess_of_placebos(NOISY)[0])
     assert noisy.bias_source == "placebos_in_time"
+
+
+def test_what_happened_at_the_same_time_may_have_had_the_whole_effect() -> None:
+    found = evidence_grade(replace(FACTS, confounded=True))
+    assert (found.letter, found.bias_sd, found.bias_source) == ("D", 0.05, "as_large_as_effect")
+    small = evidence_grade(replace(FACTS, confounded=True, effect=0.001))
+    assert (small.bias_sd, small.bias_source) == (FACTS.standard_error, "at_least_error")
 
 
 def test_the_worse_of_both_kinds_of_placebos_counts() -> None:

@@ -91,6 +91,7 @@ def grades(
         fit = next((fit for name, fit in trust.fits.items() if name == method), None)
         facts = GradeFacts(
             design=design,
+            effect=estimated.effect,
             standard_error=estimated.standard_error,
             planned_before=plan.measured_since <= data.window.launched,
             days_after=_days_after(plan, data, design),

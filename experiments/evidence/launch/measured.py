@@ -70,6 +70,7 @@ class Measured:
         mismatch = any(estimated.reason == LaunchReason.SAMPLE_RATIO_MISMATCH for estimated in tried)
         facts = GradeFacts(
             design="before_after" if tried else "none",
+            effect=float("nan"),
             standard_error=float("nan"),
             planned_before=False,
             days_after=0.0,
