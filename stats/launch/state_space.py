@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import scipy.linalg as sl
 
 from stats.bayes.mixture import Mixture
 
@@ -175,6 +174,8 @@ def smoothed(columns: Array, usable: Flags, ratio: float) -> Array:
     band = np.full((2, usable.size), -1.0)
     band[1] = 2.0 + weight
     band[1, -1] -= 1.0
+    import scipy.linalg as sl  # here: the process that samples other models answers without it
+
     return np.asarray(sl.solveh_banded(band, weight[:, None] * columns, check_finite=False))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import statsmodels.api as sm
 
 from experiments.evidence.launch.natural_units import total_interval
-from stats.launch.contract import PlaceboRuns, Series
+from stats.launch.contract import Estimated, PlaceboRuns, Series
 from stats.launch.grade import GradeFacts, evidence_grade
 from stats.launch.structural import structural, structural_in_time
 from stats.moments import Floats
@@ -118,7 +118,7 @@ def _cells(
         )
         found, runs = structural(series), structural_in_time(series, horizon=AFTER)
         model.of(effect, found)
-        both = total_interval(found, _bias(found.standard_error, runs), LEVEL)
+        both = total_interval(found, _bias(found, runs), LEVEL)
         printed.add(effect, both.value, both.lower, both.upper)
         reach = float(np.quantile(np.abs(runs.effect), LEVEL))
         alone.add(effect, found.effect, found.effect - reach, found.effect + reach)
@@ -138,10 +138,11 @@ def _cells(
     return cells + (shares_below(ranks, PLACEBO_P, case, "rank", "at_most", 0.05) if effect == 0 else [])
 
 
-def _bias(error: float, runs: PlaceboRuns) -> float:
+def _bias(found: Estimated, runs: PlaceboRuns) -> float:
     facts = GradeFacts(
         design="before_after",
-        standard_error=error,
+        effect=found.effect,
+        standard_error=found.standard_error,
         planned_before=True,
         days_after=7.0 * AFTER,
         placebos_in_time=runs,

@@ -79,6 +79,7 @@ def _cells(
         model.of(truth, found)
         facts = GradeFacts(
             design="donors",
+            effect=found.effect,
             standard_error=found.standard_error,
             planned_before=True,
             days_after=7.0 * AFTER,

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-import scipy.linalg as sl
 
 from stats.bayes.models.definition import ImpossibleData
 from stats.bayes.sampling.contract import Array
@@ -113,5 +112,7 @@ def rotated(columns: Array, times: Array) -> tuple[Array, Array]:
     and whatever level the walk began from. O(n²), and 10 ms for a year of days.
     """
     gap = np.diff(times)
+    import scipy.linalg as sl  # here: the process that samples other models answers without it
+
     roughness, vectors = sl.eigh_tridiagonal(2 / gap, -1 / np.sqrt(gap[1:] * gap[:-1]))
     return np.ascontiguousarray(np.diff(columns, axis=1) / np.sqrt(gap) @ vectors), roughness
