@@ -27,13 +27,13 @@ PARQUET = "application/vnd.apache.parquet"
 STARTED_AT = datetime(2026, 3, 2, tzinfo=UTC)
 KEY = "shorter_checkout"
 ROLES = {
-    "buyers": {"role": "primary", "mde": 0.1},
+    "buying_users": {"role": "primary", "mde": 0.1},
     "revenue_per_user": {"role": "secondary"},
     "visits_per_user": {"role": "secondary"},
     "minutes_per_task": {"role": "secondary"},
     "tickets_per_user": {"role": "guardrail", "non_inferiority_margin": 0.2},
 }
-LIFT = {"buyers": 0.15, "visits_per_user": 0.05, "minutes_per_task": -0.04, "tickets_per_user": -0.05}
+LIFT = {"buying_users": 0.15, "visits_per_user": 0.05, "minutes_per_task": -0.04, "tickets_per_user": -0.05}
 """The true lifts; revenue rises as buyers do."""
 
 
@@ -42,7 +42,7 @@ def users(count: int, seed: int = 1) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     treated = np.arange(count) >= count // 2
     factor = {name: np.where(treated, 1 + lift, 1.0) for name, lift in LIFT.items()}
-    bought = rng.random(count) < 0.10 * factor["buyers"]
+    bought = rng.random(count) < 0.10 * factor["buying_users"]
     return {
         "treated": treated,
         "spent": np.where(bought, np.round(rng.lognormal(3.4, 0.6, count), 2), 0.0),

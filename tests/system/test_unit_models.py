@@ -51,12 +51,12 @@ def exact(buyers: tuple[int, int], units: int, scale: float = 0.05) -> tuple[flo
 def test_a_proportion_with_a_likelihood_is_sampled_by_a_worker_and_its_row_believes_the_model(
     client: ApiClient,
 ) -> None:
-    result = analysed(client, "units_buy", ("buyers",))
-    assert_carried(result, "buyers")
+    result = analysed(client, "units_buy", ("buying_users",))
+    assert_carried(result, "buying_users")
     made = run.users(COUNT)
     bought = made["spent"] > 0
     counts = int(bought[~made["treated"]].sum()), int(bought[made["treated"]].sum())
-    (effect,) = model_of(result, "buyers")["effects"]
+    (effect,) = model_of(result, "buying_users")["effects"]
     mean, chance = exact(counts, COUNT // 2)
     error = effect["monte_carlo_error"]
     assert np.log1p(effect["lift"]) == pytest.approx(mean, abs=4 * error + 1e-4)
