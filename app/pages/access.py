@@ -1,6 +1,7 @@
 """Who looks at a page: the session cookie, the form token against forged requests, and scopes."""
 
 import secrets
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -48,19 +49,19 @@ async def signed_in(request: Request, at: Annotated[datetime, Depends(get_now)])
     return browser
 
 
-async def submitted(request: Request, browser: Annotated[SignedIn, Depends(signed_in)]) -> FormData:
+async def submitted(request: Request, browser: Annotated[SignedIn, Depends(signed_in)]) -> AsyncIterator[FormData]:
     """The fields of a form of this very session, sent with a key that may write. Raises `FormNotOurs`, `Forbidden`."""
-    form = await request.form()
-    require_token(form.get(TOKEN_FIELD), browser.csrf_token)
-    browser.principal.require("write")
-    return form
+    async with request.form() as form:  # closes the files that came with it
+        require_token(form.get(TOKEN_FIELD), browser.csrf_token)
+        browser.principal.require("write")
+        yield form
 
 
-async def own_form(request: Request, browser: Annotated[SignedIn, Depends(signed_in)]) -> FormData:
+async def own_form(request: Request, browser: Annotated[SignedIn, Depends(signed_in)]) -> AsyncIterator[FormData]:
     """As `submitted`, for what every signed-in browser may do (signing out). Raises `FormNotOurs`."""
-    form = await request.form()
-    require_token(form.get(TOKEN_FIELD), browser.csrf_token)
-    return form
+    async with request.form() as form:
+        require_token(form.get(TOKEN_FIELD), browser.csrf_token)
+        yield form
 
 
 def require_token(given: object, expected: str) -> None:
