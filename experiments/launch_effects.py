@@ -65,7 +65,7 @@ async def page(
         if value is not None:
             statement = statement.where(getattr(LaunchEffect, column) == value)
     if newest and result_id is None:
-        statement = statement.where(col(LaunchEffect.result_id).in_(_newest_results()))
+        statement = statement.where(col(LaunchEffect.result_id).in_(newest_results()))
     if since is not None:
         statement = statement.join(Result, col(Result.id) == col(LaunchEffect.result_id)).where(
             col(Result.created_at) >= since
@@ -87,7 +87,8 @@ def _rows(launch_key: str, measured: MeasuredLaunch) -> Iterable[dict[str, Any]]
         yield common | {name: getattr(estimate, name) for name in _OF_ESTIMATE}
 
 
-def _newest_results() -> sa.Select[Any]:
+def newest_results() -> sa.Select[Any]:
+    """The ids of the newest result of every launch."""
     newest = sa.func.row_number().over(
         partition_by=col(Result.subject_key), order_by=(col(Result.data_as_of).desc(), col(Result.id).desc())
     )

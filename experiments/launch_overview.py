@@ -15,9 +15,9 @@ from sqlmodel import col
 from experiments import learned_prior, metric, north_star, overview
 from experiments.definitions import LaunchSpec, SeriesSpec
 from experiments.launch import spec_of
-from experiments.launch_effects import KIND
+from experiments.launch_effects import KIND, newest_results
 from experiments.series import spec_of as series_spec
-from experiments.tables import Analysis, Launch, LaunchEffect, NorthStar, Result, Series, SeriesValue, metadata
+from experiments.tables import Analysis, Launch, LaunchEffect, NorthStar, Series, SeriesValue, metadata
 
 _MOMENT: Final = metadata.tables["series_values"].c.known_at.type
 
@@ -134,13 +134,9 @@ async def usual_effect(session: AsyncSession, *, share: float = 0.95) -> UsualEf
 
 async def _leading(session: AsyncSession, launch_keys: Collection[str] | None) -> Sequence[LaunchEffect]:
     """The leading effects of the newest result of these launches, of all launches without keys."""
-    newest_first = (col(Result.data_as_of).desc(), col(Result.id).desc())
-    rank = sa.func.row_number().over(partition_by=col(Result.subject_key), order_by=newest_first).label("rank")
-    ranked = sa.select(col(Result.id), rank).where(col(Result.kind) == KIND).subquery()
     statement = (
         sa.select(LaunchEffect)
-        .join(ranked, ranked.c.id == col(LaunchEffect.result_id))
-        .where(ranked.c.rank == 1, col(LaunchEffect.leads))
+        .where(col(LaunchEffect.result_id).in_(newest_results()), col(LaunchEffect.leads))
         .order_by(col(LaunchEffect.id))
     )
     if launch_keys is not None:

@@ -29,10 +29,10 @@ async def sign_in_page(request: Request, next: str = "/") -> Response:
 
 @router.post("/sign-in")
 async def sign_in(request: Request, database: DatabaseDep, settings: SettingsDep, at: Now) -> Response:
-    form = await request.form()
-    require_token(form.get(TOKEN_FIELD), request.cookies.get(SIGN_IN_COOKIE) or secrets.token_urlsafe())
-    back = safe_return(str(form.get("next", "/")))
-    key = str(form.get("key", "")).strip()
+    async with request.form() as form:
+        require_token(form.get(TOKEN_FIELD), request.cookies.get(SIGN_IN_COOKIE) or secrets.token_urlsafe())
+        back = safe_return(str(form.get("next", "/")))
+        key = str(form.get("key", "")).strip()
     try:
         async with database.write() as session:
             token, browser = await browser_session.open_session(

@@ -159,7 +159,7 @@ def design(series: Series, *, donors: bool, trend: bool = True) -> Design:
         raise NotEstimable(LaunchReason.NO_DATA)
     influences = series.regressors
     if donors:
-        fit, said = _usable_donors(series, usable)
+        fit, said = usable_donors(series, usable)
         notes += said
         influences = np.column_stack([series.donors[:, fit], influences])
     explained = np.isfinite(influences).all(axis=1)
@@ -200,10 +200,10 @@ def design(series: Series, *, donors: bool, trend: bool = True) -> Design:
     )
 
 
-def _usable_donors(series: Series, usable: Flags) -> tuple[Flags, list[str]]:
+def usable_donors(series: Series, usable: Flags) -> tuple[Flags, list[str]]:
     """Which donors (J,) can be used: seen in most periods, and not the outcome itself, which shares every effect."""
     seen = np.isfinite(series.donors)
-    often = seen[usable].mean(axis=0) >= _FEW_GAPS
+    often = seen[usable].sum(axis=0) >= max(1.0, _FEW_GAPS * usable.sum())
     itself = np.zeros_like(often)
     for place in np.flatnonzero(often):
         both = usable & seen[:, place]

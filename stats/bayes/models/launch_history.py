@@ -11,9 +11,9 @@ from stats.bayes.models.definition import ImpossibleData
 from stats.bayes.sampling.contract import Array
 from stats.launch.contract import NotEstimable, Series
 from stats.launch.reasons import LaunchReason
-from stats.launch.series_design import Design, Part, Scales, design
+from stats.launch.series_design import Design, Part, Scales, design, usable_donors
 from stats.launch.series_design import scales as scales_of
-from stats.launch.state_space import Flags, Indices
+from stats.launch.state_space import Indices
 
 _SENTENCES: Final = {
     LaunchReason.NO_COVERAGE: "nobody has the change in any period",
@@ -22,7 +22,6 @@ _SENTENCES: Final = {
     LaunchReason.NO_DATA: "the outcome has no values",
     LaunchReason.CONSTANT_SERIES: "the outcome did not move before the launch",
 }
-_KNOWN: Final = 0.9
 _STILL: Final = 1e-9
 """Of the largest value: a donor whose standard deviation is below did not move."""
 
@@ -61,7 +60,7 @@ def history_of(series: Series, *, trend: bool, scales: Scales | None = None) -> 
     Donors that miss a tenth of the periods, that did not move before the launch, or that are the outcome itself, are
     left out; so are periods in which one of the others has no value.
     """
-    fit = _fit(series)
+    fit, _ = usable_donors(series, np.isfinite(series.y) & ~series.excluded)
     donors = series.donors[:, fit]
     missing = ~np.isfinite(donors).all(axis=1)
     try:
@@ -93,17 +92,6 @@ def history_of(series: Series, *, trend: bool, scales: Scales | None = None) -> 
     )
 
 
-def _fit(series: Series) -> Flags:
-    """Donors (J,) that are seen in most periods, and are not the outcome, which has its share of every effect."""
-    seen = np.isfinite(series.y) & ~series.excluded
-    found = np.isfinite(series.donors[seen]).sum(axis=0) >= max(1.0, _KNOWN * seen.sum())
-    for j in np.flatnonzero(found):
-        both = seen & np.isfinite(series.donors[:, j])
-        y, donor = (values[both] - values[both].mean() for values in (series.y, series.donors[:, j]))
-        found[j] = (y @ donor) ** 2 <= (1 - _STILL) * (y @ y) * (donor @ donor) or not (y @ y) * (donor @ donor)
-    return found
-
-
 def rotated(columns: Array, times: Array) -> tuple[Array, Array]:
     """Columns (C, n) at increasing `times` (n,) as (C, n - 1) coordinates, and the roughness (n - 1,) of each.
 
@@ -111,8 +99,8 @@ def rotated(columns: Array, times: Array) -> tuple[Array, Array]:
     tridiagonal: in the eigenvectors of R they are independent with variances s² + e² roughness, whatever s and e are,
     and whatever level the walk began from. O(n²), and 10 ms for a year of days.
     """
-    gap = np.diff(times)
     import scipy.linalg as sl  # here: the process that samples other models answers without it
 
+    gap = np.diff(times)
     roughness, vectors = sl.eigh_tridiagonal(2 / gap, -1 / np.sqrt(gap[1:] * gap[:-1]))
     return np.ascontiguousarray(np.diff(columns, axis=1) / np.sqrt(gap) @ vectors), roughness
