@@ -19,7 +19,11 @@ from experiments.analysis import UNOWNED, change
 from experiments.tables import Analysis, Result, metadata
 from experiments.types import new_id
 
-_ROWS_OF: Final = {"launch": metadata.tables["launch_effects"]}
+_ROWS_OF: Final = {
+    "launch": metadata.tables["launch_effects"],
+    "growth_review": metadata.tables["ledger_lines"],
+    "programme": metadata.tables["programme_effects"],
+}
 _RESULT_ROWS: Final = metadata.tables["result_rows"]
 
 
@@ -35,7 +39,8 @@ class HeartbeatAnswer:
 class StoredResult:
     """A finished document as it will be served, and its flat rows: columns, but the ids, of the table of its kind.
 
-    That is `tables.LaunchEffect` for a launch and `tables.ResultRow` for everything else.
+    That is `tables.LaunchEffect` for a launch, `tables.LedgerRow` for a growth review, `tables.ProgrammeRow` for a
+    programme and `tables.ResultRow` for everything else.
     """
 
     body: bytes

@@ -5,8 +5,10 @@ These models validate input and are what is stored, versioned and hashed. Tables
 
 from experiments.definitions.elements import KEY_PATTERN, Definition, Direction, Key, MetricKey, Moment, Stage
 from experiments.definitions.estimation import Beliefs, Estimation, Sequential
-from experiments.definitions.experiment import ExperimentSpec, PlanMetric, Role, Trigger, Variant
+from experiments.definitions.experiment import DeclaredShare, ExperimentSpec, PlanMetric, Role, Trigger, Variant
 from experiments.definitions.facts import DuckDBSource, EventSource, FactSourceSpec, FileSource
+from experiments.definitions.growth_review import ReviewSpec
+from experiments.definitions.holdout import HoldoutSpec
 from experiments.definitions.launch import (
     Confounder,
     DecisionSpec,
@@ -17,7 +19,7 @@ from experiments.definitions.launch import (
     RolloutStep,
 )
 from experiments.definitions.metric import Cap, Filter, Measure, MetricSpec
-from experiments.definitions.north_star import InputMetric, NorthStarSpec, Omtm, Target
+from experiments.definitions.north_star import InputMetric, NorthStarSpec, Omtm, OutsideInfluence, Stock, Target
 from experiments.definitions.series import Grain, SeriesSpec
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Cap",
     "Confounder",
     "DecisionSpec",
+    "DeclaredShare",
     "Definition",
     "Direction",
     "DuckDBSource",
@@ -37,6 +40,7 @@ __all__ = [
     "FileSource",
     "Filter",
     "Grain",
+    "HoldoutSpec",
     "InputMetric",
     "Key",
     "LaunchMeasurement",
@@ -48,12 +52,15 @@ __all__ = [
     "Moment",
     "NorthStarSpec",
     "Omtm",
+    "OutsideInfluence",
     "PlanMetric",
+    "ReviewSpec",
     "Role",
     "RolloutStep",
     "Sequential",
     "SeriesSpec",
     "Stage",
+    "Stock",
     "Target",
     "Trigger",
     "Variant",

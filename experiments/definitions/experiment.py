@@ -53,6 +53,13 @@ class Trigger(Definition):
     filters: list[Filter] = Field(default_factory=list, max_length=20)
 
 
+class DeclaredShare(Definition):
+    """How much of the North Star comes from those who could be exposed, where the data cannot say (METHODS E5)."""
+
+    value: float = Field(gt=0, le=1)
+    standard_error: float = Field(default=0.0, ge=0, le=1)
+
+
 class ExperimentSpec(Definition):
     """Everything a team writes down before the first exposure."""
 
@@ -69,8 +76,14 @@ class ExperimentSpec(Definition):
     variants: list[Variant] = Field(min_length=2, max_length=20)
     metrics: list[PlanMetric] = Field(default_factory=list, max_length=200)
     north_star_key: Key | None = None
-    purpose: Literal["test", "aa"] = Field(
-        default="test", description="`aa`: the variants are the same on purpose; the pipeline is what is tested"
+    purpose: Literal["test", "aa", "holdout"] = Field(
+        default="test",
+        description="`aa`: the variants are the same on purpose; the pipeline is tested. `holdout`: the control "
+        "is kept from everything that ships, the treatment is everybody else",
+    )
+    north_star_share: DeclaredShare | None = Field(
+        default=None,
+        description="For summaries: share of the North Star of those who could be exposed",
     )
     cluster: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
         default=None,
@@ -106,6 +119,10 @@ class ExperimentSpec(Definition):
                 raise ValueError("two_way_segments: each pair names two different ones of `segments`")
         if self.data == "summary" and (self.cluster is not None or self.trigger is not None):
             raise ValueError("summaries carry neither clusters nor triggers: use data = events")
+        if self.data == "events" and self.north_star_share is not None:
+            raise ValueError("north_star_share: is measured where there are exposures and events")
+        if self.purpose == "holdout" and len(self.variants) != 2:
+            raise ValueError("variants: a holdout has two, those who are kept back (control) and everybody else")
         if (self.parent_key is None) != (self.relation is None):
             raise ValueError("parent_key and relation go together")
         return self

@@ -25,7 +25,7 @@ from experiments.result.findings import (
     Recommendation,
     SequentialMonitor,
 )
-from experiments.result.impact import NorthStarEffect
+from experiments.result.impact import JointEffects, NorthStarEffect, Persistence, ProjectedImpact, ToplineImpact
 
 type DecisionInterval = Literal["fixed", "always_valid", "group_sequential"]
 
@@ -56,7 +56,7 @@ class AmendmentNote(Document):
 class ExperimentResult(Document):
     """The result of one analysis of one experiment."""
 
-    schema_version: int = 3
+    schema_version: int = 4
     kind: Literal["experiment"] = "experiment"
     analysis_id: str
     experiment_key: str
@@ -78,6 +78,10 @@ class ExperimentResult(Document):
     densities: list[Density]
     segment_models: list[SegmentModel]
     north_star: list[NorthStarEffect]
+    joint_effects: list[JointEffects] = Field(default_factory=list)
+    topline: list[ToplineImpact] = Field(default_factory=list)
+    persistence: list[Persistence] = Field(default_factory=list)
+    projected: list[ProjectedImpact] = Field(default_factory=list)
     sequential: list[SequentialMonitor] = Field(default_factory=list)
     heterogeneity: list[Heterogeneity] = Field(default_factory=list)
     interactions: list[Interaction] = Field(default_factory=list)

@@ -3,6 +3,8 @@
 from experiments.tables.access import ApiKey, AuditEvent, BrowserSession, IdempotentRequest
 from experiments.tables.definitions import (
     FactSource,
+    GrowthReview,
+    Holdout,
     Launch,
     Metric,
     MetricVersion,
@@ -14,7 +16,17 @@ from experiments.tables.definitions import (
 )
 from experiments.tables.experiments import Amendment, Decision, Experiment, Phase
 from experiments.tables.fields import metadata
-from experiments.tables.runs import Analysis, IngestBatch, LaunchEffect, Result, ResultRow, SeriesValue, Summary
+from experiments.tables.runs import (
+    Analysis,
+    IngestBatch,
+    LaunchEffect,
+    LedgerRow,
+    ProgrammeRow,
+    Result,
+    ResultRow,
+    SeriesValue,
+    Summary,
+)
 
 __all__ = [
     "Amendment",
@@ -25,15 +37,19 @@ __all__ = [
     "Decision",
     "Experiment",
     "FactSource",
+    "GrowthReview",
+    "Holdout",
     "IdempotentRequest",
     "IngestBatch",
     "Launch",
     "LaunchEffect",
+    "LedgerRow",
     "Metric",
     "MetricVersion",
     "NorthStar",
     "NorthStarVersion",
     "Phase",
+    "ProgrammeRow",
     "Result",
     "ResultRow",
     "RolloutStepRow",

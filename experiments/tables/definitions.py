@@ -1,4 +1,4 @@
-"""What things are: fact sources, metrics, North Stars, launches, series."""
+"""What things are: fact sources, metrics, North Stars, launches, series, holdouts, growth reviews."""
 
 import uuid
 from datetime import datetime
@@ -126,3 +126,30 @@ class SeriesVersion(SQLModel, table=True):
     spec: dict[str, Any] = document()
     created_at: datetime = moment()
     created_by: str = Field(max_length=200)
+
+
+class Holdout(SQLModel, table=True):
+    """People who are kept from launches; `experiment_id` is the experiment that measures them."""
+
+    __tablename__: ClassVar[Any] = "holdouts"
+    id: uuid.UUID = identifier()
+    key: str = Field(max_length=63, unique=True)
+    version: int = 1
+    experiment_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="experiments.id", index=True)
+    spec: dict[str, Any] = document()
+    created_at: datetime = moment()
+    updated_at: datetime = moment()
+
+
+class GrowthReview(SQLModel, table=True):
+    """A review of a North Star for a period; its results are analyses of the kind `growth_review` about its key."""
+
+    __tablename__: ClassVar[Any] = "growth_reviews"
+    id: uuid.UUID = identifier()
+    key: str = Field(max_length=63, unique=True)
+    version: int = 1
+    north_star_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="north_stars.id", index=True)
+    spec: dict[str, Any] = document()
+    ends_at: datetime = moment(index=True)
+    created_at: datetime = moment()
+    updated_at: datetime = moment()

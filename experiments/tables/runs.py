@@ -31,7 +31,10 @@ class IngestBatch(SQLModel, table=True):
 
 
 class Summary(SQLModel, table=True):
-    """Summary input: cumulative n, mean and variance of one metric in one variant, as of a time."""
+    """Summary input: cumulative n, mean and variance of one metric in one variant, as of a time.
+
+    `covariances` are those of the units' values with other metrics, by metric key: they make the moments joint.
+    """
 
     __tablename__: ClassVar[Any] = "summaries"
     __table_args__ = (sa.UniqueConstraint("experiment_id", "metric_key", "variant_key", "as_of"),)
@@ -43,6 +46,7 @@ class Summary(SQLModel, table=True):
     n: int = Field(sa_type=sa.BigInteger)
     mean: float = Field(sa_type=sa.Double)
     variance: float = Field(sa_type=sa.Double)
+    covariances: dict[str, float] | None = document(nullable=True)
     batch_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="ingest_batches.id", index=True)
 
 
@@ -196,3 +200,57 @@ class LaunchEffect(SQLModel, table=True):
     cumulative_upper: float | None = Field(sa_type=sa.Double)
     periods_before: int
     periods_after: int
+
+
+class LedgerRow(SQLModel, table=True):
+    """One line of the ledger of a growth review: the flat row of `result.LedgerLine`."""
+
+    __tablename__: ClassVar[Any] = "ledger_lines"
+    __table_args__ = (sa.Index("ix_ledger_lines_north_star", "north_star_key", "review_key"),)
+    id: uuid.UUID = identifier()
+    result_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="results.id", index=True)
+    review_key: str = Field(max_length=63)
+    north_star_key: str = Field(max_length=63)
+    begins_at: datetime = moment()
+    ends_at: datetime = moment()
+    component: str = Field(max_length=16)
+    key: str | None = Field(default=None, max_length=100)
+    name: str = Field(max_length=200)
+    evidence_grade: str | None = Field(default=None, max_length=1)
+    unit: str = Field(max_length=64)
+    units: float = Field(sa_type=sa.Double)
+    lower_80: float = Field(sa_type=sa.Double)
+    upper_80: float = Field(sa_type=sa.Double)
+    lower_95: float = Field(sa_type=sa.Double)
+    upper_95: float = Field(sa_type=sa.Double)
+    log_mean: float = Field(sa_type=sa.Double)
+    log_lower_80: float = Field(sa_type=sa.Double)
+    log_upper_80: float = Field(sa_type=sa.Double)
+    chance_positive: float = Field(sa_type=sa.Double)
+    claimed_units: float | None = Field(default=None, sa_type=sa.Double)
+
+
+class ProgrammeRow(SQLModel, table=True):
+    """One experiment in a programme: the flat row of `result.ShrunkEffect`."""
+
+    __tablename__: ClassVar[Any] = "programme_effects"
+    __table_args__ = (sa.Index("ix_programme_effects_metric", "metric_key", "experiment_key"),)
+    id: uuid.UUID = identifier()
+    result_id: uuid.UUID = Field(sa_type=sa.Uuid, foreign_key="results.id", index=True)
+    metric_key: str = Field(max_length=63)
+    experiment_key: str = Field(max_length=63)
+    variant_key: str = Field(max_length=63)
+    team: str | None = Field(default=None, max_length=200)
+    shipped: bool
+    evidence_grade: str = Field(max_length=1)
+    topline_source: str = Field(max_length=16)
+    claimed: float = Field(sa_type=sa.Double)
+    claimed_standard_error: float = Field(sa_type=sa.Double)
+    shrunk: float = Field(sa_type=sa.Double)
+    shrunk_sd: float = Field(sa_type=sa.Double)
+    shrunk_lower_80: float = Field(sa_type=sa.Double)
+    shrunk_upper_80: float = Field(sa_type=sa.Double)
+    shrunk_lower_95: float = Field(sa_type=sa.Double)
+    shrunk_upper_95: float = Field(sa_type=sa.Double)
+    chance_positive: float = Field(sa_type=sa.Double)
+    share_of_total: float | None = Field(default=None, sa_type=sa.Double)

@@ -1,13 +1,12 @@
-"""The analysis plan: frozen, canonical, hashed. A result is a pure function of it, the data, the seed and the code."""
+"""The plans that are about data in the store."""
 
-import hashlib
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
 from experiments.definitions import (
     Confounder,
+    DeclaredShare,
     Definition,
     Direction,
     Eligible,
@@ -22,7 +21,6 @@ from experiments.definitions import (
     Trigger,
     Variant,
 )
-from experiments.types import canonical_json
 
 
 class PlannedPrior(Definition):
@@ -54,11 +52,26 @@ class PlannedMetric(Definition):
     prior: PlannedPrior | None = None
 
 
+class TreeGap(Definition):
+    """By how much a past experiment's direct estimate exceeded the tree's, on the log scale (METHODS E8).
+
+    `variance` is the sampling variance of the gap.
+    """
+
+    experiment_key: str
+    gap: float
+    variance: float
+
+
 class PlannedNorthStar(Definition):
-    """The North Star as it was defined when the plan was frozen. Its metrics are among `AnalysisPlan.metrics`."""
+    """The North Star as it was defined when the plan was frozen. Its metrics are among `AnalysisPlan.metrics`.
+
+    `past_gaps` teach how far the tree of driver edges can be trusted; a definitional tree needs none.
+    """
 
     version: int
     spec: NorthStarSpec
+    past_gaps: list[TreeGap] = Field(default_factory=list)
 
 
 class AnalysisPlan(Definition):
@@ -77,7 +90,9 @@ class AnalysisPlan(Definition):
     fact_sources: list[FactSourceSpec]
     north_star: PlannedNorthStar | None
     segments: list[str]
-    purpose: Literal["test", "aa"] = "test"
+    purpose: Literal["test", "aa", "holdout"] = "test"
+    coverage: float = 1.0
+    north_star_share: DeclaredShare | None = None
     cluster: str | None = None
     trigger: Trigger | None = None
     two_way_segments: list[tuple[str, str]] = Field(default_factory=list)
@@ -106,26 +121,6 @@ class BaselinePlan(Definition):
     metrics: list[PlannedMetric]
     fact_sources: list[FactSourceSpec]
     weeks: int = 8
-
-
-class PriorEvidence(Definition):
-    """What one past experiment measured: the input of a learned prior. `stratum` is the team that ran it."""
-
-    experiment_key: str
-    variant_key: str
-    stratum: str | None
-    log_lift: float
-    standard_error: float
-
-
-class PriorPlan(Definition):
-    """Learning the prior of a metric from all past experiments, shipped or not (METHODS C3)."""
-
-    kind: Literal["prior"] = "prior"
-    schema_version: int = 1
-    metric_key: str
-    version: int
-    effects: list[PriorEvidence]
 
 
 class PlannedSeries(Definition):
@@ -191,35 +186,3 @@ class LaunchPlan(Definition):
     measured_since: AwareDatetime
     measurements: list[PlannedMeasurement]
     fact_sources: list[FactSourceSpec]
-
-
-type DataPlan = AnalysisPlan | NorthStarPlan | BaselinePlan | LaunchPlan
-"""The plans that are about data in the store."""
-type Plan = DataPlan | PriorPlan
-
-
-def document(plan: Plan) -> dict[str, Any]:
-    """The plan as stored: JSON-compatible, complete (defaults included)."""
-    return plan.model_dump(mode="json")
-
-
-def plan_hash(plan_document: dict[str, Any]) -> str:
-    """SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical_json(plan_document)).hexdigest()
-
-
-def load(plan_document: dict[str, Any]) -> Plan:
-    """The plan behind a stored document."""
-    model = _MODELS[plan_document["kind"]]
-    return model.model_validate(plan_document)
-
-
-_MODELS: Final[
-    Mapping[str, type[AnalysisPlan] | type[NorthStarPlan] | type[BaselinePlan] | type[PriorPlan] | type[LaunchPlan]]
-] = {
-    "experiment": AnalysisPlan,
-    "north_star": NorthStarPlan,
-    "baseline": BaselinePlan,
-    "prior": PriorPlan,
-    "launch": LaunchPlan,
-}
