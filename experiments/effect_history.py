@@ -31,7 +31,8 @@ async def past_effects(session: AsyncSession, *, metric_keys: Collection[str] | 
 
     Whatever was decided: whoever learns from winners only, learns exaggerations. Of several variants the most precisely
     measured one speaks: they share a control, so they are not independent. Left out are A/A tests, where nothing was
-    changed, and results that failed a check: what they measured is not the effect of the change.
+    changed, holdouts, where everything was, and results that failed a check: what they measured is not the effect of
+    the change.
     """
     if metric_keys is not None and not metric_keys:
         return {}
@@ -46,7 +47,7 @@ async def past_effects(session: AsyncSession, *, metric_keys: Collection[str] | 
         .join(Experiment, col(Experiment.key) == col(Result.subject_key))
         .where(
             col(Result.kind) == "experiment", col(Experiment.stopped_at).is_not(None),
-            sa.func.coalesce(json_text(session, Experiment.spec, "purpose"), "test") != "aa",
+            sa.func.coalesce(json_text(session, Experiment.spec, "purpose"), "test") == "test",
         )
         .subquery()
     )  # fmt: skip

@@ -31,7 +31,7 @@ async def measured_before(
         return {}
     plan = load(experiment.plan)
     assert isinstance(plan, AnalysisPlan)
-    if plan.purpose == "aa":
+    if plan.purpose != "test":
         return {}
     document = ExperimentResult.model_validate_json((await stored_result.get(session, result_id=result_id)).body)
     treatments = [variant.key for variant in plan.variants if not variant.is_control]

@@ -69,8 +69,8 @@ async def replications_of(
 
 
 async def _linked(session: AsyncSession, experiment: Experiment) -> list[str]:
-    """The keys of all experiments that are linked to this one by `replicates`, itself and A/A tests left out."""
-    if experiment.spec.get("purpose") == "aa":
+    """The keys of all experiments that are linked to this one by `replicates`, itself, A/A tests and holdouts left out."""
+    if not _tests_one_change(experiment):
         return []
     found = {experiment.id: experiment}
     border = [experiment]
@@ -88,4 +88,8 @@ async def _linked(session: AsyncSession, experiment: Experiment) -> list[str]:
         near = (await session.scalars(statement.order_by(col(Experiment.key)))).all()
         border = [each for each in near if each.id not in found]
         found |= {each.id: each for each in border}
-    return sorted(each.key for each in found.values() if each.id != experiment.id and each.spec.get("purpose") != "aa")
+    return sorted(each.key for each in found.values() if each.id != experiment.id and _tests_one_change(each))
+
+
+def _tests_one_change(experiment: Experiment) -> bool:
+    return experiment.spec.get("purpose", "test") == "test"

@@ -55,6 +55,7 @@ FAMILIES: Final = {
 PURPOSES: Final = {
     "test": "Test a change",
     "aa": "A/A: the variants are the same, the pipeline is tested",
+    "holdout": "Holdout: the control is kept from everything that ships, so that all of it is measured together",
 }
 
 
@@ -65,8 +66,8 @@ def option_lines(spec: ExperimentSpec) -> list[tuple[str, str]]:
 
 def _lines(spec: ExperimentSpec) -> Iterator[tuple[str, str]]:
     chosen = spec.estimation
-    if spec.purpose == "aa":
-        yield "Purpose", f"{PURPOSES['aa']}."
+    if spec.purpose != "test":
+        yield "Purpose", f"{PURPOSES[spec.purpose]}."
     yield "Looks", looks_in_words(chosen.sequential)
     yield "Rule", f"{RULES[chosen.decision_rule]}; power {formats.share(chosen.power)} for the whole decision."
     yield (

@@ -132,7 +132,7 @@ def forecast(
 
 def north_star_check(plan: AnalysisPlan) -> list[Check]:
     """The North Star is at least a guardrail of every experiment; without a margin it can only be watched (H2)."""
-    if plan.north_star is None or plan.purpose == "aa":
+    if plan.north_star is None or plan.purpose != "test":
         return []
     star = next((m for m in plan.metrics if m.metric_key == plan.north_star.spec.metric_key), None)
     if star is None or star.role is Role.PRIMARY:

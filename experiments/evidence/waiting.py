@@ -55,7 +55,7 @@ def waiting_values(
     impact: Sequence[NorthStarEffect],
 ) -> list[WaitingValue]:
     """One entry per primary and variant, a reason where nothing can be said; none where beliefs are off or withheld."""
-    if plan.estimation.engine == "frequentist" or plan.purpose == "aa" or withheld(plan, standing) is not None:
+    if plan.estimation.engine == "frequentist" or plan.purpose != "test" or withheld(plan, standing) is not None:
         return []
     traffic = Traffic(context, looks, exposures)
     growth = _Growth(traffic, context, ripening(plan))

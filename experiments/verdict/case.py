@@ -107,6 +107,8 @@ class Case(ABC):
         if self.plan.purpose == "aa":
             return self._same_on_purpose()
         wins, harmed = self.wins(), self.harmed()
+        if self.plan.purpose == "holdout":
+            return self._held_out(wins, harmed)
         best = self._winner(wins, {row.variant_key for row in harmed})
         if harmed and best is None:
             worst = max(harmed, key=lambda row: abs(row.lift or 0.0))
@@ -250,6 +252,19 @@ class Case(ABC):
         outcome: Outcome = "equivalent" if self._equivalent() else "inconclusive"
         reasons = ["The variants are the same on purpose, and nothing differs beyond chance."]
         return self._say(outcome, "archive", 6, reasons)
+
+    def _held_out(self, wins: Sequence[Row], harmed: Sequence[Row]) -> Judgement:
+        """A holdout: what is measured has shipped already, so it is kept up until the group is released."""
+        outcome: Outcome = "equivalent" if self._equivalent() else "inconclusive"
+        reasons = [self.words.open(row) for row in self.primaries if row not in wins]
+        if harmed:
+            outcome, reasons = "worse", [self.words.harmed(row) for row in harmed]
+        elif wins:
+            outcome, reasons = "better", [self.words.won(row) for row in wins]
+        reasons.append("This is what everything that shipped did together: there is nothing to ship or to roll back.")
+        going_on = self.looks_remain()
+        variant = self.plan.variants[1].key if harmed or wins else None
+        return self._say(outcome, "keep_running" if going_on else "archive", 5 if going_on else 6, reasons, variant)
 
     def _equivalent(self) -> bool:
         return bool(self.primaries) and all(self.equivalent(row) for row in self.primaries)

@@ -77,6 +77,7 @@ async def test_a_prior_is_learned_from_every_sound_experiment_that_ended_winner_
         await report(session, "past-0", 0.02, at=ENDED + timedelta(days=40))  # its last look replaces the earlier one
         await remember(session, [0.5], name="broken", verdict="unreliable")
         await remember(session, [0.5], name="same", purpose="aa")
+        await remember(session, [0.5], name="everything", purpose="holdout")
         await remember(session, [0.5], name="running", stopped=False)
         await remember(session, [0.5], name="elsewhere", metric_key="orders")
     async with database.read() as session:

@@ -153,6 +153,15 @@ def test_variants_that_are_the_same_on_purpose_are_never_shipped():
     assert advise(row(FLAT), plan=same).recommendation.action == "keep_running"
 
 
+def test_a_holdout_says_what_everything_together_did_and_has_nothing_to_ship():
+    held = plan_of([planned(spec("m"), "primary")], purpose="holdout")
+    for numbers, outcome in ((GOOD, "better"), (BAD, "worse"), (FLAT, "inconclusive")):
+        found = advise(row(numbers), plan=held, at=ENDED)
+        assert (found.verdict.outcome, found.recommendation.action) == (outcome, "archive")
+        assert "nothing to ship" in found.verdict.reasons[-1]
+    assert advise(row(GOOD), plan=held).recommendation.action == "keep_running"
+
+
 def test_sentences_call_variants_by_their_names():
     arms = [
         Variant(key="control", weight=0.4, is_control=True),
@@ -190,7 +199,7 @@ NUMBERS = st.builds(
         full_weeks=st.integers(0, 2),
     ),
     rule=st.sampled_from(["superiority", "do_no_harm"]),
-    purpose=st.sampled_from(["test", "aa"]),
+    purpose=st.sampled_from(["test", "aa", "holdout"]),
     checks=st.sampled_from([[PASS], [FAIL]]),
     power=st.sampled_from([None, 0.01, 0.5]),
 )
@@ -200,11 +209,13 @@ def test_verdict_and_recommendation_never_contradict(primaries, guards, at, rule
     plan = plan_of([planned(spec("m"), "primary")], purpose=purpose, estimation=Estimation(decision_rule=rule))
     found = advise(*rows, at=at, plan=plan, checks=checks, forecast=Forecast(power, 0.5))
     advice = found.recommendation
-    assert advice.action in AGREE[found.verdict.outcome]
+    assert advice.action in AGREE[found.verdict.outcome] or purpose == "holdout"
     if found.verdict.outcome in ("better", "worse"):
         assert advice.variant_key == found.verdict.variant is not None
     if purpose == "aa":
         assert found.verdict.outcome not in ("better", "worse") and advice.action not in ("ship", "roll_back")
+    if purpose == "holdout":
+        assert advice.action in ("investigate", "keep_running", "archive")
 
 
 def test_predictive_power_is_the_share_of_continuations_that_win():

@@ -94,10 +94,12 @@ async def test_what_was_not_known_yet_or_is_not_to_be_believed_does_not_speak(da
         ours = await put(session, "ours")
         await put(session, "running", ours, stopped_at=None)
         await put(session, "aa", ours, spec={"purpose": "aa"})
+        await put(session, "holdout", ours, spec={"purpose": "holdout"})
         for key in ("late", "faulty", "silent", "repaired"):
             await put(session, key, ours)
         await result(session, "running", 0.1)
         await result(session, "aa", 0.0)
+        await result(session, "holdout", 0.1)
         await result(session, "late", 0.1, at=AT + DAY)
         await result(session, "faulty", 0.1)
         await result(session, "faulty", 0.2, at=AT - DAY, verdict="unreliable")
