@@ -17,11 +17,15 @@ from warehouse.values import NON_FINITE
 
 A_DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
+BUCKETS = 20
+"""Parts of the units by hash: enough for an error of a total, few enough to keep (METHODS E4)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WeeklySeries:
-    """`totals` (weeks, columns). `weeks` are the Mondays, 00:00 UTC, at which the weeks begin, ascending without gaps.
+    """`totals` (weeks, columns), and `by_bucket` (buckets, weeks, columns) in disjoint parts of the units by hash.
+
+    `weeks` are the Mondays, 00:00 UTC, at which the weeks begin, ascending without gaps.
 
     `columns` are the names of `experiments.columns.layout`, outcomes only. An indicator's total is how many units had
     a value above 0 in the week, any other column's the sum over units of the week's aggregate; of a survey that is all
@@ -34,6 +38,7 @@ class WeeklySeries:
     weeks: tuple[datetime, ...]
     columns: tuple[str, ...]
     totals: Floats
+    by_bucket: Floats
     complete: tuple[bool, ...]
     invalid: Mapping[str, str] = field(default_factory=dict)
 
@@ -55,7 +60,7 @@ def extract_series(
     last = week_of(data.data_as_of - timedelta(microseconds=1))
     periods = Periods(last - WEEK * (plan.weeks - 1), WEEK, plan.weeks, data.data_as_of)
     weeks = periods.starts
-    totals: Floats = np.zeros((len(weeks), len(columns)))
+    by_bucket: Floats = np.zeros((BUCKETS, len(weeks), len(columns)))
     invalid: dict[int, str] = {}
     sources = {source.key: source for source in plan.fact_sources}
     keys = list(dict.fromkeys(column.measure.fact_source for column in columns if column.measure))
@@ -64,8 +69,9 @@ def extract_series(
         for done, key in enumerate(keys):
             progress("reading facts", done / len(keys))
             places = [i for i, column in enumerate(columns) if column.measure and column.measure.fact_source == key]
-            found = period_totals(connection, sources[key], [columns[i] for i in places], data, periods)
-            totals[:, places] = found.totals.sum(axis=0)
+            mine = [columns[i] for i in places]
+            found = period_totals(connection, sources[key], mine, data, periods, buckets=BUCKETS)
+            by_bucket[np.ix_([int(name) for name in found.segments], range(len(weeks)), places)] = found.totals
             for i, place in enumerate(places):
                 if found.not_finite[..., i].any():
                     invalid[place] = NON_FINITE
@@ -74,13 +80,14 @@ def extract_series(
             began = beginnings(connection, sources[key], data).earliest
             first_us += [] if began is None else [began]
     progress("reading facts", 1.0)
-    totals[:, list(invalid)] = np.nan
+    by_bucket[..., list(invalid)] = np.nan
     start = from_epoch_us(min(first_us)) if first_us else None
     counted = [i for i, week in enumerate(weeks) if start is not None and week + WEEK > start]
     return WeeklySeries(
         weeks=tuple(weeks[i] for i in counted),
         columns=tuple(column.name for column in columns),
-        totals=totals[counted],
+        totals=by_bucket[:, counted].sum(axis=0),
+        by_bucket=by_bucket[:, counted],
         complete=tuple(
             start is not None and weeks[i] + WEEK <= data.data_as_of and weeks[i] + A_DAY > start for i in counted
         ),

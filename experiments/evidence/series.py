@@ -16,13 +16,16 @@ from experiments.columns import MetricColumns, layout
 from experiments.definitions import MetricSpec
 from experiments.evidence.rows import nulls
 from experiments.plan import NorthStarPlan
-from experiments.result import NorthStarSeries, SeriesPoint
+from experiments.result import NorthStarSeries, SeriesPoint, WithoutUnits
 from stats.formula import parse
 from stats.moments import Bools, Floats
 
 
 class WeeklyTotals(Protocol):
-    """What the data engine counted: `totals` (weeks, columns), where an indicator's total is a number of units."""
+    """What the data engine counted: `totals` (weeks, columns), where an indicator's total is a number of units.
+
+    `by_bucket` (buckets, weeks, columns) has them in disjoint parts of the units.
+    """
 
     @property
     def weeks(self) -> Sequence[datetime]: ...
@@ -32,6 +35,9 @@ class WeeklyTotals(Protocol):
 
     @property
     def totals(self) -> Floats: ...
+
+    @property
+    def by_bucket(self) -> Floats: ...
 
     @property
     def complete(self) -> Sequence[bool] | Bools: ...
@@ -49,6 +55,10 @@ def north_star_series(
     values = metric_values(specs, columns=series.columns, totals=series.totals)
     star = nulls(values[spec.metric_key])
     inputs = {item.metric_key: nulls(values[item.metric_key]) for item in spec.input_metrics}
+    parts = len(series.by_bucket)
+    # The rest of the units, scaled up to all of them: ratios stay what they are.
+    rest = (series.totals - series.by_bucket) * (parts / (parts - 1))
+    without = metric_values(specs, columns=series.columns, totals=rest)
     return NorthStarSeries(
         analysis_id=analysis_id,
         north_star_key=spec.key,
@@ -62,6 +72,13 @@ def north_star_series(
                 complete=bool(series.complete[i]),
             )
             for i, week in enumerate(series.weeks)
+        ],
+        without=[
+            WithoutUnits(
+                value=_short(without[spec.metric_key][part]),
+                inputs={item.metric_key: _short(without[item.metric_key][part]) for item in spec.input_metrics},
+            )
+            for part in range(parts)
         ],
         code_version=code_version,
     )
@@ -86,6 +103,11 @@ def metric_values(specs: Mapping[str, MetricSpec], *, columns: Sequence[str], to
         return values[key]
 
     return {key: of(key) for key in specs}
+
+
+def _short(numbers: Floats) -> list[float | None]:
+    """Ten digits: errors need no more, and the document is read often."""
+    return [None if each is None else float(f"{each:.10g}") for each in nulls(numbers)]
 
 
 class _Column(Protocol):

@@ -34,6 +34,7 @@ from experiments.result.documents import (
     NorthStarSeries,
     SeriesPoint,
     VariantExposures,
+    WithoutUnits,
 )
 from experiments.result.effects import (
     CapEffect,
@@ -91,7 +92,15 @@ from experiments.result.launches import (
     SensitivityPoint,
     TrendSensitivity,
 )
-from experiments.result.ledger import Backtest, Ledger, LedgerAlternative, LedgerLaunchEffect, LedgerLine, LedgerWeek
+from experiments.result.ledger import (
+    Backtest,
+    Ledger,
+    LedgerAlternative,
+    LedgerComponent,
+    LedgerLaunchEffect,
+    LedgerLine,
+    LedgerWeek,
+)
 from experiments.result.programme import (
     Completeness,
     CumulativePoint,
@@ -168,6 +177,7 @@ __all__ = [
     "Learning",
     "Ledger",
     "LedgerAlternative",
+    "LedgerComponent",
     "LedgerLaunchEffect",
     "LedgerLine",
     "LedgerWeek",
@@ -225,4 +235,5 @@ __all__ = [
     "VariantExposures",
     "WaitingPoint",
     "WaitingValue",
+    "WithoutUnits",
 ]

@@ -106,8 +106,15 @@ class SeriesPoint(Document):
     complete: bool
 
 
+class WithoutUnits(Document):
+    """The weekly values without one part of the units, totals made up for it: what sampling errors are made from."""
+
+    value: list[float | None]
+    inputs: dict[str, list[float | None]]
+
+
 class NorthStarSeries(Document):
-    """Weekly values of a North Star and its inputs."""
+    """Weekly values of a North Star and its inputs; `without` has them once more for each part of the units (E4)."""
 
     schema_version: int = 1
     kind: Literal["north_star"] = "north_star"
@@ -116,6 +123,7 @@ class NorthStarSeries(Document):
     north_star_version: int
     data_as_of: AwareDatetime
     points: list[SeriesPoint]
+    without: list[WithoutUnits] = Field(default_factory=list)
     code_version: str
 
 

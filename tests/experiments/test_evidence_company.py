@@ -33,8 +33,12 @@ from tests.experiments.evidence_cases import (
 class Totals:
     weeks: tuple[datetime, ...]
     columns: tuple[str, ...]
-    totals: np.ndarray
+    by_bucket: np.ndarray
     complete: tuple[bool, ...]
+
+    @property
+    def totals(self) -> np.ndarray:
+        return self.by_bucket.sum(axis=0)
 
 
 def test_the_weekly_series_has_totals_units_ratios_and_formulas():
@@ -49,13 +53,17 @@ def test_the_weekly_series_has_totals_units_ratios_and_formulas():
     names = ("orders", "active", "per_session.numerator", "per_session.denominator")
     totals = np.array([[100, 40, 100, 50], [0, 0, 0, 0], [60, 30, 60, 20]], dtype=float)
     weeks = tuple(START + timedelta(weeks=i) for i in range(3))
-    series = Totals(weeks, names, totals, (True, True, False))
+    by_bucket = np.stack([0.25 * totals, 0.75 * totals])
+    series = Totals(weeks, names, by_bucket, (True, True, False))
     found = north_star_series(plan, series, analysis_id="s", data_as_of=END, code_version="test")
     canonical_json(found.model_dump(mode="json"))
     assert [point.value for point in found.points] == [100, 0, 60]
     assert found.points[0].inputs == {"active": 40, "per_session": 2, "orders_per_active": 2.5}
     assert found.points[1].inputs == {"active": 0, "per_session": None, "orders_per_active": None}
     assert [point.complete for point in found.points] == [True, True, False]
+    # Half of the units leaves, the rest counts twice: totals change with who left, ratios only if they differ.
+    assert [each.value for each in found.without] == [[150, 0, 90], [50, 0, 30]]
+    assert found.without[0].inputs["per_session"] == [2, None, 3]
 
 
 def test_baselines_give_influence_sds_and_what_the_pre_period_explains():
