@@ -107,6 +107,8 @@ class ModelFit:
 
     `hyper` holds (mean, lower, upper) of hyper-parameters by name, at 95 %. `prior_sensitivity` is how fast the
     posterior of the effects moves when the prior is scaled (Kallioinen et al. 2024): above 0.05 the prior matters.
+    `covariances` (S, M, M) are draws of how true effects on M metrics vary together; `draws` (S, ...) by name are there
+    where another engine computes the rest from each of them.
     """
 
     model: str
@@ -122,6 +124,8 @@ class ModelFit:
     prior_sensitivity: float | None = None
     densities: Densities | None = None
     path: PathPosterior | None = None
+    covariances: Array | None = None
+    draws: Mapping[str, Array] = field(default_factory=dict)
     diagnostics: Diagnostics | None = None
 
 
