@@ -8,12 +8,22 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import analysis, audit, freezing, launch_effects, launch_plan, learned_prior, metric
+from experiments import (
+    analysis,
+    audit,
+    freezing,
+    launch_effects,
+    launch_plan,
+    learned_prior,
+    ledger_lines,
+    metric,
+    review_plan,
+)
 from experiments.errors import FieldError, InvalidDefinition
 from experiments.experiment import require_plan
 from experiments.paging import Page, page_of
 from experiments.plan import document, plan_hash
-from experiments.tables import Analysis, Experiment, Launch
+from experiments.tables import Analysis, Experiment, GrowthReview, Launch
 
 
 async def of_experiment(
@@ -131,6 +141,33 @@ async def of_launch(
         session,
         kind=launch_effects.KIND,
         subject_key=launch.key,
+        experiment_id=None,
+        plan=plan,
+        actor=actor,
+        at=at,
+        data_as_of=data_as_of,
+        max_attempts=max_attempts,
+    )
+
+
+async def of_growth_review(
+    session: AsyncSession,
+    *,
+    review: GrowthReview,
+    actor: str,
+    at: datetime,
+    data_as_of: datetime | None = None,
+    max_attempts: int = 5,
+) -> tuple[Analysis, bool]:
+    """Make a growth review with everything on record, and the values as they were known at `data_as_of`.
+
+    Raises `NotReady` for a North Star of whose weeks nothing is known.
+    """
+    plan = document(await review_plan.review_plan(session, review, at=data_as_of or at))
+    return await _submit(
+        session,
+        kind=ledger_lines.KIND,
+        subject_key=review.key,
         experiment_id=None,
         plan=plan,
         actor=actor,

@@ -91,8 +91,11 @@ async def check(session: AsyncSession, *, spec: ExperimentSpec) -> None:
         )
 
 
-async def north_star_plan(session: AsyncSession, *, key: str, weeks: int = 52) -> NorthStarPlan:
-    """The plan of a North Star's weekly series, at its current version. Raises `NotFound`."""
+async def north_star_plan(session: AsyncSession, *, key: str, weeks: int = 156) -> NorthStarPlan:
+    """The plan of a North Star's weekly series, as long as a ledger looks back (F6), at its current version.
+
+    Raises `NotFound`.
+    """
     row = await north_star.get(session, key=key)
     spec = north_star.spec_of(row)
     known = await metric.all_known(session, archived=True)

@@ -87,10 +87,13 @@ def _rows(launch_key: str, measured: MeasuredLaunch) -> Iterable[dict[str, Any]]
         yield common | {name: getattr(estimate, name) for name in _OF_ESTIMATE}
 
 
-def newest_results() -> sa.Select[Any]:
-    """The ids of the newest result of every launch."""
+def newest_results(*, known_at: datetime | None = None) -> sa.Select[Any]:
+    """The ids of the newest result of every launch, of those about data of no later time."""
     newest = sa.func.row_number().over(
         partition_by=col(Result.subject_key), order_by=(col(Result.data_as_of).desc(), col(Result.id).desc())
     )
-    ranked = sa.select(col(Result.id), newest.label("rank")).where(col(Result.kind) == KIND).subquery()
+    of_kind = sa.select(col(Result.id), newest.label("rank")).where(col(Result.kind) == KIND)
+    if known_at is not None:
+        of_kind = of_kind.where(col(Result.data_as_of) <= known_at)
+    ranked = of_kind.subquery()
     return sa.select(ranked.c.id).where(ranked.c.rank == 1)

@@ -14,12 +14,13 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import freezing, launch_due, launch_effects, learned_prior
+from experiments import freezing, launch_due, launch_effects, learned_prior, ledger_lines, review_due
 from experiments.analysis import seed_of, submit
 from experiments.columns import layout
 from experiments.errors import DomainError
 from experiments.launch_plan import launch_plan
 from experiments.plan import AnalysisPlan, document, load, plan_hash
+from experiments.review_plan import review_plan
 from experiments.tables import Analysis, Experiment, FactSource, NorthStar
 
 REQUESTED_BY: Final = "schedule"
@@ -48,8 +49,9 @@ async def due(session: AsyncSession, *, at: datetime, every: timedelta) -> list[
     """What has no analysis of this period yet: running experiments, North Stars, baselines of every unit type.
 
     Priors of metrics are due when an experiment more has ended, or was analysed again since it ended, launches when
-    their series have news. A stopped experiment is due once more when the last unit's longest window has closed. Reads
-    only. A subject whose plan cannot be made (a metric without a source) is left out and logged.
+    their series have news, growth reviews for a quarter after their period. A stopped experiment is due once more when
+    the last unit's longest window has closed. Reads only. A subject whose plan cannot be made (a metric without a
+    source) is left out and logged.
     """
     as_of = period_start(at, every)
     newest = await _newest(session)
@@ -58,6 +60,7 @@ async def due(session: AsyncSession, *, at: datetime, every: timedelta) -> list[
         *await _north_stars(session, as_of=as_of, newest=newest),
         *await _baselines(session, as_of=as_of, newest=newest),
         *await _launches(session, as_of=as_of, newest=newest),
+        *await _growth_reviews(session, as_of=as_of, newest=newest),
         *await _priors(session),
     ]
 
@@ -152,6 +155,21 @@ async def _launches(session: AsyncSession, *, as_of: datetime, newest: dict[tupl
             log.info("launch_not_due", launch=row.key, reason=error.detail)
             continue
         found.append(Due(launch_effects.KIND, row.key, None, document(plan), as_of))
+    return found
+
+
+async def _growth_reviews(
+    session: AsyncSession, *, as_of: datetime, newest: dict[tuple[str, str], datetime]
+) -> list[Due]:
+    last = {key: at for (kind, key), at in newest.items() if kind == ledger_lines.KIND}
+    found: list[Due] = []
+    for row in await review_due.due(session, as_of=as_of, newest=last):
+        try:
+            plan = await review_plan(session, row, at=as_of)
+        except DomainError as error:
+            log.info("growth_review_not_due", growth_review=row.key, reason=error.detail)
+            continue
+        found.append(Due(ledger_lines.KIND, row.key, None, document(plan), as_of))
     return found
 
 

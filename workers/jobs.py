@@ -27,7 +27,8 @@ from experiments.evidence import (
 from experiments.evidence.segments import segment_question
 from experiments.lease import StoredResult
 from experiments.plan import AnalysisPlan, BaselinePlan, LaunchPlan, NorthStarPlan, PriorPlan
-from experiments.result import BaselineResult, ExperimentResult, LaunchResult, LearnedPriorResult, NorthStarSeries, Row
+from experiments.result import ExperimentResult, Row
+from experiments.result.elements import Document
 from experiments.series_table import SeriesTable
 from experiments.tables import ResultRow
 from stats.bayes.models.fit import ModelFit
@@ -201,7 +202,7 @@ def run_launch(job: LaunchJob, channel: Channel) -> StoredResult:
 
 
 def stored(
-    document: ExperimentResult | NorthStarSeries | BaselineResult | LearnedPriorResult | LaunchResult,
+    document: Document,
     *,
     verdict: str | None = None,
     rows: Iterable[Mapping[str, Any]] = (),

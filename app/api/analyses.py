@@ -23,13 +23,14 @@ from experiments.tables import Analysis
 
 router = api_router("analyses", "/analyses")
 POLL_SECONDS = 0.2
+Kind = Literal["experiment", "north_star", "baseline", "prior", "launch", "programme", "links", "growth_review"]
 
 
 class AnalysisOut(BaseModel):
     """A run. `stage` and `fraction` move while it is `running`; `result_id` is set when it has `succeeded`."""
 
     id: uuid.UUID
-    kind: Literal["experiment", "north_star", "baseline", "prior", "launch"] | str
+    kind: Kind | str
     subject_key: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     stage: str | None
@@ -57,7 +58,7 @@ async def list_analyses(
     caller: Reader,
     session: ReadSession,
     paging: Paging,
-    kind: Literal["experiment", "north_star", "baseline", "prior", "launch"] | None = None,
+    kind: Kind | None = None,
     subject_key: Annotated[str | None, Query(max_length=100)] = None,
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"] | None = None,
 ) -> Listing[AnalysisOut]:

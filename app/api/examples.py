@@ -114,6 +114,14 @@ SERIES: Final[dict[str, Any]] = {
     "dimension": "country",
     "metric_key": "orders_per_user",
 }
+GROWTH_REVIEW: Final[dict[str, Any]] = {
+    "key": "2026-q3",
+    "name": "Third quarter of 2026",
+    "north_star_key": "weekly_orders",
+    "begins_on": "2026-06-29",
+    "ends_on": "2026-09-28",
+    "owner": "grace@example.com",
+}
 FACT_SERIES: Final[dict[str, Any]] = {**SERIES, "key": "orders-from-facts", "grain": "week", "source": "facts"}
 REGRESSOR_SERIES: Final[dict[str, Any]] = {
     "key": "ad-spend",

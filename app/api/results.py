@@ -16,7 +16,16 @@ from app.api.routing import api_router
 from app.api.security import Reader
 from experiments import stored_result
 from experiments.errors import NotFound
-from experiments.result import BaselineResult, ExperimentResult, LaunchResult, LearnedPriorResult, NorthStarSeries
+from experiments.result import (
+    BaselineResult,
+    ExperimentResult,
+    GrowthReviewResult,
+    LaunchResult,
+    LearnedPriorResult,
+    LinksResult,
+    NorthStarSeries,
+    ProgrammeResult,
+)
 from experiments.tables import Result
 
 
@@ -86,7 +95,14 @@ router.add_api_route(
         200: {
             "description": "The document as it was stored",
             "content": {"application/json": {}},
-            "model": ExperimentResult | NorthStarSeries | BaselineResult | LearnedPriorResult | LaunchResult,
+            "model": ExperimentResult
+            | NorthStarSeries
+            | BaselineResult
+            | LearnedPriorResult
+            | LaunchResult
+            | ProgrammeResult
+            | LinksResult
+            | GrowthReviewResult,
         },
         **problems(NotFound),
     },

@@ -20,6 +20,7 @@ from experiments.overview import Home
 from experiments.result import NorthStarSeries, SeriesPoint
 from experiments.tables import Launch
 
+SHOWN_WEEKS = 52
 SPARK_WEEKS = 8
 COMPARED_WEEKS = 4
 
@@ -57,7 +58,7 @@ async def home_page(request: Request, browser: Browser, database: DatabaseDep, n
         keys = [launch.key for launch in view.launches]
         effects = await launch_overview.primary_effects(session, launch_keys=keys)
         series_names = await launch_overview.series_names(session) if effects else {}
-    series = NorthStarSeries.model_validate_json(view.series.body) if view.series else None
+    series = _last_year(NorthStarSeries.model_validate_json(view.series.body)) if view.series else None
     return render(
         request,
         "home.html",
@@ -81,6 +82,10 @@ async def refresh_north_star(
     if waiting:
         ring(request, row)
     return RedirectResponse(f"/?north_star={key}", status_code=303, headers=SECURITY_HEADERS)
+
+
+def _last_year(series: NorthStarSeries) -> NorthStarSeries:
+    return series.model_copy(update={"points": series.points[-SHOWN_WEEKS:]})
 
 
 def _curve(view: Home, series: NorthStarSeries) -> Curve:
