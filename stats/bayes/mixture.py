@@ -12,6 +12,7 @@ type Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 _GRID_POINTS: Final = 121
 _GRID_REACH: Final = 8.0
+_BISECTIONS: Final = 50
 _BLOCK_OF_TERMS: Final = 4_000_000
 
 
@@ -37,6 +38,18 @@ class Mixture:
         """Density at `at` (..., P)."""
         z = (at[..., None] - self.mean[..., None, :]) / self.sd[..., None, :]
         return np.asarray(np.einsum("...pk,...k->...p", standard_density(z) / self.sd[..., None, :], self.weight))
+
+    def quantile(self, level: Array) -> Array:
+        """Where the cdf is `level` (P,), between 0 and 1, for every cell: (..., P), to the last digits by bisection."""
+        z = sc.ndtri(level)
+        ends = self.mean[..., None, :] + self.sd[..., None, :] * z[:, None]
+        # The mixture's quantile lies between the lowest and the highest of its components'.
+        low, high = ends.min(axis=-1), ends.max(axis=-1)
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            below = self.cdf(middle) < level
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return np.asarray((low + high) / 2)
 
     def moments(self) -> tuple[Array, Array]:
         """Mean and standard deviation (...,)."""

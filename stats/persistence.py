@@ -1,0 +1,222 @@
+"""How much of an effect lasts: novelty that wears off, habits that grow (METHODS E6).
+
+The effect at `a` days since exposure is `long_run + (start - long_run) e^(-a / time_constant)`. For a given time
+constant that is linear in start and long run, so that a grid of time constants makes the posterior an exact mixture of
+normals. Taking the average of the measured days for the long run is what overstates effects that fade.
+
+Effects must be those of all exposed people, whether they came back or not: who returns is chosen by the effect.
+Sources: Hohnhold, O'Brien & Tang 2015 "Focusing on the long-term"; Sadeghi et al. 2022 "Novelty and primacy: a
+long-term estimator for online experiments".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stats.bayes.mixture import Mixture
+from stats.covariate import CONDITION
+from stats.moments import Floats
+
+SHORTEST: Final = 1.5
+LONGEST: Final = 14.0
+"""Days: the ends of the grid of time constants; the longer one is half of what was observed where that is longer."""
+FEWEST_AGES: Final = 4
+SHORTEST_SPAN: Final = 6.0
+"""Days between the first and the last age: less than a week cannot tell a course from a weekday."""
+INFORMATION: Final = 0.1
+"""Nats that the data must say about the time constant; a normal says as much when its spread shrinks by 30 %."""
+START_FROM_ZERO: Final = 3.0
+"""Posterior standard deviations between the start and zero; nearer, long run / start says nothing."""
+_POINTS: Final = 61
+_DRAWS: Final = 16_384
+_SEED: Final = 20_150_810
+_TAILS: Final = np.array([0.1, 0.5, 0.9])
+
+
+class PersistenceReason(StrEnum):
+    """Why nothing is said about persistence."""
+
+    TOO_FEW_DAYS = "too_few_days"
+    ZERO_VARIANCE = "zero_variance"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Posterior mean, standard deviation, and the 10 %, 50 % and 90 % quantiles."""
+
+    mean: float
+    sd: float
+    lower: float
+    median: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """The effect by age, arrays (P,): posterior mean and 80 % band, on the scale of the effects."""
+
+    mean: Floats
+    lower: Floats
+    upper: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PersistenceFit:
+    """The posterior: `weight` (G,) of time constants (G,) in days; start and long run (G, 2), (G, 2, 2) given each.
+
+    `start` and `long_run` are on the scale of the effects (log lifts). `remaining` is long_run / start: null unless the
+    start is 3 posterior standard deviations from zero. `remaining_median` and `remaining_log_sd` are of the
+    log-normal that has mean and sd of that ratio where it is not negative: what the ledger takes (a loss after a gain
+    counts as nothing left). `half_life` is in days, `chance_below_half` the chance that less than half of the start is
+    left, in the direction of start + long run; `transient` when that is more likely than not. `identified` is whether
+    the data say something about the time constant: its posterior holds at least 0.1 nats more than the prior, which is
+    uniform in its log. An effect that does not change cannot identify it and is none the worse known. With a `reason`
+    everything is None or empty.
+    """
+
+    time_constant: Floats
+    weight: Floats
+    mean: Floats
+    covariance: Floats
+    ages: Floats
+    start: Range | None = None
+    long_run: Range | None = None
+    remaining: Range | None = None
+    remaining_median: float | None = None
+    remaining_log_sd: float | None = None
+    half_life: Range | None = None
+    chance_below_half: float | None = None
+    information: float = 0.0
+    identified: bool = False
+    reason: str = ""
+
+    @property
+    def transient(self) -> bool:
+        """The long run is more likely than not below half of the start: projections then use it alone."""
+        return self.chance_below_half is not None and self.chance_below_half > 0.5
+
+    def curve(self, ages: ArrayLike) -> Curve:
+        """The effect at `ages` (P,) days since exposure, in and beyond what was observed."""
+        self._need()
+        mixture = self._at(_shares(np.asarray(ages, dtype=np.float64), self.time_constant))
+        lower, upper = np.moveaxis(mixture.quantile(_TAILS[[0, 2]]), -1, 0)
+        return Curve(mixture.moments()[0], lower, upper)
+
+    def draws(self, n: int, seed: int) -> tuple[Floats, Floats, Floats]:
+        """Joint posterior draws of start, long run and time constant (days), each (n,)."""
+        self._need()
+        rng = np.random.default_rng(seed)
+        at = rng.choice(self.weight.size, size=n, p=self.weight)
+        noise = rng.standard_normal((n, 2))
+        root = np.linalg.cholesky(self.covariance)
+        drawn = self.mean[at] + np.einsum("nij,nj->ni", root[at], noise)
+        return drawn[:, 0], drawn[:, 1], self.time_constant[at]
+
+    def _at(self, contrast: Floats) -> Mixture:
+        """Of `contrast` (P, G, 2) times (start, long run): cells (P,)."""
+        mean = np.einsum("pgi,gi->pg", contrast, self.mean)
+        variance = np.einsum("pgi,gij,pgj->pg", contrast, self.covariance, contrast)
+        return Mixture(np.broadcast_to(self.weight, mean.shape), mean, np.sqrt(variance))
+
+    def _need(self) -> None:
+        if self.reason:
+            raise ValueError(f"there is no fit: {self.reason}")
+
+
+def persistence(
+    effects: ArrayLike, covariance: ArrayLike, ages: ArrayLike, *, effect_sd: float = 0.05
+) -> PersistenceFit:
+    """Start, long run and time constant from effects by days since exposure (METHODS E6).
+
+    Shapes: `effects` (A,) log lifts, `covariance` (A, A) of their errors (days of the same people are correlated),
+    `ages` (A,) days since exposure. Priors: start and long run N(0, effect_sd²), independent; time constant uniform in
+    its log from 1.5 to 14 days, or to half of the observed days where that is longer. Not estimable with fewer than 4
+    ages, or less than a week of them. Raises `ValueError` for shapes that do not match and numbers that are not finite.
+    """
+    y, v, a = (np.asarray(x, dtype=np.float64) for x in (effects, covariance, ages))
+    if y.ndim != 1 or a.shape != y.shape or v.shape != (y.size, y.size):
+        raise ValueError("effects and ages are (A,), the covariance is (A, A)")
+    if not (np.isfinite(y).all() and np.isfinite(v).all() and np.isfinite(a).all() and effect_sd > 0):
+        raise ValueError("effects, covariance and ages must be finite, effect_sd positive")
+    if y.size < FEWEST_AGES or np.ptp(a) < SHORTEST_SPAN:
+        return _nothing(a, PersistenceReason.TOO_FEW_DAYS)
+    scale = np.sqrt(np.maximum(np.diagonal(v), 0.0))
+    if not scale.all():
+        return _nothing(a, PersistenceReason.ZERO_VARIANCE)
+
+    constants = np.geomspace(SHORTEST, max(LONGEST, (float(a.max()) + 1) / 2), _POINTS)
+    roots, vectors = np.linalg.eigh(v / scale[:, None] / scale)
+    kept = roots > CONDITION * roots[-1]
+    whiten = (vectors[:, kept] / np.sqrt(roots[kept])).T / scale
+    seen, design = whiten @ y, np.einsum("ka,agi->gki", whiten, _shares(a, constants))
+    precision = np.swapaxes(design, 1, 2) @ design + np.eye(2) / effect_sd**2
+    spread = np.linalg.inv(precision)
+    mean = np.einsum("gij,gkj,k->gi", spread, design, seen)
+    log_weight = 0.5 * np.linalg.slogdet(spread)[1] + 0.5 * np.einsum("gi,gij,gj->g", mean, precision, mean)
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    information = float((weight * np.log(np.maximum(weight, 1e-300) * _POINTS)).sum())
+
+    return _summarised(PersistenceFit(constants, weight, mean, spread, a, information=information))
+
+
+def _summarised(fit: PersistenceFit) -> PersistenceFit:
+    ends = fit._at(np.broadcast_to(np.eye(2)[:, None, :], (2, fit.weight.size, 2)))
+    (start_mean, long_mean), (start_sd, long_sd) = ends.moments()
+    quantiles = ends.quantile(_TAILS)
+    start = Range(float(start_mean), float(start_sd), *map(float, quantiles[0]))
+    long_run = Range(float(long_mean), float(long_sd), *map(float, quantiles[1]))
+    direction = 1.0 if start.mean + long_run.mean >= 0 else -1.0
+    lost = fit._at(np.broadcast_to(direction * np.array([-0.5, 1.0]), (1, fit.weight.size, 2)))
+    remaining = median = log_sd = None
+    if abs(start.mean) >= START_FROM_ZERO * start.sd:
+        first, last, _ = fit.draws(_DRAWS, _SEED)
+        remaining, median, log_sd = _ratio(last / first)
+    return replace(
+        fit,
+        start=start,
+        long_run=long_run,
+        remaining=remaining,
+        remaining_median=median,
+        remaining_log_sd=log_sd,
+        half_life=_half_life(fit.time_constant, fit.weight),
+        chance_below_half=float(lost.cdf(np.zeros((1, 1)))[0, 0]),
+        identified=fit.information >= INFORMATION,
+    )
+
+
+def _ratio(ratio: Floats) -> tuple[Range, float, float]:
+    """Of draws of long run / start; the few whose start is next to zero are cut back to the rest."""
+    calm = np.clip(ratio, *np.quantile(ratio, (0.005, 0.995)))
+    shown = Range(float(calm.mean()), float(calm.std()), *map(float, np.quantile(ratio, _TAILS)))
+    left = np.maximum(calm, 0.0)
+    mean = max(float(left.mean()), 1e-3)
+    square = np.log1p((max(float(left.std()), 1e-6) / mean) ** 2)
+    return shown, mean * float(np.exp(-square / 2)), float(np.sqrt(square))
+
+
+def _half_life(constants: Floats, weight: Floats) -> Range:
+    """The grid's weights are those of equal steps in the log of the time constant."""
+    log_value = np.log(constants * np.log(2))
+    step = log_value[1] - log_value[0]
+    edges = np.append(log_value - step / 2, log_value[-1] + step / 2)
+    lower, median, upper = np.exp(np.interp(_TAILS, np.append(0.0, np.cumsum(weight)), edges))
+    mean = float(weight @ np.exp(log_value))
+    sd = float(np.sqrt(weight @ (np.exp(log_value) - mean) ** 2))
+    return Range(mean, sd, float(lower), float(median), float(upper))
+
+
+def _shares(ages: Floats, constants: Floats) -> Floats:
+    """(A, G, 2): how much of the start and of the long run is in the effect at an age."""
+    left = np.exp(-ages[:, None] / constants)
+    return np.stack([left, 1 - left], axis=-1)
+
+
+def _nothing(ages: Floats, reason: str) -> PersistenceFit:
+    empty = np.zeros(0)
+    return PersistenceFit(empty, empty, np.zeros((0, 2)), np.zeros((0, 2, 2)), ages, reason=str(reason))
