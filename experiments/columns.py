@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from experiments.definitions import Cap, Measure, MetricSpec, Role
 from experiments.plan import AnalysisPlan
+from stats.formula import parse
 
 CLUSTER_SIZE = "cluster_size"
 """Name of the column that counts a cluster's units; it comes last, and only with clustered randomisation (A5)."""
@@ -164,6 +165,31 @@ def aged(plan: AnalysisPlan) -> tuple[AgedMetric, ...]:
         if summed and days is not None and days == int(days) and AGED_DAYS[0] <= days <= AGED_DAYS[1]:
             found.append(AgedMetric(spec.key, places.columns[places.metrics[spec.key].value], int(days)))
     return tuple(found[:MOST_AGED])
+
+
+def company_layout(plan: AnalysisPlan) -> ColumnLayout | None:
+    """The columns of the North Star's metric as the company counts them: outcomes without caps (METHODS E5).
+
+    Only outcome columns, of the metric or of those its formula depends on. None without a North Star, and where it is a
+    quantile, which is no function of totals.
+    """
+    if plan.north_star is None:
+        return None
+    known = {metric.metric_key: metric.spec for metric in plan.metrics}
+    leaves: list[MetricSpec] = []
+
+    def descend(key: str, path: tuple[str, ...]) -> bool:
+        spec = known.get(key)
+        if spec is None or spec.kind == "quantile" or key in path:
+            return False
+        if spec.formula is not None:
+            return all(descend(name, (*path, key)) for name in parse(spec.formula).names)
+        leaves.append(spec.model_copy(update={"pre_period_days": 0, "cap": None}))
+        return True
+
+    star = plan.north_star.spec.metric_key
+    distinct = descend(star, ()) and {spec.key: spec for spec in leaves}
+    return layout(list(distinct.values())) if distinct else None
 
 
 class ModelledMetric(NamedTuple):

@@ -69,7 +69,7 @@ async def replications_of(
 
 
 async def _linked(session: AsyncSession, experiment: Experiment) -> list[str]:
-    """The keys of all experiments that are linked to this one by `replicates`, itself, A/A tests and holdouts left out."""
+    """The keys of all experiments that are linked to this one by `replicates`: no A/A tests, no holdouts."""
     if not _tests_one_change(experiment):
         return []
     found = {experiment.id: experiment}

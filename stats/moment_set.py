@@ -76,6 +76,29 @@ class ConcurrentCells:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Reach:
+    """How much of the company's North Star comes from those an experiment reached (METHODS E5).
+
+    By hash bucket (B) of units and full week (W) of exposure: `company` (B, W, C) totals of everybody's facts and
+    `exposed` (B, W, V, C) of those of units in one arm since their first exposure, in the C `columns` of the North
+    Star's metric; `company_units` (B, W) and `exposed_units` (B, W, V) units with any such fact. `withdrawn` columns
+    hold facts that are no numbers, and are zeros.
+    """
+
+    columns: tuple[str, ...]
+    company: Floats
+    exposed: Floats
+    company_units: Ints
+    exposed_units: Ints
+    withdrawn: tuple[str, ...] = ()
+
+    @property
+    def weeks(self) -> int:
+        """Full weeks of exposure."""
+        return int(self.company.shape[1])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class MomentSet:
     """Moments of one experiment, and products of the same pass.
 
@@ -93,7 +116,8 @@ class MomentSet:
     exposure. `capped` per column name. `quantiles` and `responses` per metric key. `concurrent` per experiment key.
     `missing` (V,) per column name: facts that hold a null where the column takes a number, which count for nothing.
     `refused` maps a quantile metric with non-finite values, which is not in `quantiles`, to a reason code.
-    `units` per metric key: what a likelihood of single units is made of (METHODS C2).
+    `units` per metric key: what a likelihood of single units is made of (METHODS C2). `reach` for a plan with a North
+    Star: the company's totals beside those of exposed units.
     With clustered randomisation the units of every moment are clusters, `clusters` holds their totals.
     """
 
@@ -120,6 +144,7 @@ class MomentSet:
     missing: Mapping[str, Ints] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, UnitSummary] = field(default_factory=dict)
+    reach: Reach | None = None
 
     def __post_init__(self) -> None:
         arms, k = len(self.variants), len(self.columns)

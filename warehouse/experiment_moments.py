@@ -26,6 +26,7 @@ from warehouse.one_pass import Pass, is_open
 from warehouse.other_experiments import FEWEST_COMMON_UNITS
 from warehouse.populations import Counts, count
 from warehouse.products import Products, products_of
+from warehouse.reach import ReachSums, reach_sums, reach_wanted
 from warehouse.strata import strata_of
 from warehouse.triggers import keep_triggered
 from warehouse.units import OTHER_LEVELS, Bucket, Units, count_exposures, exposed_units, segment_levels
@@ -149,12 +150,17 @@ def extract_experiment(
 
         if of > 1:
             work = replace(work, wanted=extra.with_caps(caps_of_buckets(work, map(units_of, range(of)), most)))
-        parts = []
+        parts, reached = [], []
+        of_company = reach_wanted(plan, exposed_us)
         for index in range(of):
             progress("reading exposures", index / of)
             parts.append(measure(work, units_of(index), _Share(progress, index, of)))
+            if of_company is not None:
+                here = reach_sums(work, of_company, everybody=index == 0, triggered=trigger is not None)
+                reached.append(here)
     progress("computing moments", 1.0)
-    return combine(work, reduce(Parts.merge, parts))
+    found = combine(work, reduce(Parts.merge, parts))
+    return replace(found, reach=reduce(ReachSums.merge, reached).finish(of_company)) if of_company else found
 
 
 @dataclass(frozen=True, slots=True)
