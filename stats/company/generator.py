@@ -12,6 +12,8 @@ from stats.company import definitions
 from stats.company.business import Business, business
 from stats.company.deliveries import deliveries
 from stats.company.launches import OWNERS, user_launches, user_series
+from stats.company.listening import Listening
+from stats.company.listening import generate as listening
 from stats.company.population import COUNTRIES, PLATFORMS, World, assign, common_days, marketing_days, people, rates
 from stats.company.records import Calendar, Column, ExperimentRecord, LaunchRecord, SeriesRecord, times
 from stats.company.store import store
@@ -44,6 +46,8 @@ class Company:
     truth: tuple[TrueLift, ...]
     business: Business
     """Its second business, with tables, experiments and a truth of its own."""
+    listening: Listening
+    """Its third one: two years of a listening service, known by weeks and by summaries of experiments."""
 
 
 def generate(start: date | datetime, *, seed: int = 20260101, users: int = 20_000) -> Company:
@@ -89,6 +93,7 @@ def generate(start: date | datetime, *, seed: int = 20260101, users: int = 20_00
         north_star=definitions.north_star(),
         truth=true_lifts(world),
         business=business(begin, seed=seed, users=users),
+        listening=listening(end, seed=seed),
     )
 
 
