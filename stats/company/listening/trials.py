@@ -33,13 +33,13 @@ _SHARE_OF_SECOND: Final = 0.3
 class Trials:
     """Arrays over the K ideas, in the order of `IDEAS`, and the 5 metrics, in that of `definitions.METRICS`.
 
-    `true_log_lift` (K, 5) and `true_topline` (K,): of those exposed, and of the company's hours; beside
-    the other's test of a pair. `alone` (K,) is the topline without the other. `counts` (K, 2) and `means` (K, 2, 5) are what the
-    arms report, `log_lift` (K, 5) and its `error` (K, 5, 5) what follows. `share` (K,) is how much of the hours could be
-    reached, `declared` (K,) what the team says of it, with the error `share_error` (K,). `looks` (L, 2, 5) are the means
-    that the peeker saw, each after as many more units; it ended after the last. Each ran in the weeks [`first_week`,
-    `last_week`) (K,) with the share `enrolled` (K,) of those who could be. `outcome` (K,) is what people decided, empty
-    where the experiment still runs. `usable` (K,) is False where no result can be trusted.
+    `true_log_lift` (K, 5) and `true_topline` (K,): of those exposed, and of the company's hours; for one of a pair,
+    beside the other's test. `alone` (K,) is the topline without the other. `counts` (K, 2) and `means` (K, 2, 5) are
+    what the arms report, `log_lift` (K, 5) and its `error` (K, 5, 5) what follows. `share` (K,) is how much of the
+    hours could be reached, `declared` (K,) what the team says of it, with the error `share_error` (K,). `looks` (L, 2,
+    5) are the means that the peeker saw, each after as many more units; it ended after the last. Each ran in the weeks
+    [`first_week`, `last_week`) (K,) with the share `enrolled` (K,) of those who could be. `outcome` (K,) is what people
+    decided, empty where the experiment still runs. `usable` (K,) is False where no result can be trusted.
     """
 
     true_log_lift: Array
