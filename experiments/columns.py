@@ -167,29 +167,23 @@ def aged(plan: AnalysisPlan) -> tuple[AgedMetric, ...]:
     return tuple(found[:MOST_AGED])
 
 
-def company_layout(plan: AnalysisPlan) -> ColumnLayout | None:
-    """The columns of the North Star's metric as the company counts them: outcomes without caps (METHODS E5).
+def company_specs(plan: AnalysisPlan) -> dict[str, MetricSpec]:
+    """The North Star's metric as the company counts it, outcomes without caps, and those its formula depends on (E5).
 
-    Only outcome columns, of the metric or of those its formula depends on. None without a North Star, and where it is a
-    quantile, which is no function of totals.
+    Empty without a North Star, and where it depends on a quantile, which is no function of totals.
     """
-    if plan.north_star is None:
-        return None
     known = {metric.metric_key: metric.spec for metric in plan.metrics}
-    leaves: list[MetricSpec] = []
-
-    def descend(key: str, path: tuple[str, ...]) -> bool:
+    found: dict[str, MetricSpec] = {}
+    left = [] if plan.north_star is None else [plan.north_star.spec.metric_key]
+    while left:
+        key = left.pop()
         spec = known.get(key)
-        if spec is None or spec.kind == "quantile" or key in path:
-            return False
-        if spec.formula is not None:
-            return all(descend(name, (*path, key)) for name in parse(spec.formula).names)
-        leaves.append(spec.model_copy(update={"pre_period_days": 0, "cap": None}))
-        return True
-
-    star = plan.north_star.spec.metric_key
-    distinct = descend(star, ()) and {spec.key: spec for spec in leaves}
-    return layout(list(distinct.values())) if distinct else None
+        if spec is None or spec.kind == "quantile":
+            return {}
+        if key not in found:
+            found[key] = spec.model_copy(update={"pre_period_days": 0, "cap": None})
+            left += parse(spec.formula).names if spec.formula is not None else ()
+    return found
 
 
 class ModelledMetric(NamedTuple):

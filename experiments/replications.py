@@ -92,4 +92,4 @@ async def _linked(session: AsyncSession, experiment: Experiment) -> list[str]:
 
 
 def _tests_one_change(experiment: Experiment) -> bool:
-    return experiment.spec.get("purpose", "test") == "test"
+    return bool(experiment.spec.get("purpose", "test") == "test")

@@ -12,7 +12,7 @@ from typing import Final
 import duckdb
 import numpy as np
 
-from experiments.columns import Column, company_layout
+from experiments.columns import Column, company_specs, layout
 from experiments.definitions import FactSourceSpec
 from experiments.plan import AnalysisPlan
 from stats.moment_set import Reach
@@ -73,8 +73,8 @@ class ReachSums:
 
 def reach_wanted(plan: AnalysisPlan, exposed_us: tuple[int, int]) -> ReachWanted | None:
     """What is to be added up; None for a plan without a North Star, or with one that is no function of totals."""
-    found = company_layout(plan)
-    if found is None or plan.purpose == "aa":
+    found = layout(list(company_specs(plan).values()))
+    if not found.columns or plan.purpose == "aa":
         return None
     columns = tuple(column for column in found.columns if column.content != "responded")
     return ReachWanted(columns, max(0, (exposed_us[1] - exposed_us[0]) // _WEEK_US))

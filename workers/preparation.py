@@ -7,13 +7,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import series, series_values
-from experiments.allocation import allocation_of
+from experiments.allocation import allocation_of, coverage_of
 from experiments.definitions import Role
 from experiments.errors import NotFound, NotReady
-from experiments.evidence import EvidenceContext, LaunchContext
+from experiments.evidence import EvidenceContext, LaunchContext, LinksContext
 from experiments.evidence.launch.window import history_used
+from experiments.evidence.review.context import ReviewContext
 from experiments.launch_plan import series_of
-from experiments.plan import AnalysisPlan, BaselinePlan, LaunchPlan, NorthStarPlan, PriorPlan, load
+from experiments.plan import (
+    AnalysisPlan,
+    BaselinePlan,
+    LaunchPlan,
+    LinksPlan,
+    NorthStarPlan,
+    PriorPlan,
+    ReviewPlan,
+    load,
+)
 from experiments.replications import replications_of
 from experiments.result import AmendmentNote
 from experiments.series_table import PERIOD
@@ -21,7 +31,7 @@ from experiments.settings import Settings
 from experiments.tables import Amendment, Analysis, Experiment, IngestBatch, Summary
 from experiments.version import code_version
 from warehouse.catalog import slice_for
-from workers.jobs import CompanyJob, ExperimentJob, LaunchJob, PriorJob, Resources, SummaryLine
+from workers.jobs import CompanyJob, ExperimentJob, LaunchJob, LinksJob, PriorJob, Resources, ReviewJob, SummaryLine
 from workers.kinds import JobKind, Kinds
 
 
@@ -53,6 +63,7 @@ async def prepare_experiment(session: AsyncSession, settings: Settings, analysis
             for row in (await session.execute(amendments.order_by(col(Amendment.at)))).scalars()
         ),
         allocation=await allocation_of(session, experiment=experiment, plan=plan, until=analysis.data_as_of),
+        coverage=await coverage_of(session, experiment=experiment, until=analysis.data_as_of),
         replications=await replications_of(
             session,
             experiment=experiment,
@@ -104,6 +115,13 @@ async def prepare_prior(session: AsyncSession, settings: Settings, analysis: Ana
     return PriorJob(plan, str(analysis.id), analysis.data_as_of, code_version())
 
 
+async def prepare_links(session: AsyncSession, settings: Settings, analysis: Analysis) -> LinksJob:
+    """The payload of learned links: their plan holds the effects they are learned from."""
+    plan = load(analysis.plan)
+    assert isinstance(plan, LinksPlan)
+    return LinksJob(plan, LinksContext(str(analysis.id), analysis.data_as_of, analysis.seed, code_version()))
+
+
 async def prepare_launch(session: AsyncSession, settings: Settings, analysis: Analysis) -> LaunchJob:
     """The payload of a launch: its pushed series as they were known then, and the facts behind the others."""
     plan = load(analysis.plan)
@@ -131,12 +149,28 @@ async def prepare_launch(session: AsyncSession, settings: Settings, analysis: An
     return LaunchJob(plan, context, tables, data, _resources(settings))
 
 
+async def prepare_growth_review(session: AsyncSession, settings: Settings, analysis: Analysis) -> ReviewJob:
+    """The payload of a growth review: its plan holds all its numbers."""
+    plan = load(analysis.plan)
+    assert isinstance(plan, ReviewPlan)
+    context = ReviewContext(
+        analysis_id=str(analysis.id),
+        data_as_of=analysis.data_as_of,
+        seed=analysis.seed,
+        code_version=code_version(),
+        plan_hash=analysis.plan_hash,
+    )
+    return ReviewJob(plan, context)
+
+
 KINDS: Final[Kinds] = {
     "experiment": JobKind("workers.jobs:run_experiment", prepare_experiment),
     "north_star": JobKind("workers.jobs:run_north_star", prepare_north_star),
     "baseline": JobKind("workers.jobs:run_baseline", prepare_baseline),
     "prior": JobKind("workers.jobs:run_prior", prepare_prior),
     "launch": JobKind("workers.jobs:run_launch", prepare_launch),
+    "links": JobKind("workers.jobs:run_links", prepare_links),
+    "growth_review": JobKind("workers.jobs:run_growth_review", prepare_growth_review),
 }
 
 

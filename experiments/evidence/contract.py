@@ -51,6 +51,8 @@ class EvidenceContext:
     amendments: tuple[AmendmentNote, ...] = ()
     allocation: tuple[tuple[datetime, tuple[float, ...]], ...] = ()
     """From when on which share each variant of the plan got, ascending; neighbours differ. Empty: always the plan's."""
+    coverage: tuple[tuple[datetime, float], ...] = ()
+    """From when on which share of eligible traffic was enrolled, ascending. Empty: always the plan's (METHODS E5)."""
     replications: tuple[PastReplication, ...] = ()
     """What experiments that this one replicates, or that replicate it, found (METHODS H5)."""
 

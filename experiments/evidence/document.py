@@ -17,18 +17,22 @@ from experiments.evidence.draft import Draft
 from experiments.evidence.effects import Effects, current_effects, effects_over_time, planned_pairs
 from experiments.evidence.facts import Facts
 from experiments.evidence.impact import coherence_check, north_star_effects
+from experiments.evidence.joint_effects import joint_effects
 from experiments.evidence.judging import Judging
 from experiments.evidence.levels import Levels
 from experiments.evidence.looks import block_looks
 from experiments.evidence.magnitudes import within_range
 from experiments.evidence.models import model_requests
 from experiments.evidence.monitors import monitors
+from experiments.evidence.persistence import Fits, persistence_fits, persistence_of
+from experiments.evidence.projection import projected_impact
 from experiments.evidence.recommendation import errors_of, forecast, north_star_check, standing_of
 from experiments.evidence.rows import RowDraft, Segment, absent_drafts, block_drafts, validated
 from experiments.evidence.safety import add_safety
 from experiments.evidence.screening import screening
 from experiments.evidence.segments import segment_requests
 from experiments.evidence.shapes import BlockShapes, absent, block_shapes
+from experiments.evidence.topline import company_of, topline_impact
 from experiments.evidence.trust import checks
 from experiments.evidence.waiting import waiting_values
 from experiments.plan import AnalysisPlan
@@ -38,8 +42,11 @@ from experiments.result import (
     ExperimentResult,
     Exposures,
     Look,
+    NorthStarEffect,
     PriorSensitivity,
+    ProjectedImpact,
     Row,
+    ToplineImpact,
     VariantExposures,
 )
 from experiments.verdict import Situation
@@ -98,6 +105,9 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
     place = {metric.metric_key: i for i, metric in enumerate(plan.metrics)}
     rows = validated(sorted(drafts, key=lambda draft: place[draft["metric_key"]]))
     impact = north_star_effects(plan, rows, blocks, shapes, context)
+    company = company_of(plan, rows, blocks, shapes, context)
+    topline = topline_impact(plan, rows, blocks, company)
+    joint, fits = joint_effects(plan, blocks, shapes), persistence_fits(plan, blocks)
     facts = Facts(
         plan=plan,
         context=context,
@@ -110,6 +120,8 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
     )
     beside = screening(facts, rows)
     found = [*checks(facts), *coherence_check(impact), *north_star_check(plan), *beside.checks]
+    sound = all(check.status != "fail" for check in found)
+    projected = projected_impact(plan, rows, topline, company, fits, joint, context, sound=sound)
     looks = main.moments.looks if main else ()
     ahead = forecast(plan, context, rows, looks, exposures, errors, followed)
     worth = waiting_values(
@@ -141,6 +153,10 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         densities=[density for part in parts for density in part.densities],
         segment_models=[],
         north_star=impact,
+        joint_effects=joint,
+        topline=topline,
+        persistence=persistence_of(fits),
+        projected=projected,
         sequential=[course.document for course in followed.values()],
         heterogeneity=beside.heterogeneity,
         interactions=beside.interactions,
@@ -149,7 +165,13 @@ def build(plan: AnalysisPlan, blocks: Sequence[Block], context: EvidenceContext)
         prior_sensitivity=[item for part in parts for item in part.sensitivity],
         best_variants=[arm for part in parts for arm in part.best],
         waiting=worth,
-        methods=sorted({*_methods(plan, rows, impact=bool(impact), waiting=bool(worth)), *beside.methods}),
+        methods=sorted(
+            {
+                *_methods(plan, rows, impact=bool(impact), waiting=bool(worth)),
+                *beside.methods,
+                *_methods_of_impact(impact, topline, fits, projected),
+            }
+        ),
         **judging.fields(rows),
     )
     asked = model_requests(plan, blocks, shapes, heads, rows, context, standing)
@@ -232,3 +254,15 @@ def _methods(plan: AnalysisPlan, rows: Sequence[Row], *, impact: bool, waiting: 
     if impact:
         used |= {"E1", "E2"}
     return sorted(used)
+
+
+def _methods_of_impact(
+    impact: Sequence[NorthStarEffect],
+    topline: Sequence[ToplineImpact],
+    fits: Fits,
+    projected: Sequence[ProjectedImpact],
+) -> set[str]:
+    """METHODS ids behind what is said of the company."""
+    used = {"E5": any(each.estimable for each in topline), "E6": any(not fit.reason for fit in fits.values())}
+    used |= {"E7": any(each.estimable for each in projected), "E8": any(each.gap is not None for each in impact)}
+    return {name for name, there in used.items() if there}

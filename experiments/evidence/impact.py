@@ -1,4 +1,4 @@
-"""What the experiment did to the North Star: measured directly, and through the metric tree (METHODS E1, E2).
+"""What the experiment did to the North Star: directly, through the metric tree, and both blended (METHODS E1, E2, E8).
 
 Both are shown with the estimates of the rows (covariate-adjusted where the plan says so). Their coherence is judged
 before adjustment, where a definitional tree must reproduce the direct estimate to 1e-8: afterwards inputs and North
@@ -8,7 +8,8 @@ Star are adjusted by slopes of their own and differ by noise.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import scipy.special as sc
@@ -23,9 +24,11 @@ from experiments.plan import AnalysisPlan
 from experiments.result import Check, InputEffect, NorthStarEffect, Row, TreeEstimate
 from experiments.types import finite
 from stats.bayes.normal import posterior
+from stats.blend import blend
 from stats.estimate import Estimates
 from stats.formula import Formula, parse
 from stats.lift import lift, log_lift_covariance
+from stats.moments import Floats
 from stats.tree import Coherence, EdgeType, Propagation, coherence, propagate
 
 COHERENCE = "north_star_coherence"
@@ -71,6 +74,7 @@ def north_star_effects(
                 tree=_tree(plan, spec, through, v),
                 coherence=_check(spec, through, variant.key, v),
                 inputs=inputs,
+                **_blended(plan, spec, through, v, direct),
             )
         )
     return found
@@ -82,12 +86,18 @@ def coherence_check(effects: Sequence[NorthStarEffect]) -> list[Check]:
     return sorted((effect.coherence for effect in effects), key=lambda check: order[check.status])[:1]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Through:
-    """The tree's arithmetic for all treatments of one block: (V-1,) arrays inside."""
+    """The tree's arithmetic for all treatments of one block: (V-1,) arrays inside.
 
-    def __init__(self, propagation: Propagation, agreement: Coherence | None) -> None:
-        self.propagation = propagation
-        self.agreement = agreement
+    `direct` (V-1,) is the North Star's log lift by the very estimates that the tree starts from, `errors` (V-1, 2, 2)
+    the covariance of the errors of both.
+    """
+
+    propagation: Propagation
+    agreement: Coherence | None = None
+    direct: Floats | None = None
+    errors: Floats | None = None
 
 
 def _through(
@@ -104,7 +114,11 @@ def _through(
     propagation = _propagate(formula, estimates, pick, context.seed)
     star = known.position(spec.metric_key)
     if star is None:
-        return _Through(propagation, None)
+        return _Through(propagation)
+    both = np.zeros((len(propagation.log_lift), 2, len(known.shapes)))
+    both[:, 0, star] = 1.0
+    both[:, 1, pick] = np.nan_to_num(propagation.elasticities)
+    errors = both @ np.nan_to_num(log_lift_covariance(estimates)) @ np.swapaxes(both, -1, -2)
     raw = joint_estimates(known, block.moments, False)
     plain = _propagate(formula, raw, pick, context.seed)
     direct = lift(raw).log_value[:, star]
@@ -115,7 +129,8 @@ def _through(
     spread = np.nan_to_num(log_lift_covariance(raw))
     variance = np.einsum("vm,vmn,vn->v", contrast, spread, contrast)
     edges = [EdgeType(item.edge) for item in spec.input_metrics if item.metric_key in formula.names]
-    return _Through(propagation, coherence(direct, plain.log_lift, np.maximum(variance, 0.0), edges))
+    agreement = coherence(direct, plain.log_lift, np.maximum(variance, 0.0), edges)
+    return _Through(propagation, agreement, lift(estimates).log_value[:, star], errors)
 
 
 def _propagate(formula: Formula, estimates: Estimates, pick: Sequence[int] | np.ndarray, seed: int) -> Propagation:
@@ -154,6 +169,13 @@ def _tree(plan: AnalysisPlan, spec: NorthStarSpec, through: _Through | None, v: 
         return _nothing(str(found.reason[v]))
     value, error = float(found.log_lift[v]), float(found.standard_error[v])
     z = float(sc.ndtri(0.5 + plan.estimation.ci_level / 2))
+    return _estimate(plan, spec, value, error, (value - z * error, value + z * error))
+
+
+def _estimate(
+    plan: AnalysisPlan, spec: NorthStarSpec, value: float, error: float, ends: tuple[float, float]
+) -> TreeEstimate:
+    """A log lift with its interval as a lift, under the prior of the North Star's rows."""
     chance: float | None = None
     if plan.estimation.engine != "frequentist" and error > 0:
         star = next(m for m in plan.metrics if m.metric_key == spec.metric_key)
@@ -162,11 +184,46 @@ def _tree(plan: AnalysisPlan, spec: NorthStarSpec, through: _Through | None, v: 
     return TreeEstimate(
         lift=finite(float(np.expm1(value))),
         standard_error=finite(float(np.exp(value)) * error),
-        ci_lower=finite(float(np.expm1(value - z * error))),
-        ci_upper=finite(float(np.expm1(value + z * error))),
+        ci_lower=finite(float(np.expm1(ends[0]))),
+        ci_upper=finite(float(np.expm1(ends[1]))),
         chance_to_win=chance,
         estimable=True,
     )
+
+
+def _blended(
+    plan: AnalysisPlan, spec: NorthStarSpec, through: _Through | None, v: int, row: Row | None
+) -> dict[str, Any]:
+    """Direct and tree weighed by their errors and the tree's likely bias (METHODS E8), and the gap between them.
+
+    A definitional tree is the direct measurement over again: there is nothing to blend.
+    """
+    direct = _direct(row)
+    if through is None or through.direct is None or through.errors is None or not direct.estimable:
+        return {}
+    if all(item.edge == "definitional" for item in spec.input_metrics):
+        return {"blended": direct}
+    measured, tree = float(through.direct[v]), float(through.propagation.log_lift[v])
+    if not (through.propagation.estimable[v] and np.isfinite(measured)):
+        return {}
+    assert plan.north_star is not None
+    past = plan.north_star.past_gaps
+    found = blend(
+        measured,
+        tree,
+        through.errors[v],
+        [each.gap for each in past],
+        [each.variance for each in past],
+        level=plan.estimation.ci_level,
+    )
+    contrast = np.array([1.0, -1.0])
+    return {
+        "blended": _estimate(plan, spec, found.value, found.standard_error, (found.lower, found.upper)),
+        "tree_bias_sd": finite(found.tree_bias),
+        "blended_from": found.experiments,
+        "gap": finite(measured - tree),
+        "gap_standard_error": finite(float(np.sqrt(max(contrast @ through.errors[v] @ contrast, 0.0)))),
+    }
 
 
 def _input(

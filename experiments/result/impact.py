@@ -35,7 +35,8 @@ class NorthStarEffect(Document):
     """The experiment's North Star lift, direct, through the tree and blended (METHODS E1, E2, E8), per variant.
 
     `blended` weighs the noisy direct estimate and the precise but perhaps biased tree; `tree_bias_sd` is what
-    past experiments say of that bias, `blended_from` how many of them there were.
+    past experiments say of that bias, `blended_from` how many of them there were. `gap` is direct minus tree on the
+    log scale with its standard error: what later experiments learn the bias from; null for a definitional tree.
     """
 
     north_star_key: str
@@ -49,6 +50,8 @@ class NorthStarEffect(Document):
     blended: TreeEstimate | None = None
     tree_bias_sd: float | None = None
     blended_from: int = 0
+    gap: float | None = None
+    gap_standard_error: float | None = None
 
 
 class JointEffects(Document):
