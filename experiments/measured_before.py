@@ -37,7 +37,7 @@ async def measured_before(
     treatments = [variant.key for variant in plan.variants if not variant.is_control]
     variant_key = treatments[0] if shipped is None and len(treatments) == 1 else shipped
     return {
-        row.metric_key: _measured(row, document, plan, experiment)
+        row.metric_key: measured_in(row, document, plan, experiment)
         for row in document.rows
         if row.metric_key in metric_keys
         and row.variant_key == variant_key
@@ -48,7 +48,11 @@ async def measured_before(
     }
 
 
-def _measured(row: Row, document: ExperimentResult, plan: AnalysisPlan, experiment: Experiment) -> MeasuredBefore:
+def measured_in(row: Row, document: ExperimentResult, plan: AnalysisPlan, experiment: Experiment) -> MeasuredBefore:
+    """What one row of the experiment's result says, by the interval that is right for how it ended.
+
+    The row has a lift above -1 and a standard error; the experiment has started.
+    """
     assert experiment.started_at is not None
     until = min(experiment.stopped_at or document.data_as_of, document.data_as_of)
     early = experiment.stopped_at is None or ended_early(plan, running=False, exposed_until=until)

@@ -81,11 +81,12 @@ class ProgrammeEffect(Definition):
 
 
 class MissingEffect(Definition):
-    """An experiment that ran and has no effect to count: why."""
+    """An experiment that ran and has no effect to count: why. `analysis_id` is of its newest result, if it has one."""
 
     experiment_key: str
     name: str
     reason: str
+    analysis_id: str | None = None
 
 
 class HoldoutEvidence(Definition):
@@ -104,10 +105,15 @@ class HoldoutEvidence(Definition):
     contaminated_share: float | None
     failed_checks: list[str]
     reason: str | None = None
+    version: int = 1
+    """Of the holdout's definition."""
 
 
 class ProgrammePlan(Definition):
-    """All experiments on a metric together (METHODS F1 to F4). `started` counts the experiments that ever ran on it."""
+    """All experiments on a metric together (METHODS F1 to F4).
+
+    `started` counts the experiments on it that ran and have ended: those that run still have nothing to count yet.
+    """
 
     kind: Literal["programme"] = "programme"
     schema_version: int = 1
@@ -221,11 +227,19 @@ class Source(Definition):
     known_at: AwareDatetime
 
 
+class WeeksWithout(Definition):
+    """The same weeks without one part of the units, made up for it: what sampling errors are made from (METHODS E4)."""
+
+    value: list[float | None]
+    inputs: dict[str, list[float | None]]
+
+
 class ReviewPlan(Definition):
     """A growth review (METHODS F6 to F8, H6): the weeks of the North Star, all that was done, all that is known of it.
 
     `weeks` are Mondays without gaps, up to the last whole week before the review was asked for or its period ended;
-    `values` are totals of the North Star, null where none is known. `inputs` has the same weeks for each input.
+    `values` are totals of the North Star, null where none is known. `inputs` has the same weeks for each input, and
+    `without` once more for each part of the units, where facts are counted. `names` are those of the metrics.
     """
 
     kind: Literal["growth_review"] = "growth_review"
@@ -237,6 +251,8 @@ class ReviewPlan(Definition):
     weeks: list[AwareDatetime]
     values: list[float | None]
     inputs: dict[str, list[float | None]]
+    without: list[WeeksWithout] = Field(default_factory=list)
+    names: dict[str, str] = Field(default_factory=dict)
     influences: list[InfluenceWeeks]
     programme: ProgrammePlan
     launches: list[LedgerLaunch]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from experiments.evidence.launch.data import LaunchData
@@ -11,7 +11,7 @@ from experiments.evidence.launch.design import leading_methods
 from experiments.evidence.launch.estimates import Estimates
 from experiments.evidence.launch.trust import Trust
 from experiments.evidence.launch.untouched import Touched
-from experiments.plan import LaunchPlan, PlannedMeasurement
+from experiments.plan import LaunchPlan, MeasuredBefore, PlannedMeasurement
 from experiments.result import DesignOption
 from experiments.series_table import PERIOD
 from stats.launch.contract import Estimated, Method
@@ -105,20 +105,26 @@ def grades(
             one_period_decides=period_that_decides(data, estimated) is not None,
         )
         if method == "experiment" and measurement.experiment is not None:
-            before = measurement.experiment
-            facts = replace(
-                facts,
-                planned_before=True,
-                days_after=before.days,
-                clusters=before.clusters,
-                stopped_early=before.stopped_early,
-                peeked=before.peeked,
-                triggered_set_differs=before.triggered,
-                amended=before.amended,
-                exposure_leak=bool(LEAKS & {*before.warned_checks, *before.failed_checks}),
-            )
+            facts = facts_of_experiment(measurement.experiment)
         found[method] = evidence_grade(facts)
     return found
+
+
+def facts_of_experiment(before: MeasuredBefore) -> GradeFacts:
+    """What is on record about an experiment whose checks let its numbers be used."""
+    return GradeFacts(
+        design="experiment",
+        effect=before.log_lift,
+        standard_error=before.standard_error,
+        planned_before=True,
+        days_after=before.days,
+        clusters=before.clusters,
+        stopped_early=before.stopped_early,
+        peeked=before.peeked,
+        triggered_set_differs=before.triggered,
+        amended=before.amended,
+        exposure_leak=bool(LEAKS & {*before.warned_checks, *before.failed_checks}),
+    )
 
 
 def period_that_decides(data: LaunchData, estimated: Estimated) -> int | None:
