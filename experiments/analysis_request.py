@@ -16,6 +16,7 @@ from experiments import (
     launch_plan,
     learned_prior,
     ledger_lines,
+    links_plan,
     metric,
     review_plan,
 )
@@ -114,6 +115,27 @@ async def of_prior(
         session,
         kind=learned_prior.KIND,
         subject_key=metric_key,
+        experiment_id=None,
+        plan=document(plan),
+        actor=actor,
+        at=at,
+        data_as_of=data_as_of,
+        max_attempts=max_attempts,
+    )
+
+
+async def of_links(
+    session: AsyncSession, *, north_star_key: str, actor: str, at: datetime, max_attempts: int = 5
+) -> tuple[Analysis, bool]:
+    """Learn what moves in inputs have been worth in a North Star from the experiments known now (METHODS E9).
+
+    Raises `NotFound`, and `NotReady` with fewer than 8 of them. With the same effects it is the same analysis.
+    """
+    plan, data_as_of = await links_plan.learnable(session, north_star_key=north_star_key)
+    return await _submit(
+        session,
+        kind=links_plan.KIND,
+        subject_key=north_star_key,
         experiment_id=None,
         plan=document(plan),
         actor=actor,

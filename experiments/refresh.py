@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import freezing, launch_due, launch_effects, learned_prior, ledger_lines, review_due
+from experiments import freezing, launch_due, launch_effects, learned_prior, ledger_lines, links_plan, review_due
 from experiments.analysis import seed_of, submit
 from experiments.columns import layout
 from experiments.errors import DomainError
@@ -48,10 +48,10 @@ def period_start(at: datetime, every: timedelta) -> datetime:
 async def due(session: AsyncSession, *, at: datetime, every: timedelta) -> list[Due]:
     """What has no analysis of this period yet: running experiments, North Stars, baselines of every unit type.
 
-    Priors of metrics are due when an experiment more has ended, or was analysed again since it ended, launches when
-    their series have news, growth reviews for a quarter after their period. A stopped experiment is due once more when
-    the last unit's longest window has closed. Reads only. A subject whose plan cannot be made (a metric without a
-    source) is left out and logged.
+    Priors of metrics and links of North Stars are due when an experiment more has ended, or was analysed again since it
+    ended, launches when their series have news, growth reviews for a quarter after their period. A stopped experiment
+    is due once more when the last unit's longest window has closed. Reads only. A subject whose plan cannot be made (a
+    metric without a source) is left out and logged.
     """
     as_of = period_start(at, every)
     newest = await _newest(session)
@@ -62,6 +62,7 @@ async def due(session: AsyncSession, *, at: datetime, every: timedelta) -> list[
         *await _launches(session, as_of=as_of, newest=newest),
         *await _growth_reviews(session, as_of=as_of, newest=newest),
         *await _priors(session),
+        *await _links(session),
     ]
 
 
@@ -171,6 +172,13 @@ async def _growth_reviews(
             continue
         found.append(Due(ledger_lines.KIND, row.key, None, document(plan), as_of))
     return found
+
+
+async def _links(session: AsyncSession) -> list[Due]:
+    return [
+        Due(links_plan.KIND, plan.north_star.spec.key, None, document(plan), data_as_of)
+        for plan, data_as_of in await links_plan.due(session)
+    ]
 
 
 async def _priors(session: AsyncSession) -> list[Due]:

@@ -10,23 +10,26 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from experiments import launch_effects
+from experiments import launch_effects, ledger_lines
 from experiments.evidence import (
     Block,
     Draft,
     EvidenceContext,
     LaunchContext,
+    LinksContext,
     baseline_result,
     build,
     draft_launch,
+    draft_links,
     learned_prior_result,
     model_without_numbers,
     north_star_series,
     segment_model,
 )
+from experiments.evidence.review.context import ReviewContext
 from experiments.evidence.segments import segment_question
 from experiments.lease import StoredResult
-from experiments.plan import AnalysisPlan, BaselinePlan, LaunchPlan, NorthStarPlan, PriorPlan
+from experiments.plan import AnalysisPlan, BaselinePlan, LaunchPlan, LinksPlan, NorthStarPlan, PriorPlan, ReviewPlan
 from experiments.result import ExperimentResult, Row
 from experiments.result.elements import Document
 from experiments.series_table import SeriesTable
@@ -91,6 +94,22 @@ class PriorJob:
     analysis_id: str
     data_as_of: datetime
     code_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewJob:
+    """A growth review's plan, with all its numbers, and its circumstances."""
+
+    plan: ReviewPlan
+    context: ReviewContext
+
+
+@dataclass(frozen=True, slots=True)
+class LinksJob:
+    """The effects that links are learned from: all of them are in the plan."""
+
+    plan: LinksPlan
+    context: LinksContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +198,16 @@ def run_prior(job: PriorJob, channel: Channel) -> StoredResult:
     )
 
 
+def run_links(job: LinksJob, channel: Channel) -> StoredResult:
+    """What moves in inputs have been worth in a North Star, learned from the effects in its plan."""
+    channel.progress("learning", 0.1)
+    draft = draft_links(job.plan, job.context)
+    fits: list[ModelFit] = []
+    if draft.questions:
+        fits = channel.ask(ModelQuestion(draft.questions, job.context.seed), stage="models", begin=0.6, end=0.95)
+    return stored(draft.finish(fits))
+
+
 def run_launch(job: LaunchJob, channel: Channel) -> StoredResult:
     """What a launch did."""
     tables = dict(job.tables)
@@ -199,6 +228,22 @@ def run_launch(job: LaunchJob, channel: Channel) -> StoredResult:
     document = draft.finish(fits)
     channel.progress("storing", 0.95)
     return stored(document, rows=launch_effects.flat(document))
+
+
+def run_growth_review(job: ReviewJob, channel: Channel) -> StoredResult:
+    """What moved a North Star in a period."""
+    channel.progress("evidence", 0.05)
+    from experiments.evidence.review.draft import draft_review
+
+    draft = draft_review(job.plan, job.context)
+    fits: list[ModelFit] = []
+    if draft.questions:
+        question = ModelQuestion(draft.questions, job.context.seed)
+        fits = channel.ask(question, stage="models", begin=0.3, end=0.8)
+    channel.progress("ledger", 0.8)
+    document = draft.finish(fits)
+    channel.progress("storing", 0.95)
+    return stored(document, rows=ledger_lines.flat(document))
 
 
 def stored(

@@ -13,10 +13,7 @@ import typer
 from rich.console import Console
 
 from app.cli.faults import faults_end_the_command
-from app.cli.launch_commands import launches_cli
-from app.cli.model_commands import models_cli
-from app.cli.prior_commands import priors_cli
-from app.cli.series_commands import series_cli
+from app.cli.groups import GROUPS
 
 cli = typer.Typer(
     name="northlift",
@@ -26,7 +23,7 @@ cli = typer.Typer(
     add_completion=False,
 )
 keys_cli = typer.Typer(name="keys", help="API keys", no_args_is_help=True)
-for group in (keys_cli, launches_cli, series_cli, priors_cli, models_cli):
+for group in (keys_cli, *GROUPS):
     cli.add_typer(group)
 out = Console()
 err = Console(stderr=True)

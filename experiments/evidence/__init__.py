@@ -7,6 +7,7 @@ from experiments.evidence.draft import Draft
 from experiments.evidence.fitted import ModelRequest
 from experiments.evidence.launch.draft import LaunchContext, LaunchDraft, draft_launch
 from experiments.evidence.learned_prior import learned_prior_result
+from experiments.evidence.links import LinksContext, LinksDraft, draft_links
 from experiments.evidence.segments import model_without_numbers, segment_model
 from experiments.evidence.series import north_star_series
 
@@ -16,12 +17,15 @@ __all__ = [
     "EvidenceContext",
     "LaunchContext",
     "LaunchDraft",
+    "LinksContext",
+    "LinksDraft",
     "ModelRequest",
     "PastReplication",
     "SegmentRequest",
     "baseline_result",
     "build",
     "draft_launch",
+    "draft_links",
     "learned_prior_result",
     "model_without_numbers",
     "north_star_series",

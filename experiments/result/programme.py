@@ -159,8 +159,10 @@ class LinkEstimate(Document):
     """What a move of an input has been worth in the North Star (METHODS E9): the slope of log lifts.
 
     `naive_slope` is that of the raw scatter, which mixes in how users differ from each other; `slope` is corrected for
-    the noise that both metrics share. `usable` is false where the correlation of true effects is not known to be above
-    0.3 with a chance of 0.9: then the input is no proxy, whatever the slope.
+    the noise that both metrics share: the median of what is believed of the input alone, with what moves beside it.
+    `joint_slope` is what it is worth while the other inputs stay where they are. `usable` is false where the
+    correlation of true effects is not known to be beyond 0.3, in the direction of the slope, with a chance of 0.9: then
+    the input is no proxy, whatever the slope.
     """
 
     metric_key: str
@@ -172,6 +174,11 @@ class LinkEstimate(Document):
     slope_upper_80: float | None
     slope_lower_95: float | None
     slope_upper_95: float | None
+    joint_slope: float | None = None
+    joint_slope_lower_80: float | None = None
+    joint_slope_upper_80: float | None = None
+    joint_slope_lower_95: float | None = None
+    joint_slope_upper_95: float | None = None
     correlation: float | None
     correlation_lower_80: float | None
     correlation_upper_80: float | None
@@ -203,6 +210,9 @@ class LinksResult(Document):
     proxy: list[ProxyWeight]
     """Weights of the input effects that best predict the North Star's, at the typical noise of an experiment."""
     proxy_correlation: float | None
+    """Of the weighted sum, as it would be measured, with the true effect on the North Star."""
+    joint_reason: str | None = None
+    """Why inputs have no joint slopes: there is one of them, too many, …"""
     engine: Literal["grid", "nuts", "importance", "none"]
     diagnostics: dict[str, float]
     missing: list[dict[str, str]]

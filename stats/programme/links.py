@@ -147,6 +147,8 @@ def typical_error(covariance: Array) -> Array:
 
 def naive_slope(estimate: Array) -> float | None:
     """The slope of the raw scatter (K, 2), which mixes in how people differ; None where the input never moved."""
+    if len(estimate) < 2:
+        return None
     spread = _covariance(estimate[None])[0]
     return None if spread[1, 1] == 0 else float(spread[0, 1] / spread[1, 1])
 
