@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 
 from experiments.definitions import NorthStarSpec
-from experiments.result import Attribution, AttributionPart, WithoutUnits
+from experiments.plan import WeeksWithout
+from experiments.result import Attribution, AttributionPart
 from experiments.types import finite
 from stats.attribution import FEWEST_WEEKS, Array, Attributed, attribute, error_over_weeks, t_quantile
 from stats.formula import Formula, parse
@@ -36,7 +37,7 @@ class WeeksOfTree:
     weeks: Sequence[datetime]
     value: Sequence[float | None]
     inputs: Mapping[str, Sequence[float | None]]
-    without: Sequence[WithoutUnits] = ()
+    without: Sequence[WeeksWithout] = ()
 
 
 def attribution(
@@ -51,8 +52,8 @@ def attribution(
     """The change from the weeks at positions `before` to those at `after`, week by week in this order.
 
     `names` are those of the metrics. Pairs with an unknown number are left out. Contributions add up to the change, and
-    what is left where the inputs do not make the value is a part of its own. Statistical relations account for nothing: a
-    tree with a driver edge is not taken apart. Raises `ValueError` for periods of different lengths.
+    what is left where the inputs do not make the value is a part of its own. Statistical relations account for nothing:
+    a tree with a driver edge is not taken apart. Raises `ValueError` for periods of different lengths.
     """
     if len(after) != len(before) or not after:
         raise ValueError("the two periods must have the same number of weeks, at least one")
@@ -123,7 +124,7 @@ def _errors(
     return None, float("nan"), f"unknown: there are fewer than {FEWEST_WEEKS} weeks, and no units to compare"
 
 
-def _without(each: WithoutUnits, formula: Formula, now: Indices, then: Indices, seed: int) -> Array | None:
+def _without(each: WeeksWithout, formula: Formula, now: Indices, then: Indices, seed: int) -> Array | None:
     """The contributions (inputs + 1,) had some units not been there, None where they leave nothing to divide by."""
     star = _numbers(each.value)
     inputs = np.stack([_numbers(each.inputs[name]) for name in formula.names], axis=-1)

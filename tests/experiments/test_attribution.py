@@ -8,7 +8,7 @@ import pytest
 
 from experiments.definitions import NorthStarSpec
 from experiments.evidence.attribution import NOT_IN_THE_TREE, WeeksOfTree, attribution
-from experiments.result import WithoutUnits
+from experiments.plan import WeeksWithout
 from tests.shared_data import shared_path
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -115,7 +115,7 @@ def test_intervals_from_parts_of_the_units_hold_what_the_whole_population_would_
             sums.sum(axis=1).tolist(),
             {"a": counts.sum(axis=1).tolist(), "b": (sums.sum(axis=1) / counts.sum(axis=1)).tolist()},
             [
-                WithoutUnits(
+                WeeksWithout(
                     value=(scale * rest_sum[:, p]).tolist(),
                     inputs={
                         "a": (scale * rest_count[:, p]).tolist(),
