@@ -27,6 +27,7 @@ from stats.programme.cells import Cells, population_cells
 
 TAILS: Final = (0.025, 0.1, 0.9, 0.975)
 """Ends of the 95 % and the 80 % interval."""
+LIKELY_POSITIVE: Final = 0.9
 _BINS: Final = 32
 _BLOCK: Final = 1_000_000
 _SOLVER_STEPS: Final = 4
@@ -81,7 +82,7 @@ class Programme:
         """For each member (K,) the share of the members' total that is gone without it; NaN for the others.
 
         Left out of the sum and of what teaches the population: what stood on one large effect falls with it. NaN
-        everywhere where the total is not of one sign: then there is nothing to have shares in.
+        everywhere where the total is not likely (90 %) to be positive: then there is nothing to have shares in.
         """
         share = np.full(self.estimate.shape, np.nan)
         whole = self.totals(members)
@@ -126,6 +127,11 @@ def programme(
         _centre=centre,
         _variance=variance,
     )
+
+
+def of_independent(mean: Array, variance: Array) -> Totals:
+    """Sums (N,) that are taken as normal with known moments; a variance of zero is a sum of nothing."""
+    return _beliefs(Mixture(np.ones((mean.size, 1)), mean[:, None], np.sqrt(np.maximum(variance, 1e-300))[:, None]))
 
 
 def wins_for(share: float, contributions: Array) -> int | None:
