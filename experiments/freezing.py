@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from experiments import fact_source, learned_prior, metric, north_star
+from experiments import fact_source, learned_prior, metric, north_star, tree_gaps
 from experiments.definitions import ExperimentSpec, FactSourceSpec, NorthStarSpec, PlanMetric, Role
 from experiments.errors import FieldError, InvalidDefinition, NotFound, PlanIncomplete
 from experiments.metric import Known
@@ -47,6 +47,8 @@ async def freeze(session: AsyncSession, experiment: Experiment, *, pinned: Analy
         north_star=guide,
         segments=spec.segments,
         purpose=spec.purpose,
+        coverage=spec.coverage,
+        north_star_share=spec.north_star_share,
         cluster=spec.cluster,
         trigger=spec.trigger,
         two_way_segments=spec.two_way_segments,
@@ -163,7 +165,9 @@ async def _north_star(
     if pinned is not None and pinned.north_star is not None and pinned.north_star.spec.key == spec.north_star_key:
         return pinned.north_star
     row = await north_star.get(session, key=spec.north_star_key)
-    return PlannedNorthStar(version=row.version, spec=north_star.spec_of(row))
+    guide = north_star.spec_of(row)
+    gaps = await tree_gaps.past_gaps(session, spec=guide, besides=spec.key)
+    return PlannedNorthStar(version=row.version, spec=guide, past_gaps=gaps)
 
 
 def _planned(spec: ExperimentSpec, known: Mapping[str, Known], guide: NorthStarSpec | None) -> list[PlannedMetric]:
