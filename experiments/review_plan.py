@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import metric, north_star
+from experiments import metric, north_star, programme_plan
 from experiments.growth_review import midnight, spec_of
 from experiments.ledger_lines import KIND
 from experiments.plan import (
@@ -38,8 +38,6 @@ async def review_plan(session: AsyncSession, review: GrowthReview, *, at: dateti
     known = await metric.all_known(session, archived=True)
     definition = known[tree.metric_key].spec
     company = await company_weeks(session, spec=tree, known_at=at, until=min(at, midnight(spec.ends_on)))
-    from experiments import programme_plan
-
     programme, programme_as_of = await programme_plan.programme_plan(session, metric_key=tree.metric_key, at=at)
     launches = await launches_of(
         session, metric_key=tree.metric_key, weeks=company.weeks, effects=programme.effects, known_at=at
@@ -52,6 +50,8 @@ async def review_plan(session: AsyncSession, review: GrowthReview, *, at: dateti
         weeks=company.weeks,
         values=company.values,
         inputs=company.inputs,
+        without=company.without,
+        names={key: known[key].spec.name for key in north_star.metric_keys_of(tree)},
         influences=company.influences,
         programme=programme,
         launches=launches,

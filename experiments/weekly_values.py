@@ -17,7 +17,7 @@ from sqlmodel import col
 from experiments import series, series_values, stored_result
 from experiments.definitions import NorthStarSpec, OutsideInfluence, SeriesSpec
 from experiments.errors import FieldError, NotReady
-from experiments.plan import InfluenceWeeks, Source
+from experiments.plan import InfluenceWeeks, Source, WeeksWithout
 from experiments.result import NorthStarSeries
 from experiments.series_table import PERIOD, SeriesTable, start_of_period
 from experiments.tables import Result
@@ -35,12 +35,14 @@ type Weekly = Mapping[datetime, float]
 class CompanyWeeks:
     """The weeks of a North Star up to a time, without gaps: `values`, `inputs`, `influences` have one place for each.
 
-    Null where nothing is known. `unit` is that of the pushed series, empty for facts.
+    Null where nothing is known. `without` is not empty where facts alone are counted. `unit` is that of the pushed
+    series, empty for facts.
     """
 
     weeks: list[datetime]
     values: list[float | None]
     inputs: dict[str, list[float | None]]
+    without: list[WeeksWithout]
     influences: list[InfluenceWeeks]
     unit: str
     sources: list[Source]
@@ -84,7 +86,9 @@ async def company_weeks(
         sources.insert(0, Source(name=f"series {spec.series_key}", analysis_id=None, known_at=known_at))
     influences = [await _influence(session, item, weeks, known_at) for item in spec.influences]
     sources += [Source(name=f"series {item.series_key}", analysis_id=None, known_at=known_at) for item in influences]
-    return CompanyWeeks(weeks, aligned(values, weeks), inputs, influences, unit, sources)
+    only_facts = star is None and all(item.series_key is None for item in spec.input_metrics)
+    without = _parts(facts, weeks) if only_facts and facts is not None else []
+    return CompanyWeeks(weeks, aligned(values, weeks), inputs, without, influences, unit, sources)
 
 
 def by_week(table: SeriesTable, spec: SeriesSpec) -> Weekly:
@@ -161,3 +165,17 @@ def _points(facts: NorthStarSeries | None, input_key: str | None = None) -> Week
     points = [point for point in facts.points if point.complete]
     numbers = [(p.week, p.value if input_key is None else p.inputs.get(input_key)) for p in points]
     return {week: value for week, value in numbers if value is not None}
+
+
+def _parts(facts: NorthStarSeries, weeks: Sequence[datetime]) -> list[WeeksWithout]:
+    """The parts of the units that take turns to be left out, at these weeks."""
+    place = {point.week: i for i, point in enumerate(facts.points)}
+    places = [place.get(week) for week in weeks]
+
+    def at(values: Sequence[float | None]) -> list[float | None]:
+        return [None if i is None else values[i] for i in places]
+
+    return [
+        WeeksWithout(value=at(part.value), inputs={key: at(values) for key, values in part.inputs.items()})
+        for part in facts.without
+    ]

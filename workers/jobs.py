@@ -62,6 +62,7 @@ class SummaryLine:
     n: int
     mean: float
     variance: float
+    covariances: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def run_experiment(job: ExperimentJob, channel: Channel) -> StoredResult:
     plan = job.plan
     if job.data is None:
         channel.progress("reading", 0.1)
-        blocks = [Block((key,), moments) for key, moments in extract_summaries(plan, job.summaries)]
+        blocks = [Block(keys, moments) for keys, moments in extract_summaries(plan, job.summaries)]
     else:
         moments = extract_experiment(
             plan,

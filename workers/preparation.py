@@ -191,4 +191,7 @@ async def _summaries(session: AsyncSession, experiment: Experiment, analysis: An
         .order_by(col(Summary.metric_key), col(Summary.variant_key), col(Summary.as_of))
     )
     rows = (await session.execute(statement)).scalars()
-    return tuple(SummaryLine(row.metric_key, row.variant_key, row.as_of, row.n, row.mean, row.variance) for row in rows)
+    return tuple(
+        SummaryLine(row.metric_key, row.variant_key, row.as_of, row.n, row.mean, row.variance, row.covariances)
+        for row in rows
+    )

@@ -21,8 +21,10 @@ from experiments.plan.company_plans import (
     ReviewedDecision,
     ReviewPlan,
     RunningExperiment,
+    SegmentRates,
     Source,
     ToplineSource,
+    WeeksWithout,
 )
 from experiments.plan.data_plans import (
     AnalysisPlan,
@@ -68,9 +70,11 @@ __all__ = [
     "ReviewPlan",
     "ReviewedDecision",
     "RunningExperiment",
+    "SegmentRates",
     "Source",
     "ToplineSource",
     "TreeGap",
+    "WeeksWithout",
     "document",
     "load",
     "plan_hash",

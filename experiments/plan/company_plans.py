@@ -234,6 +234,18 @@ class WeeksWithout(Definition):
     inputs: dict[str, list[float | None]]
 
 
+class SegmentRates(Definition):
+    """A mean input by segment in the two periods that are compared: how many units, and their mean (METHODS E3)."""
+
+    metric_key: str
+    dimension: str
+    segments: list[str]
+    units_before: list[float]
+    mean_before: list[float]
+    units_after: list[float]
+    mean_after: list[float]
+
+
 class ReviewPlan(Definition):
     """A growth review (METHODS F6 to F8, H6): the weeks of the North Star, all that was done, all that is known of it.
 

@@ -53,7 +53,10 @@ class LedgerWeek(Document):
 
 
 class LedgerLaunchEffect(Document):
-    """A launch: claimed by its experiment, believed after shrinkage, and in the ledger. Log lifts at full coverage."""
+    """A launch: claimed by its experiment, believed after shrinkage, and in the ledger. Log lifts at full coverage.
+
+    `units` are null where the series is too short to be reconciled.
+    """
 
     launch_key: str
     name: str
@@ -68,9 +71,9 @@ class LedgerLaunchEffect(Document):
     realised: float
     realised_lower_80: float
     realised_upper_80: float
-    units: float
-    units_lower_80: float
-    units_upper_80: float
+    units: float | None
+    units_lower_80: float | None
+    units_upper_80: float | None
     alone_in_its_week: bool
     """False where another launch began in the same week: only their experiments tell them apart."""
 

@@ -1,0 +1,184 @@
+"""What a reader of a ledger must know: its honesty rules as checks, and its story in sentences (METHODS F6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from experiments.evidence.review.data import WEEKS_OF_A_YEAR, Compared, Told
+from experiments.plan import ReviewPlan
+from experiments.result import Check, Ledger
+
+WEEKS_AFTER_FIRST: Final = 26
+_CONFLICT: Final = 0.9
+_LEARNED_LITTLE: Final = 0.8
+
+
+def checks(plan: ReviewPlan, told: Told, pairs: Compared, ledger: Ledger) -> list[Check]:
+    """Every rule that can be broken, as passed, warned or failed."""
+    return [
+        _length(plan),
+        _pairs(pairs),
+        _sampling(ledger),
+        _same_week(ledger),
+        _influences(told),
+        _conflict(ledger),
+        _contraction(ledger),
+        *_backtest(ledger),
+        *_wandering(ledger),
+    ]
+
+
+def story(plan: ReviewPlan, ledger: Ledger) -> list[str]:
+    """The ledger in a few sentences, each with its interval."""
+    return list(_sentences(plan, ledger))
+
+
+def _length(plan: ReviewPlan) -> Check:
+    known = sum(value is not None and value > 0 for value in plan.values)
+    first = min((t for each in plan.launches for t, share in enumerate(each.coverage) if share > 0), default=None)
+    since = known if first is None else sum(value is not None for value in plan.values[first:])
+    enough = known >= WEEKS_OF_A_YEAR and (first is None or since >= WEEKS_AFTER_FIRST)
+    after = "" if first is None else f", {since} of them since the first launch"
+    return Check(
+        name="series_length",
+        status="pass" if enough else "fail",
+        detail=f"{known} weeks of the North Star are known{after}.",
+        remedy=""
+        if enough
+        else (
+            f"A ledger needs {WEEKS_OF_A_YEAR} weeks, {WEEKS_AFTER_FIRST} of them since the first launch: push the "
+            "history of the North Star as a series. Until then claims are only shrunk."
+        ),
+    )
+
+
+def _pairs(pairs: Compared) -> Check:
+    missing = int((~pairs.known).sum())
+    if not pairs.known.any():
+        return Check(
+            name="compared_weeks",
+            status="fail",
+            detail="No week of the period has a known week to be held against.",
+            remedy="Compare with the previous period, or push earlier weeks of the North Star.",
+        )
+    return Check(
+        name="compared_weeks",
+        status="warn" if missing else "pass",
+        detail=f"{int(pairs.known.sum())} weeks are held against others; {missing} are not known.",
+        remedy="Push the values of the missing weeks." if missing else "",
+    )
+
+
+def _sampling(ledger: Ledger) -> Check:
+    bad = ledger.reason == "unreliable_sampling"
+    ess = ledger.diagnostics.get("ess")
+    worth = "" if ess is None else f" are worth {ess:.0f} independent ones"
+    return Check(
+        name="sampling",
+        status="fail" if bad else "pass",
+        detail=f"Draws of the {ledger.engine} engine{worth}.",
+        remedy="Make the review with the sampled engine, or with fewer outside influences." if bad else "",
+    )
+
+
+def _same_week(ledger: Ledger) -> Check:
+    shared = [each.launch_key for each in ledger.launches if not each.alone_in_its_week]
+    return Check(
+        name="launches_in_the_same_week",
+        status="warn" if shared else "pass",
+        detail=f"{len(shared)} launches began in the same week as another: only their experiments tell them apart."
+        if shared
+        else "Every launch began in a week of its own.",
+        remedy=f"Read {', '.join(shared[:5])} together, or roll out a week apart next time." if shared else "",
+    )
+
+
+def _influences(told: Told) -> Check:
+    return Check(
+        name="outside_influences",
+        status="warn" if told.unused else "pass",
+        detail=f"{len(told.influences)} outside influences are in the ledger"
+        + (f"; {', '.join(told.unused)} is unknown in too many weeks or never changes." if told.unused else "."),
+        remedy="Push their missing weeks, or take them off the North Star." if told.unused else "",
+    )
+
+
+def _conflict(ledger: Ledger) -> Check:
+    chance = ledger.chance_kappa_below_half or 0.0
+    conflict = ledger.estimable and chance > _CONFLICT
+    return Check(
+        name="claims_visible",
+        status="warn" if conflict else "pass",
+        detail=f"The chance that less than half of what was claimed was realised is {chance:.2f}.",
+        remedy="Claimed lifts are not visible in the North Star: check their topline, and hold some users out."
+        if conflict
+        else "",
+    )
+
+
+def _contraction(ledger: Ledger) -> Check:
+    ratio = ledger.kappa_contraction
+    little = ratio is not None and ratio > _LEARNED_LITTLE
+    return Check(
+        name="series_speaks",
+        status="warn" if little else "pass",
+        detail="The series was not used."
+        if ratio is None
+        else f"The series leaves {ratio:.0%} of the prior's uncertainty about the share of claims that was realised.",
+        remedy="A holdout says more than years of the chart." if little else "",
+    )
+
+
+def _backtest(ledger: Ledger) -> Iterator[Check]:
+    found = ledger.backtest
+    if found is not None:
+        yield Check(
+            name="backtest",
+            status="pass" if found.inside else "warn",
+            detail=f"What came in the {found.weeks} weeks after {found.origin.date()} was "
+            f"{'inside' if found.inside else 'outside'} the 80 % interval of the ledger of that day.",
+            remedy="" if found.inside else "Look for what is not on record: an influence, a launch, an incident.",
+        )
+
+
+def _wandering(ledger: Ledger) -> Iterator[Check]:
+    """Whether the launch line hangs on how much the base may wander beforehand (rule iii)."""
+    line = next((each for each in ledger.lines if each.component == "launches" and each.key is None), None)
+    if line is not None and ledger.alternatives:
+        outside = [each.prior for each in ledger.alternatives if not line.lower_80 <= each.units <= line.upper_80]
+        yield Check(
+            name="prior_of_the_base",
+            status="warn" if outside else "pass",
+            detail="With the base wandering half or twice as much beforehand, the launch line "
+            + ("leaves its 80 % interval." if outside else "stays within its 80 % interval."),
+            remedy="Trust the launch line no more than its alternatives agree." if outside else "",
+        )
+
+
+def _sentences(plan: ReviewPlan, ledger: Ledger) -> Iterator[str]:
+    unit = f" {plan.unit}" if plan.unit else ""
+    if not ledger.estimable:
+        yield "The weeks that are known are too few to be reconciled with what was launched; claims are only shrunk."
+        return
+    assert ledger.observed_units is not None
+    lines = {each.component: each for each in ledger.lines if each.key is None}
+    launches = lines["launches"]
+    yield f"The North Star changed by {_number(ledger.observed_units)}{unit} over the compared weeks."
+    claimed = "" if launches.claimed_units is None else f", against {_number(launches.claimed_units)} claimed"
+    yield (
+        f"Launches account for {_number(launches.units)}{unit} "
+        f"[80 %: {_number(launches.lower_80)} to {_number(launches.upper_80)}]{claimed}."
+    )
+    for line, words in ((lines["base"], "Nothing on record explains"), (lines["season"], "The season makes")):
+        interval = f"[80 %: {_number(line.lower_80)} to {_number(line.upper_80)}]"
+        yield f"{words} {_number(line.units)}{unit} {interval}."
+    if ledger.kappa is not None:
+        yield (
+            f"Of what was claimed, {ledger.kappa:.0%} was realised "
+            f"[80 %: {ledger.kappa_lower_80:.0%} to {ledger.kappa_upper_80:.0%}]."
+        )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
