@@ -100,7 +100,7 @@ def launches(rng: np.random.Generator, tried: Trials) -> Launches:
             coverage[tried.first_week[source[j]] : tried.last_week[source[j]], j] = tried.enrolled[source[j]] / 2
         for at, share in path:
             coverage[at:, j] = share
-    age = np.maximum(week - first, 0)
+    age = np.maximum(week - np.argmax(coverage > 0, axis=0), 0)  # novelty wears off from the first who had it
     lasting = remaining + (1 - remaining) * np.exp(-age / weeks)
     of_inputs = tried.true_log_lift[shipped, 1:4] / tried.true_log_lift[shipped, :1]
     parts = np.concatenate([of_inputs, rng.dirichlet(np.ones(3), len(BLINDS))])
