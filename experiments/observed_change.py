@@ -10,6 +10,7 @@ from experiments import metric, north_star
 from experiments.errors import FieldError, InvalidDefinition, NotReady
 from experiments.evidence.attribution import WeeksOfTree, attribution
 from experiments.result import Attribution
+from experiments.segment_rates import segment_rates
 from experiments.weekly_values import WEEK, company_weeks
 
 type ComparedWith = Literal["previous_period", "year_earlier"]
@@ -48,7 +49,9 @@ async def observed_change(
         )
     metrics = await metric.all_known(session, archived=True)
     names = {item.metric_key: metrics[item.metric_key].spec.name for item in spec.input_metrics}
-    return attribution(spec, names, known, after=after, before=[i - lag for i in after], seed=_SEED)
+    segments = await segment_rates(session, spec=spec, begin=first, end=last, lag=lag * WEEK, known_at=at)
+    before = [i - lag for i in after]
+    return attribution(spec, names, known, after=after, before=before, seed=_SEED, segments=segments)
 
 
 def _period(weeks: Sequence[datetime], begins_on: date | None, ends_on: date | None) -> tuple[datetime, datetime]:

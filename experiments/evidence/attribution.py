@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 
 from experiments.definitions import NorthStarSpec
-from experiments.plan import WeeksWithout
-from experiments.result import Attribution, AttributionPart
+from experiments.plan import SegmentRates, WeeksWithout
+from experiments.result import Attribution, AttributionPart, MixEffect
 from experiments.types import finite
-from stats.attribution import FEWEST_WEEKS, Array, Attributed, attribute, error_over_weeks, t_quantile
+from stats.attribution import FEWEST_WEEKS, Array, Attributed, attribute, error_over_weeks, rate_and_mix, t_quantile
 from stats.formula import Formula, parse
 
 type Indices = np.ndarray[tuple[int, ...], np.dtype[np.intp]]
@@ -48,12 +48,14 @@ def attribution(
     after: Sequence[int],
     before: Sequence[int],
     seed: int,
+    segments: Sequence[SegmentRates] = (),
 ) -> Attribution:
     """The change from the weeks at positions `before` to those at `after`, week by week in this order.
 
     `names` are those of the metrics. Pairs with an unknown number are left out. Contributions add up to the change, and
     what is left where the inputs do not make the value is a part of its own. Statistical relations account for nothing:
-    a tree with a driver edge is not taken apart. Raises `ValueError` for periods of different lengths.
+    a tree with a driver edge is not taken apart. Means that are known by segment are parted into rates and mix. Raises
+    `ValueError` for periods of different lengths.
     """
     if len(after) != len(before) or not after:
         raise ValueError("the two periods must have the same number of weeks, at least one")
@@ -95,8 +97,23 @@ def attribution(
             for i, key in enumerate(keys)
             if key != NOT_IN_THE_TREE or abs(parts[:, i].sum()) > _SAME * size
         ],
+        mix=[_mix(each) for each in segments],
         uncertainty=uncertainty,
         estimable=True,
+    )
+
+
+def _mix(known: SegmentRates) -> MixEffect:
+    units = np.array([known.units_before, known.units_after])
+    weight = units / units.sum(axis=1, keepdims=True)
+    found = rate_and_mix(weight[0], np.array(known.mean_before), weight[1], np.array(known.mean_after))
+    return MixEffect(
+        metric_key=known.metric_key,
+        dimension=known.dimension,
+        rate=float(found.rate),
+        mix=float(found.mix),
+        total=float(found.total),
+        reversed=bool(found.reversed),
     )
 
 

@@ -75,3 +75,37 @@ async def test_a_period_that_cannot_be_used_is_refused(service: Service) -> None
     early = await service.read.get(PATH, params={"compare_with": "year_earlier"})
     assert_problem(early, "not-ready", 409)
     assert "2026-09-07" in early.json()["detail"]
+
+
+async def test_a_mean_that_fell_because_more_came_from_where_it_is_low_is_said_to(service: Service) -> None:
+    """Both countries buy more per user; the one that buys little has grown."""
+    await with_weeks(service)
+    star = (await service.read.get("/v1/north-stars/weekly-orders")).json()
+    spec = {key: value for key, value in star.items() if key not in ("version", "created_at", "updated_at")}
+    by_country = {
+        **examples.SERIES, "key": "per-user-by-country", "metric_key": None, "grain": "week", "dimension": "country",
+        "aggregation": "mean",
+    }  # fmt: skip
+    await created(service.write, "/v1/series", by_country)
+    rows = [
+        {
+            "segment": country,
+            "at": (MONDAY + timedelta(weeks=i)).isoformat(),
+            "value": mean + 0.1 * (i >= 4),
+            "n": grown if i >= 4 else 50,
+        }
+        for country, mean, grown in (("NO", 3.0, 20), ("SE", 1.0, 100))
+        for i in range(8)
+    ]
+    answer = await service.ingest.post(
+        "/v1/series/per-user-by-country/values", json=rows, params={"batch_id": "by-country"}
+    )
+    assert answer.status_code < 300, answer.text
+    spec["input_metrics"][1]["series_key"] = "per-user-by-country"
+    answer = await service.write.put("/v1/north-stars/weekly-orders", json=spec, headers={"If-Match": '"1"'})
+    assert answer.status_code == 200, answer.text
+    (mix,) = (await service.read.get(PATH)).json()["mix"]
+    assert (mix["metric_key"], mix["dimension"], mix["reversed"]) == ("baskets_per_user", "country", True)
+    assert mix["rate"] == pytest.approx(0.1)
+    assert mix["total"] == pytest.approx((20 * 3.1 + 100 * 1.1) / 120 - 2.0)
+    assert mix["mix"] == pytest.approx(mix["total"] - 0.1)
