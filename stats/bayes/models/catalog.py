@@ -6,10 +6,12 @@ from typing import Final
 
 from stats.bayes.models import (
     beta_binomial,
+    effect_covariance,
     exchangeable,
     gamma_poisson,
     hurdle_lognormal,
     launch_series,
+    ledger,
     negative_binomial,
     population,
     student_t,
@@ -18,10 +20,12 @@ from stats.bayes.models.definition import ModelDefinition
 
 _ALL: Final[tuple[ModelDefinition, ...]] = (
     beta_binomial.DEFINITION,
+    effect_covariance.DEFINITION,
     exchangeable.DEFINITION,
     gamma_poisson.DEFINITION,
     hurdle_lognormal.DEFINITION,
     launch_series.DEFINITION,
+    ledger.DEFINITION,
     negative_binomial.DEFINITION,
     population.DEFINITION,
     student_t.DEFINITION,
