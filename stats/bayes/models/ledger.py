@@ -129,10 +129,7 @@ class LedgerQuestion:
                 _log_prior(score), {"launches": self._together(every).reshape(score.shape[:2])}
             ),
             draws=kept.scalars
-            | {
-                persistence_name(j): kept.remaining[:, j]
-                for j in np.flatnonzero(np.isfinite(self.ledger.remaining)).tolist()
-            }
+            | {persistence_name(j): kept.remaining[:, j] for j in lasting}
             | {_TAILS: kept.precision},
         )
 
