@@ -14,6 +14,7 @@ import numpy as np
 from stats.ledger import effects as of_effects
 from stats.ledger.contract import Array, LedgerData, LedgerFit, LedgerPriors
 from stats.ledger.effects import Conditional
+from stats.ledger.series_covariance import path
 from stats.ledger.target import Draws, Model, model, whiten
 from stats.ledger.wandering import wandered
 
@@ -87,7 +88,7 @@ def _completed(
         named[persistence_name(j)] = data.remaining[j] * np.exp(data.remaining_log_sd[j] * own[:, place])
     told = slice(None) if series.known.any() else slice(0)  # no week is known: nothing to say about any
     known, shapes = series.known[told], series.fixed[told]
-    paths = prepared.paths(scalars, own)[:, told]
+    paths = path(series, *prepared.persistence(scalars, own))[:, told]
     season = coefficients[:, : series.harmonics] @ shapes[:, : series.harmonics].T
     outside = coefficients[:, None, series.harmonics : fixed] * shapes[:, series.harmonics :]
     rest = series.value[told] - season - outside.sum(axis=2) - np.einsum("stj,sj->st", paths, theta)

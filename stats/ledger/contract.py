@@ -83,6 +83,36 @@ class LedgerData:
     holdout_estimate: Array
     holdout_error: Array
 
+    def __post_init__(self) -> None:
+        weeks, launches, effects = len(self.log_values), len(self.source), len(self.estimate)
+        holdouts = len(self.holdout_estimate)
+        shapes = (
+            ((weeks,), (self.season_phase,)),
+            ((weeks, self.influences.shape[-1]), (self.influences,)),
+            ((effects,), (self.error, self.bias_sd)),
+            ((weeks, launches), (self.coverage,)),
+            ((launches,), (self.remaining, self.remaining_log_sd, self.time_constant)),
+            ((holdouts, launches), (self.held_out,)),
+            ((holdouts,), (self.holdout_week, self.holdout_error)),
+        )
+        if any(array.shape != shape for shape, arrays in shapes for array in arrays):
+            raise ValueError("the ledger's arrays do not fit together")
+        finite = (self.season_phase, self.influences, self.estimate, self.error, self.bias_sd, self.coverage)
+        held = (self.held_out, self.holdout_estimate, self.holdout_error)
+        if not all(np.isfinite(array).all() for array in (*finite, *held)):
+            raise ValueError("only values of the series and persistences may be unknown in a ledger")
+        if not ((self.error > 0).all() and (self.holdout_error > 0).all()):
+            raise ValueError("measured effects and holdouts need positive errors")
+        measured = np.isfinite(self.remaining)
+        if not ((self.remaining[measured] > 0) & (self.remaining_log_sd[measured] >= 0)).all():
+            raise ValueError("a measured persistence must be positive, with the standard deviation of its logarithm")
+        if self.time_constant[np.isfinite(self.time_constant)].min(initial=1.0) <= 0:
+            raise ValueError("time constants must be positive")
+        if launches and not (self.source.min() >= -1 and self.source.max() < effects):
+            raise ValueError("a launch's source must be the position of a measured effect, or -1")
+        if holdouts and not (self.holdout_week.min() >= 0 and self.holdout_week.max() < weeks):
+            raise ValueError("a holdout's week must be a position in the series")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LedgerFit:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.special as sc
 
 from stats.ledger.contract import Array, Indices, LedgerData, LedgerPriors
 from stats.ledger.series_covariance import Flags, Whitened
@@ -77,13 +76,22 @@ def log_nodes(model: Effects, mean: Array, tau: Array, which: Indices) -> Array:
 
 def log_marginal(model: Effects, mean: Array, tau: Array, which: Indices) -> Array:
     """ln p(estimates | mean, tau) (S,) with nodes and true effects integrated out."""
-    return np.asarray(sc.logsumexp(log_nodes(model, mean, tau, which), axis=-1).sum(axis=-1))
+    variance, square = model.variance[which], (model.estimate[which] - mean[:, None]) ** 2
+    widest = variance + tau[:, None] ** 2 * model.spread[0]
+    likelihood = np.zeros_like(square)
+    for share, spread in zip(np.exp(model.log_share), model.spread, strict=True):
+        total = variance + tau[:, None] ** 2 * spread
+        # Measured from the widest no exponent is positive, and not all of them underflow.
+        likelihood += share / np.sqrt(total) * np.exp(-0.5 * square * (1 / total - 1 / widest))
+    logs = np.log(likelihood) - 0.5 * square / widest
+    return np.asarray(logs.sum(axis=-1) - 0.5 * which.size * np.log(2 * np.pi))
 
 
 def drawn(log_weight: Array, rng: np.random.Generator) -> Indices:
     """One node per row of unnormalised log weights (..., N)."""
-    noisy = log_weight + rng.gumbel(size=log_weight.shape)
-    return np.asarray(noisy.argmax(axis=-1), dtype=np.intp)
+    below = np.cumsum(np.exp(log_weight - log_weight.max(axis=-1, keepdims=True)), axis=-1)
+    at = rng.random(below.shape[:-1]) * below[..., -1]
+    return np.asarray((below < at[..., None]).sum(axis=-1), dtype=np.intp)
 
 
 def shrunk(variance: Array, estimate: Array, mean: Array, scale_variance: Array) -> tuple[Array, Array]:

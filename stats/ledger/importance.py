@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import scipy.special as sc
 
 from stats.ledger.contract import Array, Indices
+
+HIGHEST_SHAPE: Final = 0.7
+"""Of the weights' tail: beyond, their mean converges too slowly to be used."""
 
 type LogDensity = Callable[[Array], Array]
 

@@ -112,23 +112,27 @@ def covariance(series: Series, noise: float, level_step: float, slope_step: floa
     return np.asarray(noise**2 * np.eye(week.size) + level_step**2 * least + slope_step**2 * of_slope + start)
 
 
-def whitened(series: Series, noise: Array, level_step: Array, slope_step: Array, paths: Array) -> Whitened:
-    """Cross products of the whitened columns for S draws: the scales are (S,), `paths` (S, T, J)."""
+def whitened(series: Series, scales: tuple[Array, Array, Array], remaining: Array, weeks: Array) -> Whitened:
+    """Cross products of the whitened columns for S draws.
+
+    `scales` are those of noise, level steps and slope steps, (S,) each; `remaining`, `weeks` (S, J) shape the paths.
+    """
+    noise, level_step, slope_step = scales
     draws, fixed, launches = noise.size, series.fixed.shape[1], series.coverage.shape[1]
     gain, log_determinant = _gains(series, noise, level_step, slope_step)
     cross = np.empty((draws, fixed + launches + 1, fixed + launches + 1))
+    holdouts = series.holdout_estimate.size
+    rows = np.zeros((draws, holdouts, fixed + launches + 1))
     for start in range(0, draws, _BLOCK):
         part = slice(start, start + _BLOCK)
         columns = np.empty((noise[part].size, series.value.size, fixed + launches + 1))
         columns[..., :fixed] = series.fixed
-        columns[..., fixed:-1] = paths[part]
+        columns[..., fixed:-1] = paths = path(series, remaining[part], weeks[part])
+        rows[part, :, fixed:-1] = paths[:, series.holdout_week] * series.held_out
         columns[..., -1] = series.value
         white = _whiten(columns, series.known, gain[..., part, None])
         cross[part] = np.swapaxes(white, 1, 2) @ white
-    holdouts = series.holdout_estimate.size
     if holdouts:
-        rows = np.zeros((draws, holdouts, cross.shape[-1]))
-        rows[..., fixed:-1] = paths[:, series.holdout_week] * series.held_out
         rows[..., -1] = series.holdout_estimate
         rows /= series.holdout_error[:, None]
         cross += np.swapaxes(rows, 1, 2) @ rows

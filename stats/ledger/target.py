@@ -15,7 +15,7 @@ from stats.ledger import effects as of_effects
 from stats.ledger.contract import Array, Indices, LedgerData, LedgerPriors
 from stats.ledger.effects import Conditional, Effects
 from stats.ledger.scalars import values
-from stats.ledger.series_covariance import Flags, Series, Whitened, path, series, whitened
+from stats.ledger.series_covariance import Flags, Series, Whitened, series, whitened
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,15 +30,15 @@ class Model:
     remaining_log_sd: Array
     time_constant: Array
 
-    def paths(self, scalars: dict[str, Array], own: Array) -> Array:
-        """Paths (S, T, J); `own` (S, M) are the scores of the measured persistences."""
+    def persistence(self, scalars: dict[str, Array], own: Array) -> tuple[Array, Array]:
+        """Long-run shares and time constants (S, J); `own` (S, M) are the scores of the measured persistences."""
         launches = self.remaining.size
         remaining = np.repeat(scalars["remaining"][:, None], launches, axis=1)
         centre, sd = self.remaining[self.measured], self.remaining_log_sd[self.measured]
         remaining[:, self.measured] = centre * np.exp(sd * own)
         fitted = np.isfinite(self.time_constant)
         weeks = np.where(fitted, np.where(fitted, self.time_constant, 1.0), scalars["weeks"][:, None])
-        return path(self.series, remaining, weeks)
+        return remaining, weeks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,8 +117,8 @@ def model(data: LedgerData, priors: LedgerPriors, *, use_series: bool = True) ->
 
 def whiten(model: Model, scalars: dict[str, Array], own: Array) -> Whitened:
     """Cross products at these scalars."""
-    paths = model.paths(scalars, own)
-    return whitened(model.series, scalars["noise"], scalars["level_step"], scalars["slope_step"], paths)
+    scales = (scalars["noise"], scalars["level_step"], scalars["slope_step"])
+    return whitened(model.series, scales, *model.persistence(scalars, own))
 
 
 def approximate(model: Model, score: Array) -> Array:

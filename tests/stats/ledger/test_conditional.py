@@ -11,7 +11,7 @@ from stats.ledger.conditional import complete
 from stats.ledger.contract import Array, LedgerData, LedgerFit, LedgerPriors
 from stats.ledger.effects import conditional, shrunk
 from stats.ledger.scalars import NAMES
-from stats.ledger.series_covariance import covariance
+from stats.ledger.series_covariance import covariance, path
 from tests.stats.ledger.companies import Story, company
 
 PRIORS = LedgerPriors(nu=np.inf)
@@ -71,17 +71,15 @@ def written_out(data: LedgerData) -> tuple[Array, Array, Array, Array, Array]:
     delta = np.full(effects, s["mean"])
     theta = of_delta @ delta + blind * s["kappa"] * s["mean"]
     mean = np.concatenate([delta, theta, np.zeros(fixed + known.size)])
-    path = model.paths(repeated(1), np.zeros((1, 0)))[0]
+    weight = path(model.series, *model.persistence(repeated(1), np.zeros((1, 0))))[0]
     holdouts = data.held_out.shape[0]
     rows = np.zeros((effects + known.size + holdouts, size))
     rows[:effects, :effects] = np.eye(effects)
     weeks = slice(effects, effects + known.size)
-    rows[weeks, b], rows[weeks, effects + launches : effects + launches + fixed] = (
-        path[known],
-        model.series.fixed[known],
-    )
+    rows[weeks, b] = weight[known]
+    rows[weeks, effects + launches : effects + launches + fixed] = model.series.fixed[known]
     rows[weeks, effects + launches + fixed :] = np.eye(known.size)
-    rows[effects + known.size :, b] = data.held_out * path[data.holdout_week]
+    rows[effects + known.size :, b] = data.held_out * weight[data.holdout_week]
     seen = np.concatenate([data.estimate, model.series.value[known], data.holdout_estimate])
     error = np.concatenate([data.error**2 + data.bias_sd**2, np.zeros(known.size), data.holdout_error**2])
     return mean, total, rows, seen, error
