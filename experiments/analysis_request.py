@@ -18,6 +18,7 @@ from experiments import (
     ledger_lines,
     links_plan,
     metric,
+    programme_plan,
     review_plan,
 )
 from experiments.errors import FieldError, InvalidDefinition
@@ -136,6 +137,33 @@ async def of_links(
         session,
         kind=links_plan.KIND,
         subject_key=north_star_key,
+        experiment_id=None,
+        plan=document(plan),
+        actor=actor,
+        at=at,
+        data_as_of=data_as_of,
+        max_attempts=max_attempts,
+    )
+
+
+async def of_programme(
+    session: AsyncSession,
+    *,
+    metric_key: str,
+    actor: str,
+    at: datetime,
+    winners_only: bool = False,
+    max_attempts: int = 5,
+) -> tuple[Analysis, bool]:
+    """Compute what all experiments on a metric did together, as they are known now (METHODS F1 to F4).
+
+    Raises `NotFound`, and `NotReady` before any has ended. With the same effects and decisions it is the same analysis.
+    """
+    plan, data_as_of = await programme_plan.computable(session, metric_key=metric_key, at=at, winners_only=winners_only)
+    return await _submit(
+        session,
+        kind=programme_plan.KIND,
+        subject_key=metric_key,
         experiment_id=None,
         plan=document(plan),
         actor=actor,

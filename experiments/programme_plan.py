@@ -17,6 +17,7 @@ from experiments import holdout, metric
 from experiments.condensed_results import condensed
 from experiments.definitions import ExperimentSpec
 from experiments.ended_experiments import EndedExperiment, NewestResult, ended_experiments, newest_results
+from experiments.errors import NotReady
 from experiments.evidence.launch.grading import facts_of_experiment
 from experiments.measured_before import measured_in
 from experiments.plan import (
@@ -38,10 +39,13 @@ KIND: Final = "programme"
 NOT_ESTIMABLE: Final = "not_estimable"
 
 
-async def programme_plan(session: AsyncSession, *, metric_key: str, at: datetime) -> tuple[ProgrammePlan, datetime]:
+async def programme_plan(
+    session: AsyncSession, *, metric_key: str, at: datetime, winners_only: bool = False
+) -> tuple[ProgrammePlan, datetime]:
     """What is known of all experiments on a metric, and the time of the newest of it: a result or a decision.
 
-    `at` is that time where nothing is known yet, and ends holdouts that are not released. Raises `NotFound`.
+    As known at a time, which is the answer where nothing is known yet. `winners_only` says that a history was imported
+    without its losers. Raises `NotFound`.
     """
     spec = metric.spec_of(await metric.get(session, key=metric_key))
     ended = [each for each in await ended_experiments(session, at=at) if metric_key in each.metric_keys]
@@ -82,14 +86,29 @@ async def programme_plan(session: AsyncSession, *, metric_key: str, at: datetime
         effects=effects,
         missing=missing,
         holdouts=holdouts,
+        winners_only=winners_only,
     )
     return plan, _as_of(ended, list(of_held.values()), at)
 
 
-async def due(session: AsyncSession, *, at: datetime) -> list[str]:
-    """The metrics whose experiments, decisions or holdouts differ from those of their newest programme.
+async def computable(
+    session: AsyncSession, *, metric_key: str, at: datetime, winners_only: bool = False
+) -> tuple[ProgrammePlan, datetime]:
+    """The same for a programme of its own. Raises `NotReady` where no experiment has ended and nobody is held out."""
+    plan, data_as_of = await programme_plan(session, metric_key=metric_key, at=at, winners_only=winners_only)
+    if not plan.effects and not plan.missing and not plan.holdouts:
+        raise NotReady(
+            f"No experiment that measures `{metric_key}` has ended yet",
+            remedy="Start one with this metric, or with a North Star whose tree has it, and stop it when it is done.",
+        )
+    return plan, data_as_of
 
-    Those are the metrics of North Stars, and all whose programme somebody has asked for. No result is read for this.
+
+async def due(session: AsyncSession, *, at: datetime) -> list[tuple[ProgrammePlan, datetime]]:
+    """Programmes whose experiments, decisions or holdouts differ from those that the newest one was computed from.
+
+    Those are of the metrics of North Stars, and of all metrics whose programme somebody has asked for. Results are
+    only read for programmes that are due.
     """
     newest = await _newest_plans(session)
     steered = {row.spec["metric_key"] for row in await session.scalars(sa.select(NorthStar))}
@@ -101,11 +120,10 @@ async def due(session: AsyncSession, *, at: datetime) -> list[str]:
         if not here and not held:
             continue
         of_held = await newest_results(session, at=at, keys=[experiment.key for _, experiment in held])
-        same = key in newest and _same(
-            newest[key], here, [(row, of_held.get(experiment.key)) for row, experiment in held]
-        )
-        if not same:
-            found.append(key)
+        standing = [(row, of_held.get(experiment.key)) for row, experiment in held]
+        if key not in newest or not _same(newest[key], here, standing):
+            flag = key in newest and newest[key].winners_only
+            found.append(await programme_plan(session, metric_key=key, at=at, winners_only=flag))
     return found
 
 

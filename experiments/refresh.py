@@ -14,7 +14,16 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import freezing, launch_due, launch_effects, learned_prior, ledger_lines, links_plan, review_due
+from experiments import (
+    freezing,
+    launch_due,
+    launch_effects,
+    learned_prior,
+    ledger_lines,
+    links_plan,
+    programme_plan,
+    review_due,
+)
 from experiments.analysis import seed_of, submit
 from experiments.columns import layout
 from experiments.errors import DomainError
@@ -48,10 +57,10 @@ def period_start(at: datetime, every: timedelta) -> datetime:
 async def due(session: AsyncSession, *, at: datetime, every: timedelta) -> list[Due]:
     """What has no analysis of this period yet: running experiments, North Stars, baselines of every unit type.
 
-    Priors of metrics and links of North Stars are due when an experiment more has ended, or was analysed again since it
-    ended, launches when their series have news, growth reviews for a quarter after their period. A stopped experiment
-    is due once more when the last unit's longest window has closed. Reads only. A subject whose plan cannot be made (a
-    metric without a source) is left out and logged.
+    Priors of metrics, links of North Stars and programmes are due when an experiment more has ended, or was analysed
+    again since it ended, programmes also when something was decided, launches when their series have news, growth
+    reviews for a quarter after their period. A stopped experiment is due once more when the last unit's longest window
+    has closed. Reads only. A subject whose plan cannot be made (a metric without a source) is left out and logged.
     """
     as_of = period_start(at, every)
     newest = await _newest(session)
@@ -63,6 +72,7 @@ async def due(session: AsyncSession, *, at: datetime, every: timedelta) -> list[
         *await _growth_reviews(session, as_of=as_of, newest=newest),
         *await _priors(session),
         *await _links(session),
+        *await _programmes(session, at=at),
     ]
 
 
@@ -178,6 +188,13 @@ async def _links(session: AsyncSession) -> list[Due]:
     return [
         Due(links_plan.KIND, plan.north_star.spec.key, None, document(plan), data_as_of)
         for plan, data_as_of in await links_plan.due(session)
+    ]
+
+
+async def _programmes(session: AsyncSession, *, at: datetime) -> list[Due]:
+    return [
+        Due(programme_plan.KIND, plan.metric_key, None, document(plan), data_as_of)
+        for plan, data_as_of in await programme_plan.due(session, at=at)
     ]
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from experiments import launch_effects, ledger_lines
+from experiments import launch_effects, ledger_lines, programme_effects
 from experiments.evidence import (
     Block,
     Draft,
@@ -24,12 +24,22 @@ from experiments.evidence import (
     learned_prior_result,
     model_without_numbers,
     north_star_series,
+    programme_result,
     segment_model,
 )
 from experiments.evidence.review.context import ReviewContext
 from experiments.evidence.segments import segment_question
 from experiments.lease import StoredResult
-from experiments.plan import AnalysisPlan, BaselinePlan, LaunchPlan, LinksPlan, NorthStarPlan, PriorPlan, ReviewPlan
+from experiments.plan import (
+    AnalysisPlan,
+    BaselinePlan,
+    LaunchPlan,
+    LinksPlan,
+    NorthStarPlan,
+    PriorPlan,
+    ProgrammePlan,
+    ReviewPlan,
+)
 from experiments.result import ExperimentResult, Row
 from experiments.result.elements import Document
 from experiments.series_table import SeriesTable
@@ -103,6 +113,16 @@ class ReviewJob:
 
     plan: ReviewPlan
     context: ReviewContext
+
+
+@dataclass(frozen=True, slots=True)
+class ProgrammeJob:
+    """All experiments on a metric: their effects are in the plan."""
+
+    plan: ProgrammePlan
+    analysis_id: str
+    data_as_of: datetime
+    code_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +217,16 @@ def run_prior(job: PriorJob, channel: Channel) -> StoredResult:
             job.plan, analysis_id=job.analysis_id, data_as_of=job.data_as_of, code_version=job.code_version
         )
     )
+
+
+def run_programme(job: ProgrammeJob, channel: Channel) -> StoredResult:
+    """What all experiments on a metric did together."""
+    channel.progress("evidence", 0.1)
+    document = programme_result(
+        job.plan, analysis_id=job.analysis_id, data_as_of=job.data_as_of, code_version=job.code_version
+    )
+    channel.progress("storing", 0.95)
+    return stored(document, rows=programme_effects.flat(document))
 
 
 def run_links(job: LinksJob, channel: Channel) -> StoredResult:

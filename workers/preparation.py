@@ -21,6 +21,7 @@ from experiments.plan import (
     LinksPlan,
     NorthStarPlan,
     PriorPlan,
+    ProgrammePlan,
     ReviewPlan,
     load,
 )
@@ -31,7 +32,17 @@ from experiments.settings import Settings
 from experiments.tables import Amendment, Analysis, Experiment, IngestBatch, Summary
 from experiments.version import code_version
 from warehouse.catalog import slice_for
-from workers.jobs import CompanyJob, ExperimentJob, LaunchJob, LinksJob, PriorJob, Resources, ReviewJob, SummaryLine
+from workers.jobs import (
+    CompanyJob,
+    ExperimentJob,
+    LaunchJob,
+    LinksJob,
+    PriorJob,
+    ProgrammeJob,
+    Resources,
+    ReviewJob,
+    SummaryLine,
+)
 from workers.kinds import JobKind, Kinds
 
 
@@ -115,6 +126,13 @@ async def prepare_prior(session: AsyncSession, settings: Settings, analysis: Ana
     return PriorJob(plan, str(analysis.id), analysis.data_as_of, code_version())
 
 
+async def prepare_programme(session: AsyncSession, settings: Settings, analysis: Analysis) -> ProgrammeJob:
+    """The payload of a programme: its plan holds all its effects."""
+    plan = load(analysis.plan)
+    assert isinstance(plan, ProgrammePlan)
+    return ProgrammeJob(plan, str(analysis.id), analysis.data_as_of, code_version())
+
+
 async def prepare_links(session: AsyncSession, settings: Settings, analysis: Analysis) -> LinksJob:
     """The payload of learned links: their plan holds the effects they are learned from."""
     plan = load(analysis.plan)
@@ -169,6 +187,7 @@ KINDS: Final[Kinds] = {
     "baseline": JobKind("workers.jobs:run_baseline", prepare_baseline),
     "prior": JobKind("workers.jobs:run_prior", prepare_prior),
     "launch": JobKind("workers.jobs:run_launch", prepare_launch),
+    "programme": JobKind("workers.jobs:run_programme", prepare_programme),
     "links": JobKind("workers.jobs:run_links", prepare_links),
     "growth_review": JobKind("workers.jobs:run_growth_review", prepare_growth_review),
 }

@@ -8,6 +8,7 @@ from experiments.evidence.fitted import ModelRequest
 from experiments.evidence.launch.draft import LaunchContext, LaunchDraft, draft_launch
 from experiments.evidence.learned_prior import learned_prior_result
 from experiments.evidence.links import LinksContext, LinksDraft, draft_links
+from experiments.evidence.programme import programme_result
 from experiments.evidence.segments import model_without_numbers, segment_model
 from experiments.evidence.series import north_star_series
 
@@ -29,5 +30,6 @@ __all__ = [
     "learned_prior_result",
     "model_without_numbers",
     "north_star_series",
+    "programme_result",
     "segment_model",
 ]

@@ -81,9 +81,7 @@ def programme_result(
         experiments=len(plan.effects),
         shipped=len(shipped),
         win_rate=len(shipped) / len(plan.effects) if plan.effects else None,
-        mean=_hyper("mean", population.mean, sums.sign if sums is not None else 1.0)
-        if population is not None
-        else None,
+        mean=_hyper("mean", population.mean, sign) if population is not None else None,
         tau=_hyper("tau", population.tau, 1.0) if population is not None else None,
         totals=_totals(known) if known is not None else [],
         cumulative=_cumulative(known) if known is not None else [],
