@@ -44,6 +44,12 @@ REMEDIES: Mapping[str, str] = {
     "no_units": "send null for a period without units",
     "missing_count": "send n with the variance",
     "unexpected_moment": "send n and variance only with means, or in a series whose dimension is `arm`",
+    "malformed_covariances": 'send an object such as {"orders": 0.31}; in a CSV as JSON text',
+    "other_metric_missing": "send the rows of both metrics, of this variant and time, in one batch",
+    "units_differ": "send summaries of the same units, or leave the covariance out",
+    "covariances_disagree": "send each pair once, or the same number from both rows",
+    "covariance_too_large": "send the unbiased sample covariance of the units' values, as the variances are",
+    "covariances_not_positive": "take means, variances and covariances from one table of the same units",
     "duplicate_value": "send each segment and period once in a batch",
 }
 

@@ -13,12 +13,13 @@ from experiments.errors import BatchMismatch, NotReady
 from experiments.settings import Settings
 from experiments.tables import Experiment, Summary
 from warehouse.ingest import rejected_batch
+from warehouse.joint_summaries import FIELD, Cell, check_joint, read_covariances
 from warehouse.report import IngestReport, Refusals, reasons_of
 from warehouse.row_lists import digest_of, finite_number, refuse_unknown_fields
 from warehouse.rows import RowFault, read_time
 
 STREAM = "summaries"
-FIELDS = ("metric_key", "variant_key", "as_of", "n", "mean", "variance")
+FIELDS = ("metric_key", "variant_key", "as_of", "n", "mean", "variance", FIELD)
 
 
 async def ingest_summaries(
@@ -31,11 +32,13 @@ async def ingest_summaries(
     actor: str,
     at: datetime,
 ) -> IngestReport:
-    """Store summaries {metric_key, variant_key, as_of, n, mean, variance}: cumulative counts as of a time.
+    """Store summaries {metric_key, variant_key, as_of, n, mean, variance, covariances}: cumulative as of a time.
 
     All rows or none: any fault raises `BatchRejected`. n, mean and variance (unbiased, of the units' values) may be of
-    any metric of the experiment's plan but formulas. The same batch again is `replayed`; a cell that is already there
-    is a fault, because an old result must not change. Runs in the caller's unit of work.
+    any metric of the experiment's plan but formulas. A ratio's are the ratio and the variance of its influence values.
+    `covariances` with other metrics, by key, make the moments joint (`warehouse.joint_summaries`). The same batch again
+    is `replayed`; a cell that is already there is a fault, because an old result must not change. Runs in the caller's
+    unit of work.
     """
     digest = digest_of(experiment.key, rows)
     known = await ingest_batch.find(session, stream=STREAM, batch_id=batch_id)
@@ -58,18 +61,23 @@ async def ingest_summaries(
             remedy="register experiments that send summaries with data = summary",
         )
     latest = at + timedelta(seconds=settings.allowed_clock_skew_seconds)
-    found = await session.execute(
-        sa.select(col(Summary.metric_key), col(Summary.variant_key), col(Summary.as_of)).where(
-            col(Summary.experiment_id) == experiment.id
-        )
-    )
-    seen = {tuple(cell) for cell in found}
-    refusals, cells = Refusals(), []
+    statement = sa.select(
+        col(Summary.metric_key), col(Summary.variant_key), col(Summary.as_of), col(Summary.n), col(Summary.variance),
+        col(Summary.covariances),
+    ).where(col(Summary.experiment_id) == experiment.id)  # fmt: skip
+    stored = [Cell(*row[:-1], row[-1] or {}) for row in await session.execute(statement)]
+    seen: set[tuple[Any, ...]] = {cell[:3] for cell in stored}
+    refusals, cells, sent = Refusals(), [], list[Cell]()
     for number, row in enumerate(rows, start=1):
         try:
             cells.append(_checked(row, analysis, latest, seen))
         except RowFault as fault:
             refusals.add(fault.at(number))
+            continue
+        sent.append(_joined(cells[-1], number))
+    if any(cell.covariances for cell in sent):
+        for cell, found in check_joint([*stored, *sent]):
+            refusals.add(found.at(cell.number))
     if refusals.rejected:
         raise rejected_batch(refusals, keepable=False)
     times = [cell["as_of"] for cell in cells]
@@ -115,6 +123,7 @@ def _checked(
     cell = (metric, variant, as_of.astimezone(UTC))
     if cell in seen:
         raise RowFault("as_of", "duplicate_summary", f"{metric}, {variant}, {as_of.isoformat()} is there already")
+    covariances = read_covariances(row, (key for key, spec in specs.items() if spec.kind != "formula"))
     seen.add(cell)
     return {
         "metric_key": metric,
@@ -123,4 +132,11 @@ def _checked(
         "n": int(n),
         "mean": mean if mean is not None else 0.0,
         "variance": variance if variance is not None else 0.0,
+        "covariances": covariances,
     }
+
+
+def _joined(cell: Mapping[str, Any], number: int) -> Cell:
+    at = cell["as_of"].astimezone(UTC)
+    about = (cell["metric_key"], cell["variant_key"], at, cell["n"], cell["variance"])
+    return Cell(*about, cell["covariances"] or {}, number)

@@ -154,7 +154,7 @@ async def ingest_events(
 @summaries.post(
     "",
     status_code=201,
-    summary="Cumulative n, mean and variance per metric, variant and time",
+    summary="Cumulative n, mean, variance and covariances per metric, variant and time",
     responses=problems(NotFound, NotReady, BatchRejected, BatchMismatch, PayloadTooLarge, UnsupportedMediaType),
     openapi_extra=row_body(_SUMMARY, **{"text/csv": "string"}),
 )
@@ -168,7 +168,15 @@ async def ingest_experiment_summaries(
     request: Request,
     response: Response,
 ) -> IngestReportOut:
-    """A JSON array or CSV; all rows or none."""
+    """A JSON array or CSV; all rows or none.
+
+    `variance` is the unbiased sample variance of the units' values. Of a ratio metric, send the ratio as `mean`, and
+    as `variance` that of its influence values (numerator - ratio * denominator) / mean denominator.
+
+    `covariances` is optional: `{metric key: unbiased sample covariance of the units' values with that metric}`, in the
+    same variant and as of the same time, over the same units. Each pair is needed once; in a CSV the object is JSON
+    text. Where every variant has all pairs, the North Star's tree works as it does with events.
+    """
     rows = parse_rows(await request.body(), request.headers.get("content-type", ""), noun="summaries")
     report = await ingest_summaries(
         session,

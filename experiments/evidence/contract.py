@@ -18,7 +18,8 @@ class Block:
     """Moments that belong together, and the metrics they serve.
 
     Events data: one block with every metric of the plan; `moments.columns` are named by `experiments.columns.layout`.
-    Summary data: one block per metric, with one column, without cross-moments. Variants are the plan's, control first.
+    Summary data: columns named by their metrics; one block where covariances of all pairs came with them, else one per
+    metric. Variants are the plan's, control first.
     """
 
     metric_keys: tuple[str, ...]

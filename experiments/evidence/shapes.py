@@ -59,7 +59,11 @@ def block_shapes(plan: AnalysisPlan, block: Block) -> BlockShapes:
         # A summary gives the mean and variance of one value per unit, whatever recipe produced that value.
         wanted = [metric for metric in wanted if metric.spec.kind != "quantile"]
         kinds: dict[bool, Literal["mean", "proportion"]] = {True: "proportion", False: "mean"}
-        shapes = tuple(MetricShape(m.metric_key, kinds[m.spec.kind == "proportion"], value=0) for m in wanted)
+        columns = [block.moments.column(metric.metric_key) for metric in wanted]
+        shapes = tuple(
+            MetricShape(m.metric_key, kinds[m.spec.kind == "proportion"], value=column)
+            for m, column in zip(wanted, columns, strict=True)
+        )
         return BlockShapes(tuple(wanted), shapes, _refused(block.moments), third_moments=False)
     return joint_shapes(plan.metrics, wanted, block.moments)
 

@@ -350,8 +350,8 @@ async def test_summaries_become_moments_at_their_own_looks(world: World) -> None
     async with world.database.read() as session:
         stored = list((await session.execute(sa.select(Summary))).scalars())
     planned = plan_of([metric("revenue"), metric("unsent")])
-    ((key, found),) = extract_summaries(planned, stored)
-    assert key == "revenue"
+    ((keys, found),) = extract_summaries(planned, stored)
+    assert keys == ("revenue",)
     assert found.overall.count.tolist() == [[10, 12], [20, 12]]
     assert found.overall.mean[..., 0].tolist() == [[1.5, 1.5], [2.5, 1.5]]
     assert found.last.covariance[:, 0, 0].tolist() == [2.0, 2.0]
