@@ -8,7 +8,17 @@ from app.cli.launch_commands import launches_cli
 from app.cli.link_commands import links_cli
 from app.cli.model_commands import models_cli
 from app.cli.prior_commands import priors_cli
+from app.cli.programme_commands import holdouts_cli, programme_cli
 from app.cli.review_commands import reviews_cli
 from app.cli.series_commands import series_cli
 
-GROUPS: Final[tuple[typer.Typer, ...]] = (launches_cli, series_cli, priors_cli, links_cli, reviews_cli, models_cli)
+GROUPS: Final[tuple[typer.Typer, ...]] = (
+    launches_cli,
+    series_cli,
+    priors_cli,
+    links_cli,
+    programme_cli,
+    holdouts_cli,
+    reviews_cli,
+    models_cli,
+)
