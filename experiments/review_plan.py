@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import metric, north_star, programme_plan
+from experiments.definitions import NorthStarSpec, ReviewSpec
 from experiments.growth_review import midnight, spec_of
 from experiments.ledger_lines import KIND
 from experiments.plan import (
@@ -19,11 +20,13 @@ from experiments.plan import (
     ReviewedDecision,
     ReviewPlan,
     RunningExperiment,
+    SegmentRates,
     Source,
 )
 from experiments.review_launches import launches_of
+from experiments.segment_rates import segment_rates
 from experiments.tables import Analysis, Decision, Experiment, GrowthReview, NorthStar, Result
-from experiments.weekly_values import company_weeks
+from experiments.weekly_values import WEEK, company_weeks
 
 
 async def review_plan(session: AsyncSession, review: GrowthReview, *, at: datetime) -> ReviewPlan:
@@ -52,6 +55,7 @@ async def review_plan(session: AsyncSession, review: GrowthReview, *, at: dateti
         inputs=company.inputs,
         without=company.without,
         names={key: known[key].spec.name for key in north_star.metric_keys_of(tree)},
+        segments=await _segments(session, tree, spec, company.weeks, at),
         influences=company.influences,
         programme=programme,
         launches=launches,
@@ -64,6 +68,17 @@ async def review_plan(session: AsyncSession, review: GrowthReview, *, at: dateti
             *await _sources_of(session, launches),
         ],
     )
+
+
+async def _segments(
+    session: AsyncSession, tree: NorthStarSpec, spec: ReviewSpec, weeks: Sequence[datetime], at: datetime
+) -> list[SegmentRates]:
+    """Inputs by segment in the weeks that there are of the period, and in those that they are held against."""
+    begin, end = midnight(spec.begins_on), min(midnight(spec.ends_on), weeks[-1] + WEEK)
+    if begin >= end:
+        return []
+    lag = spec.lag_weeks * WEEK
+    return await segment_rates(session, spec=tree, begin=begin, end=end, lag=lag, known_at=at)
 
 
 async def _decisions(session: AsyncSession, begin: datetime, end: datetime) -> list[ReviewedDecision]:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from experiments.definitions.elements import Definition, Key
 
+WEEKS_OF_A_YEAR: Final = 52
 _A_WEEK: Final = timedelta(weeks=1)
 
 
@@ -29,6 +30,11 @@ class ReviewSpec(Definition):
     engine: Literal["collapsed", "sampled"] = Field(
         default="collapsed", description="Importance sampling, or the sampled reference model (NUTS)"
     )
+
+    @property
+    def lag_weeks(self) -> int:
+        """How many weeks earlier the weeks lie that those of the period are held against."""
+        return WEEKS_OF_A_YEAR if self.compare_with == "year_earlier" else (self.ends_on - self.begins_on) // _A_WEEK
 
     @model_validator(mode="after")
     def _whole_weeks(self) -> Self:

@@ -265,6 +265,7 @@ class ReviewPlan(Definition):
     inputs: dict[str, list[float | None]]
     without: list[WeeksWithout] = Field(default_factory=list)
     names: dict[str, str] = Field(default_factory=dict)
+    segments: list[SegmentRates] = Field(default_factory=list)
     influences: list[InfluenceWeeks]
     programme: ProgrammePlan
     launches: list[LedgerLaunch]

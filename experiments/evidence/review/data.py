@@ -13,7 +13,6 @@ from experiments.definitions import ReviewSpec
 from experiments.plan import HoldoutEvidence, LedgerLaunch, ProgrammeEffect, ReviewPlan
 from stats.ledger.contract import Array, Indices, LedgerData, LedgerPriors
 
-WEEKS_OF_A_YEAR: Final = 52
 _WEEK: Final = timedelta(weeks=1)
 _YEAR: Final = timedelta(days=365.25)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -112,9 +111,9 @@ def told(plan: ReviewPlan) -> Told:
 def compared(plan: ReviewPlan) -> Compared:
     """The weeks of the review beside those that they are held against; weeks before the first are left out."""
     begin, end = _bounds(plan.review)
-    lag = WEEKS_OF_A_YEAR if plan.review.compare_with == "year_earlier" else round((end - begin) / _WEEK)
+    lag = plan.review.lag_weeks
     after = [i for i in plan.weeks_of(begin, end) if i >= lag]
-    known = [plan.values[i] is not None and plan.values[i - lag] is not None for i in after]
+    known = [min(plan.values[i] or 0.0, plan.values[i - lag] or 0.0) > 0 for i in after]
     first = plan.weeks[after[0]] if after else begin
     last = plan.weeks[after[-1]] + _WEEK if after else end
     return Compared(

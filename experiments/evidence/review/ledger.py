@@ -23,6 +23,7 @@ from experiments.result import (
 from experiments.result.launches import ModelParameter
 from stats.ledger import backtest as backtesting
 from stats.ledger import sensitivity
+from stats.ledger.collapsed import UNRELIABLE
 from stats.ledger.contract import COMPONENTS, Array, Component, LedgerFit
 from stats.ledger.lines import Contrast, contrast, logarithmic_mean, weekly
 
@@ -49,11 +50,11 @@ def ledger(plan: ReviewPlan, told: Told, pairs: Compared, fit: LedgerFit, *, see
     claimed = _claimed_units(told, pairs, now, then)
     alternatives = _alternatives(fit, found, seed)
     tested = _backtest(plan, told, seed) if reason is None else None
+    trusted = fit.reason != UNRELIABLE
+    learned = trusted and (series_used or bool(told.holdouts))
     kappa = fit.scalars["kappa"]
-    contraction = sensitivity.contraction(fit).get("kappa") if series_used else None
-    below = float((kappa < 0.5).mean())
+    contraction = sensitivity.contraction(fit).get("kappa") if series_used and trusted else None
     lower, upper = _quantiles(kappa, _80)
-    launches = _launches(plan, told, fit, found)
     document = Ledger(
         begins_at=pairs.begins_at,
         ends_at=pairs.ends_at,
@@ -65,13 +66,13 @@ def ledger(plan: ReviewPlan, told: Told, pairs: Compared, fit: LedgerFit, *, see
         claimed_units=None if found is None else float(np.nansum(claimed)),
         lines=[] if found is None else list(_lines(told, found, claimed)),
         weeks=_weeks(plan, fit) if found is not None else [],
-        launches=launches,
-        parameters=[_parameter(name, draws) for name, draws in fit.scalars.items()],
-        kappa=float(kappa.mean()),
-        kappa_lower_80=lower,
-        kappa_upper_80=upper,
+        launches=_launches(told, fit, found) if trusted else [],
+        parameters=[_parameter(name, draws) for name, draws in fit.scalars.items()] if trusted else [],
+        kappa=float(kappa.mean()) if learned else None,
+        kappa_lower_80=lower if learned else None,
+        kappa_upper_80=upper if learned else None,
         kappa_contraction=contraction,
-        chance_kappa_below_half=below,
+        chance_kappa_below_half=float((kappa < 0.5).mean()) if learned else None,
         persistence_source=_persistence_source(told),
         alternatives=alternatives,
         backtest=tested,
@@ -159,7 +160,7 @@ def _line(
     )
 
 
-def _launches(plan: ReviewPlan, told: Told, fit: LedgerFit, found: Contrast | None) -> list[LedgerLaunchEffect]:
+def _launches(told: Told, fit: LedgerFit, found: Contrast | None) -> list[LedgerLaunchEffect]:
     """Claimed, believed, in the ledger. What is believed of a blind launch is what is believed of its kind."""
     shared = same_week(told.launches)
     documents = []

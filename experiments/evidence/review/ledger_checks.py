@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from experiments.evidence.review.data import WEEKS_OF_A_YEAR, Compared, Told
+from experiments.evidence.review.data import Compared, Told
 from experiments.plan import ReviewPlan
 from experiments.result import Check, Ledger
+from stats.ledger.collapsed import FEWEST_WEEKS, FEWEST_WEEKS_AFTER, UNRELIABLE
 
-WEEKS_AFTER_FIRST: Final = 26
 _CONFLICT: Final = 0.9
 _LEARNED_LITTLE: Final = 0.8
 
@@ -38,7 +38,7 @@ def _length(plan: ReviewPlan) -> Check:
     known = sum(value is not None and value > 0 for value in plan.values)
     first = min((t for each in plan.launches for t, share in enumerate(each.coverage) if share > 0), default=None)
     since = known if first is None else sum(value is not None for value in plan.values[first:])
-    enough = known >= WEEKS_OF_A_YEAR and (first is None or since >= WEEKS_AFTER_FIRST)
+    enough = known >= FEWEST_WEEKS and (first is None or since >= FEWEST_WEEKS_AFTER)
     after = "" if first is None else f", {since} of them since the first launch"
     return Check(
         name="series_length",
@@ -47,7 +47,7 @@ def _length(plan: ReviewPlan) -> Check:
         remedy=""
         if enough
         else (
-            f"A ledger needs {WEEKS_OF_A_YEAR} weeks, {WEEKS_AFTER_FIRST} of them since the first launch: push the "
+            f"A ledger needs {FEWEST_WEEKS} weeks, {FEWEST_WEEKS_AFTER} of them since the first launch: push the "
             "history of the North Star as a series. Until then claims are only shrunk."
         ),
     )
@@ -71,7 +71,7 @@ def _pairs(pairs: Compared) -> Check:
 
 
 def _sampling(ledger: Ledger) -> Check:
-    bad = ledger.reason == "unreliable_sampling"
+    bad = ledger.reason == UNRELIABLE
     ess = ledger.diagnostics.get("ess")
     worth = "" if ess is None else f" are worth {ess:.0f} independent ones"
     return Check(
