@@ -42,7 +42,7 @@ def projected_impact(
     *,
     sound: bool,
 ) -> list[ProjectedImpact]:
-    """One entry per variant with a topline effect; none where that is missing. `sound`: no check has failed.
+    """One entry per variant, with the reason where it has no topline effect. `sound`: no check has failed.
 
     The baseline is the company's mean week without the change; how far the coming year may be from it is judged by the
     scatter of the weeks. Realisation rate and survival are those of METHODS F6 and E7. A stock follows its flows.
@@ -56,6 +56,8 @@ def projected_impact(
     found = []
     for impact in topline:
         if not impact.estimable or impact.share is None:
+            nothing = _blank(key, impact.variant_key, None, context.seed)
+            found.append(nothing.model_copy(update={"reason": impact.reason}))
             continue
         row = overall[key, impact.variant_key]
         flows = _flows(stock, together.get(impact.variant_key), overall, impact.variant_key)
