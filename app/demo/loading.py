@@ -1,31 +1,21 @@
 """Load the synthetic company into a running service, through the public API only, as its product teams would have."""
 
-import csv
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from app.cli.client import ApiClient, ApiProblem
-from app.cli.numbers import percent
-from app.cli.report import VERDICT_STYLE
-from stats.company import Company, ExperimentRecord, LaunchRecord, SeriesRecord, generate
+from app.demo import listening
+from app.demo.progress import Steps, shown
+from app.demo.sending import ingest, push
+from stats.company import Company, ExperimentRecord, LaunchRecord, generate
 from stats.company.definitions import fact_sources
 
 DAYS = 182
-PARQUET = "application/vnd.apache.parquet"
-ROWS_PER_BATCH = 500_000
-PREFIXES = {"exposures": "segment_", "events": "p_"}
-ATTRIBUTES = frozenset({"country", "platform", "account"})
-"""Columns that say something of a unit or of an event, which ingest knows by a prefix."""
 NORTH_STAR_GROWTH = 1.15
 OUTCOMES = {"better": "ship", "worse": "roll_back", "unreliable": "iterate"}
 REASONS = {
@@ -57,53 +47,33 @@ NOTES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Steps:
-    """The progress bar of the load."""
-
-    bar: Progress
-    task: TaskID
-
-    def begin(self, what: str) -> None:
-        self.bar.update(self.task, description=what)
-
-    def following(self, what: str) -> Callable[[str, float], None]:
-        """What tells the bar at which stage an analysis is."""
-        return lambda stage, _: self.begin(f"{what}: {stage}")
-
-    def done(self) -> None:
-        self.bar.advance(self.task)
-
-
 def loaded(client: ApiClient) -> bool:
     """Whether an earlier load came to its end, the baseline of the users."""
     return bool(client.get("/v1/analyses", kind="baseline", state="succeeded")["items"])
 
 
-def load_company(client: ApiClient, *, seed: int, console: Console, users: int = 20_000) -> Company:
+def load_company(
+    client: ApiClient, *, seed: int, console: Console, users: int = 20_000, with_listening: bool = True
+) -> Company:
     """Define, feed, analyse and decide everything that the company did in its last 26 weeks. Returns the company.
 
-    Every request carries an identity, so a load that was interrupted can be run again.
+    The listening service with its two years comes too unless it is left out. Every request carries an identity, so a
+    load that was interrupted can be run again.
     """
     start = _begun_at(client) - timedelta(days=DAYS)
-    columns = (
-        TextColumn("{task.description:46}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        steps = _Steps(bar, bar.add_task("imagining a company", total=None))
+    with shown(console) as steps:
         company = generate(start, seed=seed, users=users)
         experiments = _experiments(company)
         ended = [experiment for experiment in experiments if experiment.ended_at is not None]
         running = [experiment for experiment in experiments if experiment.ended_at is None]
-        bar.update(steps.task, total=18 + len(experiments))
+        steps.expect(18 + len(experiments) + with_listening * listening.STEPS)
         _define(client, company, steps)
+        # Submitted before there is anything else to compute: the workers have time while events are sent.
+        asked = listening.submit(client, company.listening, steps) if with_listening else {}
         _start(client, ended, steps)
         _expose(client, company, ended, "past", steps)
         _feed(client, company, steps)
-        _push(client, company.series, steps)
+        push(client, company.series, steps)
         # Asked for first: a model that no machine has sampled before is compiled while experiments are analysed.
         measuring = _launch(client, [one for one in company.launches if one.spec.get("experiment_key") is None], steps)
         _analyse(client, company, ended, steps)
@@ -113,16 +83,24 @@ def load_company(client: ApiClient, *, seed: int, console: Console, users: int =
         _expose(client, company, running, "running", steps)
         _analyse(client, company, running, steps)
         measuring |= _launch(client, [one for one in company.launches if one.spec.get("experiment_key")], steps)
-        steps.begin("measuring launches")
-        for key, analysis_id in measuring.items():
-            client.wait(analysis_id, progress=steps.following(f"measuring {key}"))
-        steps.done()
+        if with_listening:
+            reviewing = listening.conclude(client, company.listening, asked, steps)
+        _wait(client, measuring, "measuring", steps)
+        if with_listening:
+            _wait(client, reviewing, "reviewing", steps)
         steps.begin("drawing the North Star")
         for path in ("/v1/north-stars/weekly_orders/analyses", "/v1/baselines/user/analyses"):
             client.wait(str(client.post(path)["id"]))
             steps.done()
-        bar.update(steps.task, description="the company is loaded")
+        steps.begin("the company is loaded")
     return company
+
+
+def _wait(client: ApiClient, analyses: Mapping[str, str], doing: str, steps: Steps) -> None:
+    """For these analyses, by what they are about."""
+    for key, analysis_id in analyses.items():
+        client.wait(analysis_id, progress=steps.following(f"{doing} {key}"))
+    steps.done()
 
 
 def _experiments(company: Company) -> tuple[ExperimentRecord, ...]:
@@ -138,7 +116,7 @@ def _begun_at(client: ApiClient) -> datetime:
     return min(moments).replace(second=0, microsecond=0)
 
 
-def _define(client: ApiClient, company: Company, steps: _Steps) -> None:
+def _define(client: ApiClient, company: Company, steps: Steps) -> None:
     steps.begin("defining metrics, a North Star and experiments")
     for source in company.business.fact_sources:
         client.ensure("/v1/fact-sources", source)
@@ -152,7 +130,7 @@ def _define(client: ApiClient, company: Company, steps: _Steps) -> None:
     steps.done()
 
 
-def _start(client: ApiClient, experiments: Sequence[ExperimentRecord], steps: _Steps) -> None:
+def _start(client: ApiClient, experiments: Sequence[ExperimentRecord], steps: Steps) -> None:
     steps.begin("starting experiments")
     for experiment in experiments:
         client.move(experiment.spec["key"], "start", experiment.started_at)
@@ -185,73 +163,25 @@ def _target(company: Company) -> dict[str, Any]:
 
 
 def _expose(
-    client: ApiClient, company: Company, experiments: Sequence[ExperimentRecord], stage: str, steps: _Steps
+    client: ApiClient, company: Company, experiments: Sequence[ExperimentRecord], stage: str, steps: Steps
 ) -> None:
     """The exposures of these experiments, of both businesses."""
     keys = [experiment.spec["key"] for experiment in experiments]
     for name, part in (("company", company.exposures), ("members", company.business.exposures)):
         mine = pc.is_in(pa.array(part["experiment_key"]), pa.array(keys)).to_numpy(zero_copy_only=False)
         steps.begin(f"ingesting {mine.sum():,} exposures")
-        _ingest(client, "exposures", f"{name}-{stage}", {column: values[mine] for column, values in part.items()})
+        ingest(client, "exposures", f"{name}-{stage}", {column: values[mine] for column, values in part.items()})
         steps.done()
 
 
-def _feed(client: ApiClient, company: Company, steps: _Steps) -> None:
+def _feed(client: ApiClient, company: Company, steps: Steps) -> None:
     for name, part in (("company", company.events), ("members", company.business.events)):
         steps.begin(f"ingesting {len(part['unit_id']):,} events")
-        _ingest(client, "events", name, part)
+        ingest(client, "events", name, part)
         steps.done()
 
 
-def _push(client: ApiClient, series: Sequence[SeriesRecord], steps: _Steps) -> None:
-    """The values of the series that no facts tell of."""
-    steps.begin("pushing series")
-    for record in series:
-        if record.values:
-            key = record.spec["key"]
-            client.request(
-                "POST",
-                f"/v1/series/{key}/values",
-                content=_csv(record.values),
-                params={"batch_id": f"history-of-{key}"},
-                headers={"Content-Type": "text/csv"},
-            )
-    steps.done()
-
-
-def _csv(columns: Mapping[str, Any]) -> bytes:
-    sink = io.StringIO(newline="")
-    lines = csv.writer(sink)
-    lines.writerow(columns)
-    # The arrays hold UTC without saying so.
-    moments = [f"{at}Z" for at in columns["at"].astype("datetime64[s]")]
-    lines.writerows(zip(*{**columns, "at": moments}.values(), strict=True))
-    return sink.getvalue().encode()
-
-
-def _ingest(client: ApiClient, stream: str, name: str, columns: Mapping[str, Any]) -> None:
-    for position, content in enumerate(_batches(columns, PREFIXES[stream])):
-        client.ingest(stream, content, batch_id=f"{name}-{stream}-{position}", content_type=PARQUET)
-
-
-def _batches(columns: Mapping[str, Any], prefix: str) -> Iterator[bytes]:
-    named = {f"{prefix}{name}" if name in ATTRIBUTES else name: values for name, values in columns.items()}
-    table = pa.table({name: _column(values) for name, values in named.items()})
-    for first in range(0, table.num_rows, ROWS_PER_BATCH):
-        sink = io.BytesIO()
-        pq.write_table(table.slice(first, ROWS_PER_BATCH), sink)
-        yield sink.getvalue()
-
-
-def _column(values: Any) -> "pa.Array[Any]":
-    column: pa.Array[Any] = pa.array(values)
-    if pa.types.is_timestamp(column.type):
-        zoned: pa.Array[Any] = column.cast(pa.timestamp("us", tz="UTC"))
-        return zoned
-    return column
-
-
-def _analyse(client: ApiClient, company: Company, experiments: Sequence[ExperimentRecord], steps: _Steps) -> None:
+def _analyse(client: ApiClient, company: Company, experiments: Sequence[ExperimentRecord], steps: Steps) -> None:
     """Stop and decide what has ended, and analyse all of these."""
     steps.begin("submitting analyses")
     analyses = {}
@@ -269,7 +199,7 @@ def _analyse(client: ApiClient, company: Company, experiments: Sequence[Experime
         steps.done()
 
 
-def _learn(client: ApiClient, company: Company, steps: _Steps) -> None:
+def _learn(client: ApiClient, company: Company, steps: Steps) -> None:
     """What the experiments so far teach about each metric, where they are enough."""
     steps.begin("learning priors from past experiments")
     learning = []
@@ -313,7 +243,7 @@ def _decide(client: ApiClient, company: Company, key: str, ended_at: datetime) -
         client.put(f"/v1/launches/{rollouts[key]['key']}", rollouts[key])
 
 
-def _launch(client: ApiClient, launches: Sequence[LaunchRecord], steps: _Steps) -> dict[str, str]:
+def _launch(client: ApiClient, launches: Sequence[LaunchRecord], steps: Steps) -> dict[str, str]:
     """Record the launches that no decision has made, and ask what those with a series did: analyses by launch."""
     steps.begin("recording launches")
     asked = {}
@@ -324,26 +254,3 @@ def _launch(client: ApiClient, launches: Sequence[LaunchRecord], steps: _Steps) 
             asked[key] = str(client.post(f"/v1/launches/{key}/analyses")["id"])
     steps.done()
     return asked
-
-
-def print_overview(client: ApiClient, console: Console) -> None:
-    """One line per experiment: verdict and lift of the primary metric (of the best variant where there are several)."""
-    table = Table("experiment", "status", "verdict", "primary metric", "lift", "interval", box=None, pad_edge=False)
-    for experiment in reversed(client.get("/v1/experiments", limit="200")["items"]):
-        if experiment["verdict"] is None:
-            table.add_row(experiment["key"], experiment["status"], "not analysed")
-            continue
-        result = client.get(f"/v1/experiments/{experiment['key']}/result")
-        primary = [row for row in result["rows"] if row["segment"] is None and row["role"] == "primary"]
-        row = next((row for row in primary if row["variant_key"] == result["verdict_variant"]), primary[-1])
-        style = VERDICT_STYLE.get(result["verdict"], "default")
-        interval = "" if row["ci_lower"] is None else f"{percent(row['ci_lower'])} … {percent(row['ci_upper'])}"
-        table.add_row(
-            experiment["key"],
-            experiment["status"],
-            f"[{style}]{result['verdict']}[/]",
-            row["metric_key"],
-            percent(row["lift"]),
-            interval,
-        )
-    console.print(table)
