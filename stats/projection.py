@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike
 from stats import stock_flow
 from stats.moments import Floats
 from stats.persistence import PersistenceFit
-from stats.topline import of_lift
 
 type Grade = Literal["A", "B", "C", "D", "U"]
 type Source = Literal["effect", "persistence", "reach", "realisation", "baseline", "survival", "interplay"]
@@ -166,14 +165,14 @@ def project(
 
     n = effect.level.size
     rng = np.random.default_rng(seed)
-    reach = np.clip(share + share_error * rng.standard_normal(n), 0.0, max(1.0, share))
+    reach = np.clip(share + share_error * rng.standard_normal(n), 0.0, 1.0)
     realised = kappa[0] * np.exp(kappa[1] * rng.standard_normal(n))
     half_life = survival[0] * np.exp(survival[1] * rng.standard_normal(n))
     alive: Floats = np.exp2(-(np.arange(weeks) + 0.5) / half_life[:, None])
     flow = course * np.exp(wobble * rng.standard_normal(n)[:, None] - wobble**2 / 2)
 
     def gain(path: Floats, part: Floats, rate: Floats, left: Floats, base: Floats) -> Floats:
-        topline, _ = of_lift(path, 0.0, part[:, None])
+        topline = np.log1p(part[:, None] * np.expm1(path))
         return np.asarray((base * np.expm1(rate[:, None] * cover * topline * left)).sum(axis=1))
 
     drawn = gain(effect.path, reach, realised, alive, flow)
