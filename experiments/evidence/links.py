@@ -86,7 +86,7 @@ class LinksDraft:
             joint_reason=self.joint_reason or (None if joint is not None else "not_sampled"),
             engine="none" if not estimable else "grid" if joint is None else "nuts",
             diagnostics={} if joint is None or fit is None else _diagnostics(fit),
-            missing=[each.model_dump() for each in self.plan.missing],
+            missing=[each.model_dump(exclude_none=True) for each in self.plan.missing],
             checks=[self._complete(), *self._steady()],
             estimable=estimable,
             reason=None if estimable else LinkReason.TOO_FEW_EXPERIMENTS,
