@@ -39,9 +39,12 @@ START_FROM_ZERO: Final = 3.0
 _SCORES: Final = np.linspace(-2.5, 2.5, 61)  # of the prior, in its own standard deviations
 _PRIOR: Final = np.exp(-0.5 * _SCORES**2) / np.exp(-0.5 * _SCORES**2).sum()
 _INSIDE: Final = 1.2815515655446004  # 80 % of a normal lie within so many standard deviations
-_DRAWS: Final = 16_384
-_SEED: Final = 20_150_810
 _TAILS: Final = np.array([0.1, 0.5, 0.9])
+_CUT: Final = np.array([0.005, 0.995])
+_FARTHEST: Final = 1e3  # of the ratio
+_LEAST: Final = 1e-3
+_BISECTIONS: Final = 40
+_STEPS: Final = 401
 
 
 class PersistenceReason(StrEnum):
@@ -119,8 +122,9 @@ class PersistenceFit:
         at = rng.choice(self.weight.size, size=n, p=self.weight)
         noise = rng.standard_normal((n, 2))
         root = np.linalg.cholesky(self.covariance)
-        drawn = self.mean[at] + np.einsum("nij,nj->ni", root[at], noise)
-        return drawn[:, 0], drawn[:, 1], self.time_constant[at]
+        start = self.mean[at, 0] + root[at, 0, 0] * noise[:, 0]
+        long_run = self.mean[at, 1] + root[at, 1, 0] * noise[:, 0] + root[at, 1, 1] * noise[:, 1]
+        return start, long_run, self.time_constant[at]
 
     def _at(self, contrast: Floats) -> Mixture:
         """Of `contrast` (P, G, 2) times (start, long run): cells (P,)."""
@@ -188,8 +192,7 @@ def _summarised(fit: PersistenceFit) -> PersistenceFit:
     lost = fit._at(np.broadcast_to(direction * np.array([-0.5, 1.0]), (1, fit.weight.size, 2)))
     remaining = median = log_sd = None
     if abs(start.mean) >= START_FROM_ZERO * start.sd:
-        first, last, _ = fit.draws(_DRAWS, _SEED)
-        remaining, median, log_sd = _ratio(last / first)
+        remaining, median, log_sd = _ratio(fit, 1.0 if start.mean > 0 else -1.0)
     return replace(
         fit,
         start=start,
@@ -203,14 +206,38 @@ def _summarised(fit: PersistenceFit) -> PersistenceFit:
     )
 
 
-def _ratio(ratio: Floats) -> tuple[Range, float, float]:
-    """Of draws of long run / start; the few whose start is next to zero are cut back to the rest."""
-    calm = np.clip(ratio, *np.quantile(ratio, (0.005, 0.995)))
-    shown = Range(float(calm.mean()), float(calm.std()), *map(float, np.quantile(ratio, _TAILS)))
-    left = np.maximum(calm, 0.0)
-    mean = max(float(left.mean()), 1e-3)
-    square = np.log1p((max(float(left.std()), 1e-6) / mean) ** 2)
-    return shown, mean * float(np.exp(-square / 2)), float(np.sqrt(square))
+def _ratio(fit: PersistenceFit, sign: float) -> tuple[Range, float, float]:
+    """Of long run / start, where the start is all but certainly of one `sign`; median and log sd of the log-normal.
+
+    The ratio is below x where `sign (long_run - x start)` is below zero. Its last half percents count where they begin:
+    there the start is next to zero, and moments would be about nothing else.
+    """
+
+    def below(x: Floats) -> Floats:
+        contrast = sign * np.stack([-x, np.ones_like(x)], axis=-1)
+        return fit._at(np.repeat(contrast[:, None, :], fit.weight.size, axis=1)).cdf(np.zeros((x.size, 1)))[:, 0]
+
+    low, high = np.full(2, -_FARTHEST), np.full(2, _FARTHEST)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        left = below(middle) < _CUT
+        low, high = np.where(left, middle, low), np.where(left, high, middle)
+    x = np.linspace(low[0], high[1], _STEPS)
+    cdf = np.clip(below(x), *_CUT)
+    mean, sd = _moments(x, cdf)
+    shown = Range(mean, sd, *map(float, np.interp(_TAILS, cdf, x)))
+    kept, spread = _moments(np.maximum(x, 0.0), cdf)
+    kept = max(kept, _LEAST)
+    square = float(np.log1p((spread / kept) ** 2))
+    return shown, kept * float(np.exp(-square / 2)), float(np.sqrt(square))
+
+
+def _moments(x: Floats, cdf: Floats) -> tuple[float, float]:
+    """Mean and sd of what has `cdf` on the rising `x`, and ends there."""
+    past = x - x[0]
+    first = float(np.trapezoid(1 - cdf, past))
+    second = float(np.trapezoid(2 * past * (1 - cdf), past))
+    return float(x[0]) + first, float(np.sqrt(max(second - first**2, 0.0)))
 
 
 def _half_life(constants: Floats, weight: Floats) -> Range:

@@ -61,8 +61,16 @@ def test_quantiles_and_the_band_are_those_of_the_draws() -> None:
         float((long_run + (start - long_run) * np.exp(-40 / constant)).mean()), abs=2e-4
     )
     assert fit.chance_below_half == pytest.approx(float((long_run < start / 2).mean()), abs=0.01)
-    assert fit.half_life is not None
+    assert fit.half_life is not None and fit.remaining is not None
     assert fit.half_life.median == pytest.approx(float(np.median(constant)) * np.log(2), rel=0.08)
+    ratio = long_run / start
+    for level, quantile in ((0.1, fit.remaining.lower), (0.5, fit.remaining.median), (0.9, fit.remaining.upper)):
+        assert float((ratio <= quantile).mean()) == pytest.approx(level, abs=4 * np.sqrt(0.25 / n))
+    kept = np.clip(ratio, *np.quantile(ratio, [0.005, 0.995]))
+    assert fit.remaining.sd == pytest.approx(float(kept.std()), rel=0.03)
+    assert fit.remaining_median is not None and fit.remaining_log_sd is not None
+    mean = fit.remaining_median * np.exp(fit.remaining_log_sd**2 / 2)
+    assert mean == pytest.approx(float(np.maximum(kept, 0).mean()), rel=0.02)
 
 
 def test_exact_days_give_the_course_back() -> None:
