@@ -7,7 +7,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from experiments.evidence import Block, build
 from stats.moments import Moments
+from tests.experiments.evidence_cases import context, moment_set, north_star, planned, spec
+from tests.experiments.evidence_cases import plan_of as evidence_plan
 from tests.warehouse.cases import START, plan_of
 from tests.warehouse.plain import CLOSED, OPEN
 from warehouse.extract import extract_summaries
@@ -59,6 +62,39 @@ def test_without_every_pair_there_is_a_block_for_each_metric(pairs: int) -> None
     blocks = extract_summaries(PLAN, sent)
     assert [keys for keys, _ in blocks] == [("revenue",), ("per_visit",), ("visitors",)]
     assert all(moments.last.count.tolist() == [40, 50] for _, moments in blocks)
+
+
+def test_the_tree_of_a_north_star_is_the_same_on_summaries_as_on_units() -> None:
+    rng = np.random.default_rng(4)
+    n = 4000
+    arm = np.arange(n) % 2
+    visits = 1 + rng.poisson(3 + 0.3 * arm)
+    orders = rng.binomial(visits, 0.4)
+    metrics = [planned(spec("orders"), "primary"), planned(spec("visits")), planned(spec("rate", "ratio"))]
+    star = north_star("orders", "visits * rate", ["visits", "rate"])
+    plan = evidence_plan(metrics, north_star=star)
+    units = moment_set(plan, np.column_stack([orders, visits, orders, visits]), arm)
+    wanted = build(plan, [Block(("orders", "visits", "rate"), units)], context()).finish()
+
+    sums = plan.model_copy(update={"data": "summary"})
+    sent = []
+    for v, variant in enumerate(sums.variants):
+        top, bottom = orders[arm == v], visits[arm == v]
+        rate = top.mean() / bottom.mean()
+        influence = (top - rate * bottom) / bottom.mean()  # what the variance of a ratio is that of
+        spread = np.cov(np.stack([top, bottom, influence]))
+        for i, (key, mean) in enumerate((("orders", top.mean()), ("visits", bottom.mean()), ("rate", rate))):
+            others = {other: float(spread[i, j]) for j, other in enumerate(("orders", "visits", "rate")) if j != i}
+            line = SummaryLine(key, variant.key, START, len(top), float(mean), float(spread[i, i]), others)
+            sent.append(line)
+    blocks = [Block(keys, moments) for keys, moments in extract_summaries(sums, sent)]
+    found = build(sums, blocks, context()).finish()
+    (effect,), (same,) = found.north_star, wanted.north_star
+    assert effect.coherence.status == "pass" and found.verdict != "unreliable"
+    assert effect.tree.lift == pytest.approx(same.tree.lift, rel=1e-9)
+    assert effect.tree.standard_error == pytest.approx(same.tree.standard_error, rel=1e-6)
+    assert found.joint_effects[0].metric_keys == ["orders", "visits", "rate"]
+    np.testing.assert_allclose(found.joint_effects[0].covariance, wanted.joint_effects[0].covariance, rtol=1e-6)
 
 
 def cell(key: str, variance: float = 4.0, *, n: int = 10, number: int = 1, **covariances: float) -> Cell:

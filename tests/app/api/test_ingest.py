@@ -5,9 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import sqlalchemy as sa
 
 from experiments.settings import Settings
+from experiments.tables import Summary
 from tests.app.api.service import Service, assert_problem, created, experiment
 
 pytestmark = pytest.mark.anyio
@@ -181,3 +184,34 @@ async def test_summaries_are_taken_by_experiments_that_want_them(service: Servic
     )
     assert_problem(unit_level, "not-ready", 409)
     assert await service.counts() == before
+
+
+async def test_summaries_may_carry_covariances_that_some_data_could_have(service: Service) -> None:
+    await service.fill()
+    await created(service.write, "/v1/experiments", experiment(key="summed", data="summary"))
+    await service.write.post("/v1/experiments/summed/start", json={"at": "2026-10-01T00:00:00Z"})
+    common = {"variant_key": "control", "as_of": "2026-10-08T00:00:00Z", "n": 10, "mean": 0.5}
+    rows = [
+        {**common, "metric_key": "orders_per_user", "variance": 1.0, "covariances": {"active_users": 0.4}},
+        {**common, "metric_key": "active_users", "variance": 0.25},
+    ]
+    path = "/v1/experiments/summed/summaries"
+
+    async def sent(batch: str, *changes: dict[str, object]) -> httpx.Response:
+        body = [{**row, **change} for row, change in zip(rows, changes or ({}, {}), strict=True)]
+        return await service.ingest.post(path, json=body, headers={"Batch-Id": batch})
+
+    for number, (change, reason) in enumerate(
+        [
+            ({"covariances": {"active_users": 0.6}}, "covariance_too_large"),
+            ({"covariances": {"nothing": 0.1}}, "unknown_metric"),
+            ({"covariances": {"active_users": "much"}}, "non_numeric_value"),
+            ({"covariances": {"active_users": 0.4}, "n": 11}, "units_differ"),
+        ]
+    ):
+        problem = assert_problem(await sent(f"bad{number}", change, {}), "batch-rejected", 422)
+        assert reason in problem["errors"][0]["detail"], problem
+    assert (await sent("good")).status_code == 201
+    async with service.database.read() as session:
+        stored = {row.metric_key: row.covariances for row in await session.scalars(sa.select(Summary))}
+    assert stored == {"orders_per_user": {"active_users": 0.4}, "active_users": None}
