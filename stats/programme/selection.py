@@ -91,10 +91,10 @@ def truncated(
 ) -> tuple[Array, Array]:
     """Posterior means and sds (K,) of effects known only because `estimate > cut * error`.
 
-    The likelihood is `N(estimate | effect, error²) / Phi(effect / error - cut)`, the prior t4(0, `scale`) of the recorded
-    effects: with no loser on record its scale cannot be learned, so the correction is an assumption. It is careful: were
-    t4(0, `scale`) the effects of all experiments, won or lost, the likelihood would need no division, and more would be
-    left. An estimate below the cut was not recorded for being above it: its likelihood is not divided.
+    The likelihood is `N(estimate | effect, error²) / Phi(effect / error - cut)`, the prior t4(0, `scale`) of recorded
+    effects: with no loser on record its scale cannot be learned, so the correction is an assumption. A careful one:
+    were t4(0, `scale`) the effects of all experiments, won or lost, the likelihood would need no division, and more
+    would be left. An estimate below the cut was not recorded for being above it: its likelihood is not divided.
     """
     reach = 8.0 * np.maximum(error, scale) + np.abs(estimate)
     effect = reach[:, None] * np.linspace(-1.0, 1.0, _EFFECTS)

@@ -188,7 +188,7 @@ def test_james_stein_keeps_one_share_of_everything() -> None:
 
 
 def test_winners_without_losers_are_corrected_by_assumption() -> None:
-    """Exact for effects of that spread, each measured until it won; of the winners among many it believes too little."""
+    """Exact for effects of that spread, each measured until it won; of winners among many too little is left."""
     rng = np.random.default_rng(6)
     effect = selection.ASSUMED_SCALE * rng.standard_t(4, 1500)
     s = np.full(effect.shape, 0.01)
