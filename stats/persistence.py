@@ -34,8 +34,8 @@ SHORTEST_SPAN: Final = 6.0
 """Days between the first and the last age: less than a week cannot tell a course from a weekday."""
 INFORMATION: Final = 0.1
 """Nats that the data must say about the time constant; a normal says as much when its spread shrinks by 30 %."""
-START_FROM_ZERO: Final = 3.0
-"""Posterior standard deviations between the start and zero; nearer, long run / start says nothing."""
+FROM_ZERO: Final = 3.0
+"""Posterior standard deviations between a ratio's denominator and zero; nearer, the ratio says nothing."""
 _SCORES: Final = np.linspace(-2.5, 2.5, 61)  # of the prior, in its own standard deviations
 _PRIOR: Final = np.exp(-0.5 * _SCORES**2) / np.exp(-0.5 * _SCORES**2).sum()
 _INSIDE: Final = 1.2815515655446004  # 80 % of a normal lie within so many standard deviations
@@ -80,11 +80,14 @@ class PersistenceFit:
 
     `start` and `long_run` are on the scale of the effects (log lifts). `remaining` is long_run / start, and not there
     unless the start is 3 posterior standard deviations from zero; `remaining_median` and `remaining_log_sd` are of the
-    log-normal with the mean and sd of that ratio where it is not negative: what the ledger takes (a loss after a gain
-    counts as nothing left). `half_life` is in days, `chance_below_half` the chance that less than half of the start is
-    left, in the direction of start + long run. `identified` is whether the data say something about the time constant:
-    its posterior has an `information` (relative entropy to the prior) of 0.1 nats or more. An effect that does not
-    change identifies none, and is known no worse for it. With a `reason` everything is None or empty.
+    log-normal with the mean and sd of that ratio where it is not negative (a loss after a gain counts as nothing left).
+    `lasting_median` and `lasting_log_sd` are the same of long_run / the mean over the observed days: how much will last
+    of what the experiment as a whole has measured, when a novelty had already begun to wear off.
+
+    `half_life` is in days, `chance_below_half` the chance that less than half of the start is left, in the direction of
+    start + long run. `identified` is whether the data say something about the time constant: its posterior has an
+    `information` (relative entropy to the prior) of 0.1 nats or more. An effect that does not change identifies none,
+    and is known no worse for it. With a `reason` everything is None or empty.
     """
 
     time_constant: Floats
@@ -97,6 +100,8 @@ class PersistenceFit:
     remaining: Range | None = None
     remaining_median: float | None = None
     remaining_log_sd: float | None = None
+    lasting_median: float | None = None
+    lasting_log_sd: float | None = None
     half_life: Range | None = None
     chance_below_half: float | None = None
     information: float = 0.0
@@ -190,32 +195,44 @@ def _summarised(fit: PersistenceFit) -> PersistenceFit:
     long_run = Range(float(long_mean), float(long_sd), *map(float, quantiles[1]))
     direction = 1.0 if start.mean + long_run.mean >= 0 else -1.0
     lost = fit._at(np.broadcast_to(direction * np.array([-0.5, 1.0]), (1, fit.weight.size, 2)))
-    remaining = median = log_sd = None
-    if abs(start.mean) >= START_FROM_ZERO * start.sd:
-        remaining, median, log_sd = _ratio(fit, 1.0 if start.mean > 0 else -1.0)
+    begin, observed = np.array([1.0, 0.0]), _shares(fit.ages, fit.time_constant).mean(axis=0)
+    to_start, to_observed = _ratio(fit, np.broadcast_to(begin, observed.shape)), _ratio(fit, observed)
     return replace(
         fit,
         start=start,
         long_run=long_run,
-        remaining=remaining,
-        remaining_median=median,
-        remaining_log_sd=log_sd,
+        remaining=to_start.range if to_start else None,
+        remaining_median=to_start.log_normal[0] if to_start else None,
+        remaining_log_sd=to_start.log_normal[1] if to_start else None,
+        lasting_median=to_observed.log_normal[0] if to_observed else None,
+        lasting_log_sd=to_observed.log_normal[1] if to_observed else None,
         half_life=_half_life(fit.time_constant, fit.weight),
         chance_below_half=float(lost.cdf(np.zeros((1, 1)))[0, 0]),
         identified=fit.information >= INFORMATION,
     )
 
 
-def _ratio(fit: PersistenceFit, sign: float) -> tuple[Range, float, float]:
-    """Of long run / start, where the start is all but certainly of one `sign`; median and log sd of the log-normal.
+@dataclass(frozen=True, slots=True)
+class _Ratio:
+    """`log_normal`: median and log sd."""
 
-    The ratio is below x where `sign (long_run - x start)` is below zero. Its last half percents count where they begin:
-    there the start is next to zero, and moments would be about nothing else.
+    range: Range
+    log_normal: tuple[float, float]
+
+
+def _ratio(fit: PersistenceFit, whole: Floats) -> _Ratio | None:
+    """Long run over `whole` (G, 2) times (start, long run); None unless that is clearly of one sign.
+
+    The ratio is below x where `sign (long_run - x whole)` is below zero. Its last half percents count where they begin:
+    there the denominator is next to zero, and moments would be about nothing else.
     """
+    (mean,), (sd,) = fit._at(whole[None]).moments()
+    if abs(mean) < FROM_ZERO * sd:
+        return None
+    part = np.array([0.0, 1.0])
 
     def below(x: Floats) -> Floats:
-        contrast = sign * np.stack([-x, np.ones_like(x)], axis=-1)
-        return fit._at(np.repeat(contrast[:, None, :], fit.weight.size, axis=1)).cdf(np.zeros((x.size, 1)))[:, 0]
+        return fit._at(np.sign(mean) * (part - x[:, None, None] * whole)).cdf(np.zeros((x.size, 1)))[:, 0]
 
     low, high = np.full(2, -_FARTHEST), np.full(2, _FARTHEST)
     for _ in range(_BISECTIONS):
@@ -224,12 +241,11 @@ def _ratio(fit: PersistenceFit, sign: float) -> tuple[Range, float, float]:
         low, high = np.where(left, middle, low), np.where(left, high, middle)
     x = np.linspace(low[0], high[1], _STEPS)
     cdf = np.clip(below(x), *_CUT)
-    mean, sd = _moments(x, cdf)
-    shown = Range(mean, sd, *map(float, np.interp(_TAILS, cdf, x)))
+    shown = Range(*_moments(x, cdf), *map(float, np.interp(_TAILS, cdf, x)))
     kept, spread = _moments(np.maximum(x, 0.0), cdf)
     kept = max(kept, _LEAST)
     square = float(np.log1p((spread / kept) ** 2))
-    return shown, kept * float(np.exp(-square / 2)), float(np.sqrt(square))
+    return _Ratio(shown, (kept * float(np.exp(-square / 2)), float(np.sqrt(square))))
 
 
 def _moments(x: Floats, cdf: Floats) -> tuple[float, float]:

@@ -83,6 +83,8 @@ def test_exact_days_give_the_course_back() -> None:
     assert fit.remaining_median == pytest.approx(0.4, abs=0.01)
     assert fit.remaining_log_sd is not None and fit.remaining_log_sd < 0.05
     assert fit.half_life.median == pytest.approx(5 * np.log(2), rel=0.05)
+    # What lasts of the mean of the 28 days is more than what lasts of the start.
+    assert fit.lasting_median == pytest.approx(0.02 / float(course(0.05, 0.02, 5).mean()), abs=0.01)
     assert fit.identified and fit.transient
     np.testing.assert_allclose(fit.curve(DAYS).mean, course(0.05, 0.02, 5), atol=5e-4)
 
@@ -106,6 +108,7 @@ def test_an_effect_that_vanishes_leaves_a_ratio_the_ledger_can_use() -> None:
 def test_a_start_that_may_be_zero_has_no_ratio_to_it() -> None:
     fit = persistence(course(0.0, 0.03, 5), noise(daily=0.004, shared=0.001), DAYS)
     assert fit.remaining is None and fit.remaining_median is None and fit.remaining_log_sd is None
+    assert fit.lasting_median is not None and fit.lasting_median > 1
     assert fit.long_run is not None and fit.long_run.lower > 0.02
     assert fit.chance_below_half is not None and fit.chance_below_half < 0.01
 
