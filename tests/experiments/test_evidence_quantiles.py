@@ -143,7 +143,7 @@ def test_numbers_beyond_reason_are_refused_in_quantiles_too():
 
 def test_summaries_cannot_hold_a_quantile():
     plan = plan_of([planned(spec("p50", "quantile", quantile=0.5), "primary"), planned(spec("a"))], data="summary")
-    moments = moment_set(plan, np.random.default_rng(1).normal(5, 1, (40, 1)), np.arange(40) % 2, columns=["p50"])
+    moments = moment_set(plan, np.random.default_rng(1).normal(5, 1, (40, 2)), np.arange(40) % 2, columns=["p50", "a"])
     assert row_of(document(plan, moments), "p50").reason == "no_quantile_of_summaries"
 
 
