@@ -4,7 +4,7 @@ In each posterior draw of the ledger experiments come one after the other: a tru
 draw has it, an estimate as precise as estimates were, a launch where the estimate clears a bar. The bar is the one that
 lets through as large a share as shipped so far, so that both how often changes ship and how much they then are worth
 follow from what is known. What a launch does to the North Star is kappa times its effect, by the target's week as much
-of it as lasts. All questions are asked of the same draws: how many experiments, and what if one thing alone were better.
+of it as lasts. All questions are asked of the same draws: how many experiments, and what if one thing were better.
 """
 
 from __future__ import annotations
