@@ -24,8 +24,8 @@ CORRELATED: Final = 0.3
 CERTAIN: Final = 0.9
 """An input is no proxy unless its correlation is beyond 0.3 with this chance."""
 _LEVELS: Final = (0.025, 0.1, 0.5, 0.9, 0.975)
-_GONE: Final = 1e-6
-"""Of the estimates' variance: where the total covariance leaves an input less, it has no slope."""
+_RIDGE: Final = 1e-6
+"""Of a variance: metrics that are one another's copies have an error ellipsoid without volume."""
 
 
 class LinkReason(StrEnum):
@@ -141,7 +141,7 @@ def proxy(believed: Covariances, error: Array) -> Proxy:
 def typical_error(covariance: Array) -> Array:
     """(M, M) the error covariance of the experiment in the middle, by the volume of its error ellipsoid."""
     scale = np.median(np.einsum("kmm->km", covariance), axis=0) ** -0.5
-    volume = np.linalg.slogdet(covariance * np.outer(scale, scale) + _GONE * np.eye(len(scale)))[1]
+    volume = np.linalg.slogdet(covariance * np.outer(scale, scale) + _RIDGE * np.eye(len(scale)))[1]
     return np.asarray(covariance[np.argsort(volume, kind="stable")[len(volume) // 2]])
 
 
@@ -161,20 +161,20 @@ def total_covariance(estimate: Array, covariance: Array) -> Array:
 def moment_slope(estimate: Array, covariance: Array) -> tuple[float | None, float | None]:
     """Slope of one input by total covariance and its delete-one jackknife standard error, (K, 2) and (K, 2, 2).
 
-    None where noise explains all differences between the input's estimates; with all experiments the slope, with any
-    one left out the error.
+    None where errors explain all that the input's estimates differ by: of all experiments the slope, of all but any one
+    the error. Clipping would leave such an input a variance that is none of its own.
     """
     count = len(estimate)
-    others = ~np.eye(count, dtype=np.bool_)
-    sets = np.array([np.flatnonzero(row) for row in others])
-    rest = _covariance(estimate[sets]) - covariance[sets].mean(axis=1)
-    whole, without = total_covariance(estimate, covariance), _clipped(rest)
-    least = _GONE * float(estimate[:, 1].var())
-    if not whole[1, 1] > least:
+    sets = np.array([np.delete(np.arange(count), k) for k in range(count)])
+    left = _covariance(estimate[None])[0] - covariance.mean(axis=0)
+    if not left[1, 1] > 0:
         return None, None
+    whole = _clipped(left)
     slope = float(whole[0, 1] / whole[1, 1])
-    if not (without[:, 1, 1] > least).all():
+    rest = _covariance(estimate[sets]) - covariance[sets].mean(axis=1)
+    if not (rest[:, 1, 1] > 0).all():
         return slope, None
+    without = _clipped(rest)
     found = without[:, 0, 1] / without[:, 1, 1]
     return slope, float(np.sqrt((count - 1) * found.var()))
 
