@@ -143,6 +143,7 @@ def _as_running(experiment: Experiment, seen: Mapping[str, Any]) -> RunningExper
         days_left=advice.get("expected_days"),
         value_of_waiting=max(gains, default=None),
         failed_checks=[check["name"] for check in seen.get("checks", ()) if check["status"] == "fail"],
+        metric_keys=[item["metric_key"] for item in experiment.spec.get("metrics", ())],
     )
 
 

@@ -28,6 +28,7 @@ from experiments.evidence import (
     segment_model,
 )
 from experiments.evidence.review.context import ReviewContext
+from experiments.evidence.review.draft import draft_review
 from experiments.evidence.segments import segment_question
 from experiments.lease import StoredResult
 from experiments.plan import (
@@ -264,8 +265,6 @@ def run_launch(job: LaunchJob, channel: Channel) -> StoredResult:
 def run_growth_review(job: ReviewJob, channel: Channel) -> StoredResult:
     """What moved a North Star in a period."""
     channel.progress("evidence", 0.05)
-    from experiments.evidence.review.draft import draft_review
-
     draft = draft_review(job.plan, job.context)
     fits: list[ModelFit] = []
     if draft.questions:

@@ -198,7 +198,7 @@ class ReviewedDecision(Definition):
 
 
 class RunningExperiment(Definition):
-    """An experiment that runs when the review is made, as its newest result sees it."""
+    """An experiment that runs when the review is made, as its newest result sees it; `metric_keys` are the team's."""
 
     experiment_key: str
     name: str
@@ -208,6 +208,7 @@ class RunningExperiment(Definition):
     days_left: float | None
     value_of_waiting: float | None
     failed_checks: list[str]
+    metric_keys: list[str] = Field(default_factory=list)
 
 
 class PreviousReview(Definition):

@@ -35,8 +35,8 @@ STAR = NorthStarSpec(
     input_metrics=[
         {"metric_key": "buyers"},
         {"metric_key": "orders_per_buyer"},
-    ],  # type: ignore[list-item]  # pydantic reads the documents
-    target={"value": 13_000, "at": "2026-12-28"},  # type: ignore[arg-type]  # likewise
+    ],
+    target={"value": 13_000, "at": "2026-12-28"},
 )
 
 

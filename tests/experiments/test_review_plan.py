@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 MONDAY = datetime(2025, 1, 6, tzinfo=UTC)
 WEEK = timedelta(weeks=1)
-WEEKS = 70
+WEEKS = 84
 END = MONDAY + WEEKS * WEEK
 SPEC: dict[str, Any] = {
     "key": "spring",
@@ -72,7 +72,7 @@ async def push_weeks(session: AsyncSession, row: Series, values: list[float | No
 
 
 async def company(session: AsyncSession) -> tuple[GrowthReview, Experiment]:
-    """Seventy weeks of orders, a month of weather missing, an experiment in weeks 50 to 52 that shipped in week 53."""
+    """Eighty-four weeks of orders, weather with a gap, an experiment in weeks 50 and 51 that shipped in week 53."""
     await define_metrics(session)
     orders = await define_series(session, "orders-by-week", grain="week", unit="orders")
     weather = await define_series(session, "weather", grain="week", role="regressor")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import expm1
 
-from experiments.definitions import Direction
 from experiments.plan import ReviewedDecision, ReviewPlan
 from experiments.result import DecisionWorth, Learning, ProgrammeResult, RunningBet, ShrunkEffect
 
@@ -12,7 +11,7 @@ from experiments.result import DecisionWorth, Learning, ProgrammeResult, Running
 def decisions(plan: ReviewPlan, programme: ProgrammeResult, *, level: float | None) -> list[DecisionWorth]:
     """One entry per decision; `level` is the mean week of the period, in which worth per week is told."""
     effects = {effect.experiment_key: effect for effect in programme.effects}
-    return [_worth(each, effects.get(each.experiment_key), plan.direction, level) for each in plan.decisions]
+    return [_worth(each, effects.get(each.experiment_key), level) for each in plan.decisions]
 
 
 def believed_together(found: list[DecisionWorth]) -> float | None:
@@ -53,15 +52,8 @@ def running(plan: ReviewPlan) -> list[RunningBet]:
     ]
 
 
-def chance_of_wrong_sign(effect: ShrunkEffect, direction: Direction) -> float:
-    """The chance that the effect is not in the metric's good direction."""
-    return effect.chance_positive if direction is Direction.DECREASE else 1 - effect.chance_positive
-
-
-def _worth(
-    decision: ReviewedDecision, effect: ShrunkEffect | None, direction: Direction, level: float | None
-) -> DecisionWorth:
-    wrong = None if effect is None else chance_of_wrong_sign(effect, direction)
+def _worth(decision: ReviewedDecision, effect: ShrunkEffect | None, level: float | None) -> DecisionWorth:
+    wrong = None if effect is None else 1 - effect.chance_positive
     return DecisionWorth(
         experiment_key=decision.experiment_key,
         name=decision.name,

@@ -93,8 +93,8 @@ def _document(draft: ReviewDraft, fit: LedgerFit) -> GrowthReviewResult:
     reconciled = ledger(plan, draft.told, pairs, fit, seed=context.seed)
     accounted = _attribution(draft)
     level = _level(plan)
-    forecast = target_forecast(plan, draft.told, fit, seed=context.seed)
-    alarm = stagnation(plan, draft.told, accounted, seed=context.seed)
+    forecast = target_forecast(plan, fit, seed=context.seed)
+    alarm = stagnation(plan, draft.told, seed=context.seed)
     decided = decisions(plan, programme, level=level)
     numbers = headline(level=level, ledger=reconciled, programme=programme, forecast=forecast, stagnation=alarm)
     spec = plan.north_star.spec
@@ -174,6 +174,7 @@ def _attribution(draft: ReviewDraft) -> Attribution:
         after=pairs.after.tolist(),
         before=pairs.before.tolist(),
         seed=draft.context.seed,
+        segments=plan.segments,
     )
 
 

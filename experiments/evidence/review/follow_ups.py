@@ -11,7 +11,6 @@ from math import erf, exp, pi, sqrt
 from typing import Final
 
 from experiments.definitions import Direction
-from experiments.evidence.review.decisions import chance_of_wrong_sign
 from experiments.plan import ReviewPlan
 from experiments.result import FollowUp, LedgerLaunchEffect, ProgrammeResult, ShrunkEffect
 
@@ -29,7 +28,7 @@ def follow_ups(
 ) -> list[FollowUp]:
     """At most eight, one per experiment, the one with the most to gain first."""
     found: dict[str, FollowUp] = {}
-    for each in (*_retests(plan, launches, at), *_replications(plan, programme), *_iterations(plan, programme, at)):
+    for each in (*_retests(plan, launches, at), *_replications(programme), *_iterations(plan, programme, at)):
         found.setdefault(each.experiment_key, each)
     return sorted(found.values(), key=lambda each: -(each.expected_value or 0.0))[:_MOST]
 
@@ -54,10 +53,10 @@ def _iterations(plan: ReviewPlan, programme: ProgrammeResult, at: datetime) -> I
             yield _proposal("iterates", effect, value, "It was inconclusive, and knowing more is worth much.")
 
 
-def _replications(plan: ReviewPlan, programme: ProgrammeResult) -> Iterator[FollowUp]:
+def _replications(programme: ProgrammeResult) -> Iterator[FollowUp]:
     """Ships that may well do harm."""
     for effect in programme.effects:
-        wrong = chance_of_wrong_sign(effect, plan.direction)
+        wrong = 1 - effect.chance_positive
         if effect.shipped and wrong > _DOUBTFUL:
             value = worth_of_knowing(effect.shrunk, effect.shrunk_sd)
             reason = f"It was shipped, and has a chance of {wrong:.0%} to have the wrong sign."
