@@ -155,11 +155,10 @@ def test_only_a_bias_that_stays_uncertain_covers_and_halves_the_error() -> None:
 
 @pytest.mark.simulation
 @pytest.mark.parametrize("experiments", [5, 10, 40])
-@pytest.mark.parametrize("bias", [0.0, 0.002, 0.004, 0.008])
+@pytest.mark.parametrize("bias", [0.0, 0.004, 0.008, 0.015])
 def test_blends_cover_for_all_biases_and_numbers_of_past_experiments(bias: float, experiments: int) -> None:
-    """Beyond the middle of the prior of the bias intervals are a little short, below it long: 0.91 to 1."""
+    """A small bias makes intervals long; none is short by more than the rule of METHODS I1 allows."""
     runs = 2000
     got = replicate(experiments, bias, runs, seed=int(1e5 * bias) + experiments)
-    lowest = 0.95 if bias <= 0.004 else 0.92
-    assert got["blend"] > lowest - 3 * np.sqrt(lowest * (1 - lowest) / runs) - 0.01
-    assert got["rmse_ratio"] < 0.75
+    assert got["blend"] > 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs) - 0.01
+    assert got["rmse_ratio"] < (0.75 if bias < 0.01 else 1)
