@@ -68,7 +68,7 @@ METHOD_IDS = [
     *(f"B{i}" for i in range(1, 6)),
     *(f"C{i}" for i in range(1, 6)),
     *(f"D{i}" for i in range(1, 8)),
-    *("E1", "E2", "E6", "H2", "H3", "H4", "I1", "I3"),
+    *("E1", "E2", "E6", "E9", "H2", "H3", "H4", "I1", "I3"),
 ]
 
 
