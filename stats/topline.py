@@ -95,7 +95,7 @@ def diluted_lift(
     reach = r / coverage
     if min(treatment.count, control.count) < 2 or (r < 1 and untriggered.count < 2):
         return _nothing(min(reach, 1.0), Reason.TOO_FEW_UNITS)
-    # A change that everybody meets is seen by its share give or take the draw of who was assigned.
+    # A change that reaches everybody is met by as many as the draw of who was assigned allows, now and then more.
     if reach > 1 + 3 * np.sqrt(r * (1 - r) / assigned) / coverage:
         return _nothing(1.0, ToplineReason.SHARE_ABOVE_ONE)
 
@@ -165,7 +165,8 @@ def share_of_metric(exposed: ArrayLike, company: ArrayLike, *, scale: float) -> 
     none: Bools = (whole.sum(axis=0) <= 0) | (left_out <= 0).any(axis=0)
     share = scale * safe_divide(part.sum(axis=0), whole.sum(axis=0))
     without = scale * safe_divide(part.sum(axis=0) - part, left_out)
-    spread = (buckets - 1) / max(buckets, 1) * ((without - without.mean(axis=0)) ** 2).sum(axis=0) if buckets else share
+    many = max(buckets, 1)
+    spread = max(buckets - 1, 0) / many * ((without - without.sum(axis=0) / many) ** 2).sum(axis=0)
     reason = first_reason(
         (weeks,),
         (np.full(weeks, buckets < FEWEST_BUCKETS), Reason.TOO_FEW_BUCKETS),
