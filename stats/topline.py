@@ -49,8 +49,8 @@ class Topline:
 
     `share_of_units` is the share of people that the change reaches at full coverage, `share_of_metric` the share of the
     company's metric (for a ratio: of its numerator) that they account for without it, with its standard error.
-    `naive_lift` multiplies the lift of those reached by their share of people. With a `reason` all numbers but
-    `share_of_units` are nan.
+    `naive_lift` multiplies the lift of those reached by their share of people (nan where they have none: a mean that is
+    not positive). With a `reason` all numbers but `share_of_units` are nan.
     """
 
     lift: float
@@ -104,7 +104,7 @@ def diluted_lift(
     with_it = without + reach * (treatment.mean - control.mean)
     variance_of_share = r * (1 - r) / assigned
     spread = [
-        group.covariance / max(group.count, 1) if group.count else np.zeros((columns, columns))
+        group.covariance / group.count if group.count else np.zeros((columns, columns))
         for group in (treatment, control, untriggered)
     ]
     error = np.sqrt(
