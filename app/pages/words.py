@@ -133,7 +133,7 @@ REASONS: Final = {
     "no_company_total": "The company's total is not above zero in the last full week.",
     "no_relative_effect_of_north_star": "The North Star has no relative effect to carry over to the company.",
     "north_star_does_not_add_up": "The North Star is a ratio, whose weeks do not add up to a year.",
-    "no_baseline": "The data say nothing about the company outside the experiment.",
+    "no_company_data": "The data say nothing about the company outside the experiment.",
     "flows_not_estimable": "The effects on retention and inflow could not be estimated together.",
     "retention_reaches_one": "Retention may reach 100 %, where a stock has no steady state.",
     "too_few_days": "There are too few days since exposure to see a course.",

@@ -23,7 +23,7 @@ from stats.projection import EffectPaths, constant_effect, fading_effect, projec
 
 HORIZON: Final = 52
 DOES_NOT_ADD_UP: Final = "north_star_does_not_add_up"
-NO_BASELINE: Final = "no_baseline"
+NO_COMPANY: Final = "no_company_data"
 FLOWS_MISSING: Final = "flows_not_estimable"
 _SCATTER: Final = 0.1
 """Log sd of a weekly level before the weeks are seen, worth as much as `_SCATTER_WEEKS` of them."""
@@ -64,7 +64,7 @@ def projected_impact(
         blank = _blank(key, impact.variant_key, flows, context.seed)
         reason = _refusal(plan, company)
         if company is None or reason:
-            found.append(blank.model_copy(update={"reason": reason or NO_BASELINE}))
+            found.append(blank.model_copy(update={"reason": reason or NO_COMPANY}))
             continue
         if stock is not None and flows is None:
             found.append(blank.model_copy(update={"reason": FLOWS_MISSING}))
@@ -144,7 +144,7 @@ def _refusal(plan: AnalysisPlan, company: Company | None) -> str:
     """Why weeks do not add up to a year; empty where they do."""
     assert plan.north_star is not None
     if company is None:
-        return NO_BASELINE
+        return NO_COMPANY
     kind = company_specs(plan)[plan.north_star.spec.metric_key].kind
     return "" if kind in ("mean", "proportion") else DOES_NOT_ADD_UP
 

@@ -177,7 +177,7 @@ def test_summaries_take_the_declared_share_or_everybody():
     assert everybody.lift == pytest.approx(0.1)
     assert found.standard_error > 0.3 * everybody.standard_error
     (ahead,) = summaries(star_plan(data="summary")).projected
-    assert (ahead.estimable, ahead.reason) == (False, "no_baseline")
+    assert (ahead.estimable, ahead.reason) == (False, "no_company_data")
 
 
 def test_joint_effects_are_those_of_the_rows_with_the_covariance_of_the_shared_units():
