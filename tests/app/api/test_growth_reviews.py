@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from app.api import examples
+from experiments import lease, ledger_lines
 from experiments.definitions import ReviewSpec
 from experiments.ledger_lines import KIND
+from experiments.result import GrowthReviewResult
+from experiments.tables import Analysis
 from tests.app.api.service import Service, assert_problem, created, pointers
+from tests.app.review_documents import review_result
 
 pytestmark = pytest.mark.anyio
 
@@ -128,3 +133,45 @@ async def test_a_review_is_analysed_like_anything_else(reviewing: Service) -> No
     listed = (await reviewing.read.get(f"{PATH}/analyses")).json()["items"]
     assert [each["id"] for each in listed] == [asked.json()["id"]]
     assert_problem(await reviewing.read.get(f"{PATH}/result"), "not-found", 404)
+
+
+async def hand_in(service: Service, document: GrowthReviewResult) -> GrowthReviewResult:
+    """Ask for an analysis of the review and hand in this document, as a worker does."""
+    asked = (await service.write.post(f"{PATH}/analyses")).json()
+    document = document.model_copy(update={"analysis_id": asked["id"], "review_key": asked["subject_key"]})
+    result = lease.StoredResult(document.model_dump_json().encode(), uuid.uuid4().hex, rows=ledger_lines.flat(document))
+    async with service.database.write() as session:
+        row = await session.get_one(Analysis, uuid.UUID(asked["id"]))
+        token = {"analysis_id": row.id, "owner": "w"}
+        held = await lease.claim(session, **token, lease_seconds=60, at=service.clock())
+        assert held is not None
+        assert await lease.finish(session, **token, attempt=held.attempt, result=result, at=service.clock())
+    return document
+
+
+async def test_results_are_served_as_stored_and_their_lines_are_flat(reviewing: Service) -> None:
+    read = reviewing.read
+    await hand_in(reviewing, review_result(units=100.0))
+    reviewing.clock.at += timedelta(days=1)
+    between = reviewing.clock().isoformat()
+    newest = await hand_in(reviewing, review_result(units=250.0))
+    got = await read.get(f"{PATH}/result")
+    assert got.content == newest.model_dump_json().encode()
+    seen = await read.get(f"{PATH}/result", headers={"If-None-Match": got.headers["etag"]})
+    assert seen.status_code == 304 and not seen.content
+    assert len((await read.get(f"{PATH}/results")).json()["items"]) == 2
+    assert (await read.get(f"/v1/results/{got.headers['x-result-id']}")).content == got.content
+
+    lines = (await read.get("/v1/ledger-lines", params={"review_key": newest.review_key})).json()["items"]
+    assert {(line["component"], line["key"]): line["units"] for line in lines} == {
+        (line.component, line.key): line.units for line in newest.ledger.lines
+    }
+    launches = {"component": "launches", "north_star_key": newest.north_star_key}
+    only = (await read.get("/v1/ledger-lines", params=launches)).json()["items"]
+    assert {line["component"] for line in only} == {"launches"} and len(only) == 2
+    everything = (await read.get("/v1/ledger-lines", params={"newest": "false"})).json()["items"]
+    stored = (await read.get("/v1/ledger-lines", params={"newest": "false", "since": between})).json()["items"]
+    assert len(everything) == 2 * len(lines) and {line["id"] for line in stored} == {line["id"] for line in lines}
+    page = (await read.get("/v1/ledger-lines", params={"limit": 2})).json()
+    rest = (await read.get("/v1/ledger-lines", params={"limit": 200, "cursor": page["next_cursor"]})).json()
+    assert len(page["items"]) == 2 and len(page["items"] + rest["items"]) == len(lines)
