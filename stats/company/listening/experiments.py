@@ -28,9 +28,9 @@ _ESTIMATION: Final = {"engine": "frequentist", "ci_level": 0.9, "cuped": False}
 """Nine in ten: what is better by its interval is what the company ships."""
 
 
-def experiment_records(tried: Trials, calendar: Calendar) -> tuple[ExperimentRecord, ...]:
+def experiment_records(tried: Trials, kept: Holdout, calendar: Calendar) -> tuple[ExperimentRecord, ...]:
     """The sixty, in the order of `IDEAS`, then the holdout."""
-    return (*(_experiment(tried, k, calendar) for k in range(len(IDEAS))), _holdout_experiment(calendar))
+    return (*(_experiment(tried, k, calendar) for k in range(len(IDEAS))), _holdout_experiment(kept, calendar))
 
 
 def summaries(tried: Trials, kept: Holdout, calendar: Calendar) -> dict[str, list[dict[str, Any]]]:
@@ -80,7 +80,7 @@ def _experiment(tried: Trials, k: int, calendar: Calendar) -> ExperimentRecord:
     return ExperimentRecord(spec, start, None if idea.key in RUNNING else planned_end)
 
 
-def _holdout_experiment(calendar: Calendar) -> ExperimentRecord:
+def _holdout_experiment(kept: Holdout, calendar: Calendar) -> ExperimentRecord:
     start, end = calendar.day(7 * (WEEKS - HOLDOUT_WEEKS)), calendar.day(calendar.days)
     spec: dict[str, Any] = {
         "key": HOLDOUT,
@@ -96,6 +96,7 @@ def _holdout_experiment(calendar: Calendar) -> ExperimentRecord:
         "metrics": _metrics(HOURS),
         "north_star_key": NORTH_STAR_KEY,
         "north_star_share": {"value": 1.0},
+        "planned_units": int(kept.counts.sum()),
         "planned_end_at": end.isoformat(),
         "estimation": {**_ESTIMATION, "sequential": {"method": "fixed"}},
     }

@@ -74,7 +74,7 @@ def generate(end: date | datetime, *, seed: int = 20260101) -> Listening:
     return Listening(
         started_at=calendar.first,
         ended_at=until,
-        experiments=experiment_records(tried, calendar),
+        experiments=experiment_records(tried, kept, calendar),
         summaries=summaries(tried, kept, calendar),
         decisions={idea.key: chosen for idea, chosen in zip(IDEAS, tried.outcome, strict=True) if chosen},
         launches=launch_records(launched, calendar),
