@@ -190,7 +190,7 @@ def test_eight_of_ten_intervals_hold_the_gain() -> None:
 
 @pytest.mark.simulation
 def test_eighty_percent_intervals_are_calibrated() -> None:
-    assert within(calibration(2000, 8, 2000), 0.8, 2000, tolerance=0.01)
+    assert within(calibration(2000, 8, 1000), 0.8, 2000, tolerance=0.01)
 
 
 def test_draws_of_a_course_are_one_row_each() -> None:
