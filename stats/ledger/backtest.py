@@ -43,7 +43,7 @@ class Backtested:
     reason: str = ""
 
 
-def backtest(data: LedgerData, priors: LedgerPriors, *, seed: int, weeks: int = 13) -> Backtested:
+def backtest(data: LedgerData, priors: LedgerPriors, *, seed: int, weeks: int = 13, draws: int = 1000) -> Backtested:
     """Fit without the last `weeks`, and compare. Holdouts that were measured in them are left out.
 
     Launches in those weeks count as planned: with what their experiments said. `reason` is
@@ -68,7 +68,7 @@ def backtest(data: LedgerData, priors: LedgerPriors, *, seed: int, weeks: int = 
     )
     if not collapsed.long_enough(before):
         return _nothing(origin, weeks, TOO_SHORT)
-    fit = collapsed.fit(before, priors, seed=seed)
+    fit = collapsed.fit(before, priors, seed=seed, draws=draws)
     if fit.reason:
         return _nothing(origin, weeks, fit.reason)
     launches = np.einsum("stj,sj->st", fit.path[:, origin:], fit.theta, optimize=True)

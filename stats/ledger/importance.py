@@ -106,7 +106,7 @@ def mode(log_density: LogDensity, start: Array, *, steps: int = 20) -> tuple[Arr
 def smoothed(log_weight: Array) -> tuple[Array, float]:
     """Normalised weights (S,) with a smoothed tail, and the Pareto shape of that tail."""
     weight = np.exp(log_weight - log_weight.max())
-    count = int(min(0.2 * weight.size, 3 * np.sqrt(weight.size)))
+    count = int(np.ceil(min(0.2 * weight.size, 3 * np.sqrt(weight.size))))
     order = np.argsort(weight)
     tail, cut = order[-count:], weight[order[-count - 1]]
     excess = weight[tail] - cut
