@@ -13,7 +13,7 @@ from experiments.definitions import NorthStarSpec
 from experiments.errors import FieldError, InvalidDefinition, InvalidFormula
 from experiments.metric import Known
 from experiments.paging import Page, page_of
-from experiments.tables import NorthStar, NorthStarVersion
+from experiments.tables import NorthStar, NorthStarVersion, Series
 
 
 def spec_of(row: NorthStar | NorthStarVersion) -> NorthStarSpec:
@@ -66,12 +66,13 @@ async def update(
 
 
 async def check(session: AsyncSession, *, spec: NorthStarSpec) -> str:
-    """Everything a tree promises: metrics exist, none is a formula, all are per one unit, the formula is over exactly
+    """Everything a tree promises: metrics and series exist, no metric is a formula, all are per one unit, the formula is
 
-    the inputs and cannot divide by zero. Returns the unit type. Raises `InvalidDefinition`, `InvalidFormula`.
+    over exactly the inputs and cannot divide by zero. Returns the unit type. Raises `InvalidDefinition`, `InvalidFormula`.
     """
     known = await metric.all_known(session)
     _refuse_unusable_metrics(spec, known)
+    await _refuse_unusable_series(session, spec)
     inputs = {item.metric_key: known[item.metric_key].spec for item in spec.input_metrics}
     formula = formula_rules.read(spec.formula, known=inputs)
     unused = [key for key in inputs if key not in formula.names]
@@ -105,6 +106,31 @@ def _refuse_unusable_metrics(spec: NorthStarSpec, known: dict[str, Known]) -> No
         raise InvalidDefinition(
             f"The tree uses a metric that it cannot use: {errors[0].detail}",
             remedy="Use registered metrics of the kinds mean, proportion, ratio and survey that have measures.",
+            errors=errors,
+        )
+
+
+async def _refuse_unusable_series(session: AsyncSession, spec: NorthStarSpec) -> None:
+    """Series of the North Star and its inputs are outcomes, those of outside influences regressors."""
+    places = [("/series_key", spec.series_key, "outcome")]
+    places += [
+        (f"/input_metrics/{i}/series_key", item.series_key, "outcome") for i, item in enumerate(spec.input_metrics)
+    ]
+    places += [(f"/influences/{i}/series_key", item.series_key, "regressor") for i, item in enumerate(spec.influences)]
+    named = sorted({key for _, key, _ in places if key is not None})
+    if not named:
+        return
+    rows = await session.scalars(sa.select(Series).where(col(Series.key).in_(named)))
+    roles = {row.key: row.spec["role"] for row in rows}
+    errors = [
+        FieldError(pointer, f"there is no series `{key}`" if key not in roles else f"`{key}` is no {role}")
+        for pointer, key, role in places
+        if key is not None and roles.get(key) != role
+    ]
+    if errors:
+        raise InvalidDefinition(
+            f"The North Star names a series that it cannot use: {errors[0].detail}",
+            remedy="Register the series first with POST /v1/series: outside influences have the role `regressor`.",
             errors=errors,
         )
 

@@ -1,4 +1,4 @@
-"""Definitions as code: fact sources, metrics, North Stars, series and launches in a YAML file, applied by the API."""
+"""Definitions as code: fact sources, metrics, series, North Stars and launches in a YAML file, applied by the API."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ from experiments.definitions import FactSourceSpec, LaunchSpec, MetricSpec, Nort
 KINDS: tuple[tuple[str, str, TypeAdapter[Any]], ...] = (
     ("fact_sources", "fact-sources", TypeAdapter(FactSourceSpec)),
     ("metrics", "metrics", TypeAdapter(MetricSpec)),
-    ("north_stars", "north-stars", TypeAdapter(NorthStarSpec)),
     ("series", "series", TypeAdapter(SeriesSpec)),
+    ("north_stars", "north-stars", TypeAdapter(NorthStarSpec)),
     ("launches", "launches", TypeAdapter(LaunchSpec)),
 )
 

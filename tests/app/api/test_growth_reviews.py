@@ -175,3 +175,17 @@ async def test_results_are_served_as_stored_and_their_lines_are_flat(reviewing: 
     page = (await read.get("/v1/ledger-lines", params={"limit": 2})).json()
     rest = (await read.get("/v1/ledger-lines", params={"limit": 200, "cursor": page["next_cursor"]})).json()
     assert len(page["items"]) == 2 and len(page["items"] + rest["items"]) == len(lines)
+
+
+async def test_a_north_star_names_series_that_exist_and_have_the_part_that_it_gives_them(shop: Service) -> None:
+    await created(shop.write, "/v1/series", {"key": "rain", "name": "Rain", "grain": "week", "role": "regressor"})
+    spec: dict[str, Any] = {
+        **examples.NORTH_STAR,
+        "key": "other",
+        "series_key": "rain",
+        "influences": [{"series_key": "nothing", "rationale": "Nobody launches that"}],
+    }
+    problem = assert_problem(await shop.write.post("/v1/north-stars", json=spec), *INVALID)
+    assert pointers(problem) == ["/series_key", "/influences/0/series_key"]
+    spec |= {"series_key": None, "influences": [{"series_key": "rain", "rationale": "Nobody launches the rain"}]}
+    await created(shop.write, "/v1/north-stars", spec)
