@@ -66,9 +66,10 @@ async def update(
 
 
 async def check(session: AsyncSession, *, spec: NorthStarSpec) -> str:
-    """Everything a tree promises: metrics and series exist, no metric is a formula, all are per one unit, the formula is
+    """Everything a tree promises: metrics and series exist, no metric is a formula, all are per one unit, the formula
+    is over exactly the inputs and cannot divide by zero. Returns the unit type.
 
-    over exactly the inputs and cannot divide by zero. Returns the unit type. Raises `InvalidDefinition`, `InvalidFormula`.
+    Raises `InvalidDefinition`, `InvalidFormula`.
     """
     known = await metric.all_known(session)
     _refuse_unusable_metrics(spec, known)
@@ -112,11 +113,12 @@ def _refuse_unusable_metrics(spec: NorthStarSpec, known: dict[str, Known]) -> No
 
 async def _refuse_unusable_series(session: AsyncSession, spec: NorthStarSpec) -> None:
     """Series of the North Star and its inputs are outcomes, those of outside influences regressors."""
-    places = [("/series_key", spec.series_key, "outcome")]
-    places += [
-        (f"/input_metrics/{i}/series_key", item.series_key, "outcome") for i, item in enumerate(spec.input_metrics)
+    inputs, influences = enumerate(spec.input_metrics), enumerate(spec.influences)
+    places = [
+        ("/series_key", spec.series_key, "outcome"),
+        *((f"/input_metrics/{i}/series_key", item.series_key, "outcome") for i, item in inputs),
+        *((f"/influences/{i}/series_key", item.series_key, "regressor") for i, item in influences),
     ]
-    places += [(f"/influences/{i}/series_key", item.series_key, "regressor") for i, item in enumerate(spec.influences)]
     named = sorted({key for _, key, _ in places if key is not None})
     if not named:
         return
