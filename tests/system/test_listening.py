@@ -115,7 +115,7 @@ def test_the_ledger_adds_up_to_what_was_observed_and_its_launches_to_the_truth(
     ledger = review["ledger"]
     assert ledger["estimable"], ledger["reason"]
     whole = {line["component"]: line for line in ledger["lines"] if line["key"] is None}
-    assert whole.pop("observed")["units"] == ledger["observed_units"]
+    assert whole.pop("observed")["units"] == pytest.approx(ledger["observed_units"], rel=1e-9)
     assert sum(line["units"] for line in whole.values()) == pytest.approx(ledger["observed_units"], rel=1e-9)
     hours = told.truth.weeks.hours
     after, before = np.arange(91, 104), np.arange(39, 52)
