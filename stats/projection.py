@@ -7,7 +7,7 @@ survives the ones after it. They are drawn jointly, and the result says which of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
@@ -29,6 +29,7 @@ KAPPA: Final = (0.9, 0.35)
 SURVIVAL: Final = (104.0, 0.7)
 """Half-life of a change in weeks, median and log sd, unless long holdouts have measured it."""
 DAYS_PER_WEEK: Final = 7.0
+_STREAM: Final = 7  # the draws here are not those of the effect, even where both have the same seed
 _QUANTILES: Final = (0.1, 0.5, 0.9)
 
 
@@ -164,19 +165,22 @@ def project(
         raise ValueError("spreads and shares are not negative; medians of realisation and survival are positive")
 
     n = effect.level.size
-    rng = np.random.default_rng(seed)
-    reach = np.clip(share + share_error * rng.standard_normal(n), 0.0, 1.0)
-    realised = kappa[0] * np.exp(kappa[1] * rng.standard_normal(n))
+    rng = np.random.default_rng([_STREAM, seed])
     half_life = survival[0] * np.exp(survival[1] * rng.standard_normal(n))
-    alive: Floats = np.exp2(-(np.arange(weeks) + 0.5) / half_life[:, None])
-    flow = course * np.exp(wobble * rng.standard_normal(n)[:, None] - wobble**2 / 2)
+    others: dict[Source, Floats] = {
+        "reach": np.clip(share + share_error * rng.standard_normal((n, 1)), 0.0, 1.0),
+        "realisation": kappa[0] * np.exp(kappa[1] * rng.standard_normal((n, 1))),
+        "baseline": course * np.exp(wobble * rng.standard_normal((n, 1)) - wobble**2 / 2),
+        "survival": np.exp2(-(np.arange(weeks) + 0.5) / half_life[:, None]),
+    }
 
-    def gain(path: Floats, part: Floats, rate: Floats, left: Floats, base: Floats) -> Floats:
-        topline = np.log1p(part[:, None] * np.expm1(path))
-        return np.asarray((base * np.expm1(rate[:, None] * cover * topline * left)).sum(axis=1))
+    def gain(path: Floats, given: Mapping[Source, Floats]) -> Floats:
+        topline = np.log1p(given["reach"] * np.expm1(path))
+        weekly = given["baseline"] * np.expm1(given["realisation"] * cover * topline * given["survival"])
+        return np.asarray(weekly.sum(axis=1))
 
-    drawn = gain(effect.path, reach, realised, alive, flow)
-    shares = _shares(effect, gain, (reach, realised, alive, flow), float(drawn.var()))
+    drawn = gain(effect.path, others)
+    shares = _shares(effect, gain, others, float(drawn.var()))
     lower, median, upper = map(float, np.quantile(drawn, _QUANTILES))
     reason = ""
     if grade in NO_HEADLINE:
@@ -199,30 +203,22 @@ def project(
 
 def _shares(
     effect: EffectPaths,
-    gain: Callable[[Floats, Floats, Floats, Floats, Floats], Floats],
-    others: tuple[Floats, Floats, Floats, Floats],
+    gain: Callable[[Floats, Mapping[Source, Floats]], Floats],
+    others: Mapping[Source, Floats],
     whole: float,
 ) -> dict[Source, float]:
     """Each source varies alone, the others stay at their means; see `project`."""
     by_level, residual = _split(effect)
     centre = effect.path.mean(axis=0, keepdims=True)
-    means = [part.mean(axis=0, keepdims=True) for part in others]
-
-    def alone(path: Floats, varying: int | None = None) -> float:
-        return float(gain(path, *(others[i] if i == varying else mean for i, mean in enumerate(means))).var())
-
-    variance: dict[Source, float] = {
-        "effect": alone(by_level),
-        "persistence": alone(centre + residual),
-        "reach": alone(centre, 0),
-        "realisation": alone(centre, 1),
-        "baseline": alone(centre, 3),
-        "survival": alone(centre, 2),
-    }
+    means: dict[Source, Floats] = {name: drawn.mean(axis=0, keepdims=True) for name, drawn in others.items()}
+    alone: dict[Source, Floats] = {"effect": gain(by_level, means), "persistence": gain(centre + residual, means)}
+    for name, drawn in others.items():
+        alone[name] = gain(centre, {**means, name: drawn})
+    variance: dict[Source, float] = {name: float(gains.var()) for name, gains in alone.items()}
     known = sum(variance.values())
     total = max(whole, known)
     if total <= 0:
-        return dict.fromkeys([*variance, "interplay"], 0.0)
+        return dict.fromkeys((*variance, "interplay"), 0.0)
     return {name: part / total for name, part in variance.items()} | {"interplay": (total - known) / total}
 
 

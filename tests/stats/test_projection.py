@@ -105,6 +105,22 @@ def test_shares_are_the_variances_of_conditional_expectations() -> None:
         assert got.shares[name] == pytest.approx(want, abs=6 * np.sqrt(want / n))
 
 
+def test_an_effect_and_its_reach_are_independent_even_with_one_seed() -> None:
+    n = 8000
+    got = certain(
+        effect=constant_effect(0.01, 0.01, weeks=1, seed=9, draws=n),
+        baseline=np.array([1000.0]),
+        share=0.5,
+        share_error=0.1,
+        survival=FOREVER,
+        seed=9,
+    )
+    # The variance of a product, and what the exponential adds to its mean.
+    spread = 1000 * 0.9 * float(np.sqrt(0.01**2 * 0.1**2 + 0.01**2 * 0.5**2 + 0.01**2 * 0.1**2))
+    of_curvature = 0.5 * 1000 * 0.9 * 0.5 * 2e-4 * 0.95
+    assert abs(got.mean - 1000 * 0.9 * 0.005 - of_curvature) < 4 * spread / np.sqrt(n) + 0.01
+
+
 def test_a_course_that_fades_brings_less_and_says_that_it_is_unsure_how_much_lasts() -> None:
     lasting, vanishing = fading(0.03, 0.025), fading(0.05, 0.01)
     assert not lasting.transient and vanishing.transient
