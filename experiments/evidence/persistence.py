@@ -31,7 +31,7 @@ def persistence_fits(plan: AnalysisPlan, blocks: Sequence[Block]) -> Fits:
             continue
         found = age_effects(followed)
         for v, variant in enumerate(plan.variants[1:]):
-            fits[metric.metric_key, variant.key] = _fit(found, v, metric.spec.delay_days)
+            fits[metric.metric_key, variant.key] = _fit(found, v, metric.spec.delay_days, plan.estimation.prior_scale)
     return fits
 
 
@@ -40,8 +40,11 @@ def persistence_of(fits: Fits) -> list[Persistence]:
     return [_document(metric_key, variant_key, fit) for (metric_key, variant_key), fit in fits.items()]
 
 
-def _fit(found: AgeEffects, v: int, delay_days: float) -> PersistenceFit:
-    """On the log scale, of the days with a relative effect; too few units have too rough a covariance."""
+def _fit(found: AgeEffects, v: int, delay_days: float, effect_sd: float) -> PersistenceFit:
+    """On the log scale, of the days with a relative effect; too few units have too rough a covariance.
+
+    How large effects may be is what the plan states for all of them (`prior_scale`).
+    """
     used = np.flatnonzero(found.used[v] & np.isfinite(found.lift.log_value[v]))
     reason = str(found.reason[v])
     if reason or len(used) < 2:
@@ -50,7 +53,7 @@ def _fit(found: AgeEffects, v: int, delay_days: float) -> PersistenceFit:
         return PersistenceFit(empty, empty, np.zeros((0, 2)), np.zeros((0, 2, 2)), empty, reason=none)
     level = 1 + found.lift.value[v, used]
     spread = found.covariance[v][np.ix_(used, used)] / level[:, None] / level
-    return persistence(found.lift.log_value[v, used], spread, delay_days + used)
+    return persistence(found.lift.log_value[v, used], spread, delay_days + used, effect_sd=effect_sd)
 
 
 def _document(metric_key: str, variant_key: str, fit: PersistenceFit) -> Persistence:

@@ -321,3 +321,19 @@ def test_a_stock_compounds_what_retention_and_inflow_gain():
     assert all(a.lift < b.lift for a, b in itertools.pairwise(path))
     assert path[-1].lift == pytest.approx(expected, rel=0.06)
     assert found.estimable and found.median > 0
+
+
+@pytest.mark.simulation
+def test_intervals_of_the_topline_hold_the_truth_as_often_as_they_say():
+    """Also where those reached are three times as active as others, which the naive product gets wrong."""
+    runs, truth = 400, np.log1p(0.6 / 1.4 * 0.4)
+    inside = naive = 0
+    for seed in range(runs):
+        company = company_of(1000 + seed, lift=0.4, n=3000)
+        (found,) = analysed(company, star_plan(), company.reach((STAR,))).topline
+        half = 1.96 * found.standard_error
+        inside += abs(found.log_lift - truth) <= half
+        naive += abs(np.log1p(found.naive_lift) - truth) <= half
+    error = np.sqrt(0.95 * 0.05 / runs)
+    assert abs(inside / runs - 0.95) <= 3 * error + 0.01
+    assert naive / runs < 0.2

@@ -22,10 +22,11 @@ HOUR = timedelta(hours=1)
 
 def shares(control: float) -> dict[str, Any]:
     return {
+        "coverage": control,
         "variants": [
             {"key": "control", "weight": control, "is_control": True},
             {"key": "treatment", "weight": 1 - control},
-        ]
+        ],
     }
 
 
@@ -56,6 +57,7 @@ async def test_a_ramp_reaches_the_slice_and_the_evidence_and_later_stages_change
     started = shop.experiment.started_at
     assert job.context.allocation == ((started, (0.5, 0.5)), (now - 4 * HOUR, (0.25, 0.75)))
     assert job.data is not None and job.data.allocation == job.context.allocation
+    assert job.context.coverage == ((started, 1.0), (now - 4 * HOUR, 0.25))
     await ramp(0.75, 1)
     assert await prepared(database, worker_settings, asked) == job
 
