@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from experiments.result import JointEffects, PersistencePoint, ProjectedImpact, 
 from experiments.types import finite
 from stats import stock_flow
 from stats.moments import Floats
-from stats.projection import EffectPaths, constant_effect, fading_effect, project, stock_effect
+from stats.projection import EffectPaths, Projection, constant_effect, fading_effect, project, stock_effect
 
 HORIZON: Final = 52
 DOES_NOT_ADD_UP: Final = "north_star_does_not_add_up"
@@ -49,58 +49,50 @@ def projected_impact(
     """
     if plan.north_star is None:
         return []
-    key, stock = plan.north_star.spec.metric_key, plan.north_star.spec.stock
+    key = plan.north_star.spec.metric_key
     overall = {(row.metric_key, row.variant_key): row for row in rows if row.segment is None}
     together = {each.variant_key: each for each in joint}
-    days = (context.exposed_until - context.started_at) / timedelta(days=1)
     found = []
     for impact in topline:
-        if not impact.estimable or impact.share is None:
-            nothing = _blank(key, impact.variant_key, None, context.seed)
-            found.append(nothing.model_copy(update={"reason": impact.reason}))
-            continue
-        row = overall[key, impact.variant_key]
-        flows = _flows(stock, together.get(impact.variant_key), overall, impact.variant_key)
+        flows = _flows(plan.north_star.spec.stock, together.get(impact.variant_key), overall, impact.variant_key)
         blank = _blank(key, impact.variant_key, flows, context.seed)
-        reason = _refusal(plan, company)
-        if company is None or reason:
-            found.append(blank.model_copy(update={"reason": reason or NO_COMPANY}))
-            continue
-        if stock is not None and flows is None:
-            found.append(blank.model_copy(update={"reason": FLOWS_MISSING}))
-            continue
-        effect = _effect(row, fits, flows, context.seed)
-        level, scatter = _baseline(company)
-        gain = project(
-            effect,
-            baseline=np.full(HORIZON, level),
-            baseline_log_sd=scatter,
-            share=impact.share,
-            share_error=impact.share_standard_error or 0.0,
-            grade="A" if sound else "U",
-            days=days,
-            seed=context.seed,
-        )
-        if not gain.estimable:
-            found.append(blank.model_copy(update={"reason": gain.reason}))
-            continue
-        found.append(
-            blank.model_copy(
-                update={
-                    "headline": gain.headline,
-                    "median": finite(gain.median),
-                    "lower_80": finite(gain.lower_80),
-                    "upper_80": finite(gain.upper_80),
-                    "chance_positive": finite(gain.chance_positive),
-                    "uncertainty": [
-                        UncertaintyShare(source=source, share=share) for source, share in gain.shares.items()
-                    ],
-                    "estimable": True,
-                    "reason": gain.reason or None,
-                }
-            )
-        )
+        reason = _refusal(plan, impact, company, flows)
+        gain = None
+        if company is not None and not reason:
+            effect = _effect(overall[key, impact.variant_key], fits, flows, context.seed)
+            gain = _gain(effect, impact, company, context, sound=sound)
+            reason = gain.reason
+        update = {"reason": reason or None} | (_numbers(gain) if gain is not None and gain.estimable else {})
+        found.append(blank.model_copy(update=update))
     return found
+
+
+def _gain(
+    effect: EffectPaths, impact: ToplineImpact, company: Company, context: EvidenceContext, *, sound: bool
+) -> Projection:
+    level, scatter = _baseline(company)
+    return project(
+        effect,
+        baseline=np.full(HORIZON, level),
+        baseline_log_sd=scatter,
+        share=impact.share or 0.0,
+        share_error=impact.share_standard_error or 0.0,
+        grade="A" if sound else "U",
+        days=(context.exposed_until - context.started_at) / timedelta(days=1),
+        seed=context.seed,
+    )
+
+
+def _numbers(gain: Projection) -> dict[str, Any]:
+    return {
+        "headline": gain.headline,
+        "median": finite(gain.median),
+        "lower_80": finite(gain.lower_80),
+        "upper_80": finite(gain.upper_80),
+        "chance_positive": finite(gain.chance_positive),
+        "uncertainty": [UncertaintyShare(source=source, share=share) for source, share in gain.shares.items()],
+        "estimable": True,
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,13 +132,16 @@ def _effect(row: Row, fits: Fits, flows: _Flows | None, seed: int) -> EffectPath
     return constant_effect(*log_lift_of(row), weeks=HORIZON, seed=seed, draws=_DRAWS)
 
 
-def _refusal(plan: AnalysisPlan, company: Company | None) -> str:
-    """Why weeks do not add up to a year; empty where they do."""
+def _refusal(plan: AnalysisPlan, impact: ToplineImpact, company: Company | None, flows: _Flows | None) -> str:
+    """Why there is nothing to project, or weeks do not add up to a year; empty where they do."""
     assert plan.north_star is not None
+    if not impact.estimable:
+        return impact.reason or NO_COMPANY
     if company is None:
         return NO_COMPANY
-    kind = company_specs(plan)[plan.north_star.spec.metric_key].kind
-    return "" if kind in ("mean", "proportion") else DOES_NOT_ADD_UP
+    if company_specs(plan)[plan.north_star.spec.metric_key].kind not in ("mean", "proportion"):
+        return DOES_NOT_ADD_UP
+    return FLOWS_MISSING if plan.north_star.spec.stock is not None and flows is None else ""
 
 
 def _baseline(company: Company) -> tuple[float, float]:

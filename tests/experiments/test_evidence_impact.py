@@ -161,6 +161,14 @@ def test_without_a_full_week_or_with_facts_that_are_no_numbers_there_is_no_topli
     assert same.topline == same.joint_effects == same.projected == same.persistence == []
 
 
+def test_a_holdout_is_measured_like_a_test_and_has_nothing_to_ship_or_to_wait_for():
+    company = company_of(15)
+    result = analysed(company, star_plan(purpose="holdout"), company.reach((STAR,)))
+    assert result.verdict == "better" and result.recommendation.action == "archive"
+    assert result.waiting == [] and result.topline[0].estimable and result.joint_effects
+    assert "north_star_margin" not in {check.name for check in result.checks}
+
+
 def summaries(plan: AnalysisPlan) -> ExperimentResult:
     n, mean, variance = np.full((1, 2), 10_000), np.array([[2.0, 2.2]]), np.full((1, 2), 4.0)
     blocks = summary_blocks(plan, {STAR: (n, mean, variance)})
