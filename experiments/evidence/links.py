@@ -140,11 +140,16 @@ class LinksDraft:
         )
 
     def _proxy(self, joint: Covariances | None) -> tuple[list[tuple[int, float]], float | None]:
-        """Weights of the inputs that may stand for the North Star, by position; none where they were not weighed."""
+        """Weights of the inputs that may stand for the North Star, by position.
+
+        Where they were not judged together it is the one that goes with it best, alone.
+        """
         usable = [m for m, each in enumerate(self.links) if each.usable]
-        metrics = [0, *(1 + m for m in usable)]
-        if not usable or (joint is None and len(usable) > 1):
+        if not usable:
             return [], None
+        if joint is None:
+            usable = [max(usable, key=lambda m: _closeness(self.links[m]))]
+        metrics = [0, *(1 + m for m in usable)]
         chosen = np.ix_(np.arange(len(self.estimate)), metrics, metrics)
         errors = self.covariance[chosen]
         if joint is None:
@@ -218,6 +223,10 @@ def _no_joint(covariance: Array) -> JointReason | None:
     errors = np.sqrt(np.einsum("kmm->km", covariance))
     correlation = (covariance / (errors[:, :, None] * errors[:, None, :])).mean(axis=0)
     return "one_formula" if np.linalg.eigvalsh(correlation)[0] < _SEPARATE else None
+
+
+def _closeness(found: Link) -> float:
+    return 0.0 if found.correlation is None else abs(found.correlation.median)
 
 
 def _diagnostics(fit: ModelFit) -> dict[str, float]:

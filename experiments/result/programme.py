@@ -208,7 +208,10 @@ class LinksResult(Document):
     experiments: int
     links: list[LinkEstimate]
     proxy: list[ProxyWeight]
-    """Weights of the input effects that best predict the North Star's, at the typical noise of an experiment."""
+    """Weights of the input effects that best predict the North Star's, at the typical noise of an experiment.
+
+    Of usable inputs only; where they have no joint slopes it is the best of them alone.
+    """
     proxy_correlation: float | None
     """Of the weighted sum, as it would be measured, with the true effect on the North Star."""
     joint_reason: str | None = None

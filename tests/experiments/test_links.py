@@ -157,10 +157,13 @@ def test_the_document_has_every_inputs_link_and_the_proxy_that_they_make() -> No
 
 
 def test_a_model_that_failed_costs_only_what_it_would_have_said() -> None:
-    draft = draft_links(plan_of(evidence(12)), CONTEXT)
+    draft = draft_links(plan_of(evidence(40)), CONTEXT)
     failed = ModelFit("effect_covariance", 1, "unreliable", "chains disagree")
     for found in (draft.finish([failed]), draft.finish()):
-        assert (found.engine, found.joint_reason, found.proxy) == ("grid", "not_sampled", [])
+        assert (found.engine, found.joint_reason) == ("grid", "not_sampled")
+        assert [link.usable for link in found.links] == [True, True]
+        best = max(found.links, key=lambda link: link.correlation or 0)
+        assert [each.metric_key for each in found.proxy] == [best.metric_key]
         assert found.links[0].slope is not None and found.links[0].joint_slope is None
     with pytest.raises(ValueError, match="zip"):
         draft.finish([])
