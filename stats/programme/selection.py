@@ -82,6 +82,8 @@ def plug_in(estimate: Array, error: Array, shipped: BoolArray) -> SelectedTotal:
 
 def winners_only(estimate: Array, error: Array, shipped: BoolArray) -> SelectedTotal:
     """Empirical Bayes with a population learned from those that shipped: forbidden, it has learned the choice."""
+    if not shipped.any():
+        return SelectedTotal(0.0, float("nan"))
     centre, sd = _posterior(estimate, error, shipped)
     return SelectedTotal(float(centre[shipped].sum()), float(np.sqrt((sd[shipped] ** 2).sum())))
 

@@ -180,6 +180,13 @@ def test_lee_shen_takes_off_what_selection_adds_on_average() -> None:
     assert excess.mean() == pytest.approx(expected, abs=4 * excess.std() / np.sqrt(len(x)))
 
 
+def test_without_ships_every_total_is_nothing() -> None:
+    x, s = np.array([-0.01, 0.0, 0.002]), np.full(3, 0.01)
+    none = np.zeros(3, dtype=np.bool_)
+    assert [rule(x, s, none).total for rule in RULES if rule.__name__[:3] != "lee"] == [0.0] * 4
+    assert programme(x, s).totals(none).mean[0] == 0.0
+
+
 def test_james_stein_keeps_one_share_of_everything() -> None:
     x, s = np.array([0.03, 0.02, -0.01, 0.0]), np.full(4, 0.01)
     kept = 1 - 2 * 1e-4 / (x @ x)
