@@ -29,6 +29,7 @@ EXISTING = {
     "/v1/fact-sources": "orders",
     "/v1/launches": "faster-search",
     "/v1/series": "orders-by-country",
+    "/v1/growth-reviews": "2026-q3",
 }
 
 
@@ -67,6 +68,7 @@ def _fill(client: TestClient) -> None:
         ("experiments", examples.EXPERIMENT),
         ("launches", examples.LAUNCH),
         ("series", examples.SERIES),
+        ("growth-reviews", examples.GROWTH_REVIEW),
     ]
     for collection, document in documents:
         assert client.post(f"/v1/{collection}", json=document).status_code == 201
