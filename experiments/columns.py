@@ -4,6 +4,7 @@ A column is a measure in a period (the outcome window after exposure, or the pre
 measure and a window share the column, so one pass over the facts serves them all and their covariance is exact.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -174,9 +175,9 @@ def company_specs(plan: AnalysisPlan) -> dict[str, MetricSpec]:
     """
     known = {metric.metric_key: metric.spec for metric in plan.metrics}
     found: dict[str, MetricSpec] = {}
-    left = [] if plan.north_star is None else [plan.north_star.spec.metric_key]
+    left = deque([] if plan.north_star is None else [plan.north_star.spec.metric_key])
     while left:
-        key = left.pop()
+        key = left.popleft()
         spec = known.get(key)
         if spec is None or spec.kind == "quantile":
             return {}

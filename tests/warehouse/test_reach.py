@@ -34,7 +34,7 @@ def star_of(metric_key: str) -> PlannedNorthStar:
 
 def world_with_outsiders(folder: Path, seed: int, **changes: Any) -> World:
     """Half as many people again are never shown anything and order all the same."""
-    world = random_world(folder, seed, **changes)
+    world = random_world(folder, seed, **{"units": 80, **changes})
     rng = np.random.default_rng(seed + 1)
     more = {
         source: [Fact(f"outsider {i}", START + float(rng.uniform(-3, 14)) * DAY, 6.0) for i in range(60)]
