@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from experiments.definitions import ExperimentSpec, LaunchSpec, MetricSpec, Nort
 from stats.company import Company, generate
 from stats.company.business import Business
 from stats.company.definitions import COMPONENTS, NORTH_STAR_FORMULA
+from stats.company.listening import generate as listening
 from stats.company.member_story import MEMBER_TRIALS
 from stats.company.members import Cohort, cohorts, facts, ignoring_stages, member_lifts
 from stats.formula import parse
@@ -174,6 +175,21 @@ def test_the_truth_of_the_tree_is_coherent_and_effects_stay_on_their_input(compa
     assert all(abs(lift) < 1e-12 for lift in rows["dark_mode", "treatment", "", ""].values())
     reorder = {level: rows["one_click_reorder", "one_click", "platform", level]["orders"] for level in ("ios", "web")}
     assert reorder == {"ios": pytest.approx(0.234, abs=0.01), "web": pytest.approx(0.09, abs=0.01)}
+
+
+def test_the_listening_service_is_of_the_same_seed_and_ends_with_the_company(company: Company) -> None:
+    told = company.listening
+    assert timedelta(0) <= company.ended_at - told.ended_at < timedelta(weeks=1)
+    same = listening(company.ended_at)
+    np.testing.assert_array_equal(told.truth.weeks.hours, same.truth.weeks.hours)
+    mine = {record.spec["key"] for record in told.experiments}
+    assert not mine & {record.spec["key"] for record in (*company.experiments, *company.business.experiments)}
+    sources = (*company.fact_sources, *company.business.fact_sources)
+    assert not {source["key"] for source in told.fact_sources} & {source["key"] for source in sources}
+    metrics = (*company.metrics, *company.business.metrics)
+    assert not {metric["key"] for metric in told.metrics} & {metric["key"] for metric in metrics}
+    assert not {each.spec["key"] for each in told.series} & {each.spec["key"] for each in company.series}
+    assert not {each.spec["key"] for each in told.launches} & {each.spec["key"] for each in company.launches}
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from stats.company.listening.story import (
     IDEAS,
     PAIRS,
     PEEKED,
+    PLACE,
     RUNNING,
     WEEKS,
 )
@@ -39,7 +40,6 @@ from stats.formula import parse
 
 END = date(2026, 5, 27)
 COMPANIES = 60
-PLACE = {idea.key: number for number, idea in enumerate(IDEAS)}
 
 
 @pytest.fixture(scope="module")

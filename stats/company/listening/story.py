@@ -103,6 +103,7 @@ offline_tab|A tab for what is offline|Listening does not stop where the net does
 battery_saver|Half the battery|A player that spares the battery is left on.|devices|h
 """
 IDEAS: Final = tuple(Idea(*line.split("|")) for line in _TOLD.strip().splitlines())
+PLACE: Final = {idea.key: number for number, idea in enumerate(IDEAS)}
 BROKEN: Final = "car_home"
 """Loses every twentieth listener of its treatment: no comparison can be trusted."""
 PEEKED: Final = "louder_previews"

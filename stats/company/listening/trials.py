@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from stats.company.listening.story import BROKEN, CHEAP, GAMED, IDEAS, PAIRS, PEEKED, RUNNING, WEEKS, Idea
+from stats.company.listening.story import BROKEN, CHEAP, GAMED, IDEAS, PAIRS, PEEKED, PLACE, RUNNING, WEEKS, Idea
 from stats.company.population import Array, Booleans, Integers
 
 MEAN, TAU, SLOPE, SAVES_TAU = 0.0025, 0.006, 0.3, 0.009
@@ -141,16 +141,14 @@ def _effects(rng: np.random.Generator, share: Array) -> tuple[Array, Array]:
     saves = SAVES_TAU * fat * rng.standard_normal(share.size)
     rest = np.sqrt(TAU**2 - (SLOPE * SAVES_TAU) ** 2) * fat * rng.standard_normal(share.size)
     hours = (MEAN + SLOPE * saves + rest) / share
-    by_key = {idea.key: number for number, idea in enumerate(IDEAS)}
-    hours[by_key[GAMED]] = _GAMED_HOURS
+    hours[PLACE[GAMED]] = _GAMED_HOURS
     topline = np.log1p(share * np.expm1(hours))
     clash = np.zeros(share.size)
     for pair in PAIRS:
-        clash[[by_key[key] for key in pair]] = CLASH / 2  # half of the others have the other one
+        clash[[PLACE[key] for key in pair]] = CLASH / 2  # half of the others have the other one
     beside = np.log1p(np.expm1(topline + clash) / share)
     inputs = np.array([_split(idea) for idea in IDEAS]) * beside[:, None]
-    gamed = by_key[GAMED]
-    inputs[gamed] = [0.0, _GAMED_SESSIONS, beside[gamed] - _GAMED_SESSIONS]
+    inputs[PLACE[GAMED]] = [0.0, _GAMED_SESSIONS, _GAMED_HOURS - _GAMED_SESSIONS]
     return np.column_stack([beside, inputs, saves / share]), topline
 
 
@@ -170,8 +168,7 @@ def _counts(rng: np.random.Generator, share: Array) -> tuple[Integers, Array]:
     per_arm = np.round(enrolled * there / 2).astype(np.int64)
     chance = rng.binomial(2 * per_arm, 0.5)
     counts = np.stack([chance, 2 * per_arm - chance], axis=1)
-    broken = next(number for number, idea in enumerate(IDEAS) if idea.key == BROKEN)
-    counts[broken, 1] = round(counts[broken, 1] * (1 - _LOST))
+    counts[PLACE[BROKEN], 1] = round(counts[PLACE[BROKEN], 1] * (1 - _LOST))
     return counts, enrolled
 
 
@@ -181,15 +178,15 @@ def _weeks(rng: np.random.Generator) -> tuple[Integers, Integers]:
     Teams do not take turns in the order of the list, but pairs run together.
     """
     ended = [number for number, idea in enumerate(IDEAS) if idea.key not in RUNNING]
-    by_key = {idea.key: number for number, idea in enumerate(IDEAS)}
-    place = np.empty(len(IDEAS), dtype=np.int64)
+    place = np.zeros(len(IDEAS), dtype=np.int64)
     place[rng.permutation(ended)] = np.arange(len(ended))
     first = 2 + place * (WEEKS - 9) // (len(ended) - 1)
     last = first + rng.integers(2, 5, len(IDEAS))
     for one, other in PAIRS:
-        first[by_key[other]], last[by_key[other]] = first[by_key[one]], last[by_key[one]]
+        first[PLACE[other]], last[PLACE[other]] = first[PLACE[one]], last[PLACE[one]]
+    last[PLACE[PEEKED]] = first[PLACE[PEEKED]] + 2
     for key in RUNNING:
-        first[by_key[key]], last[by_key[key]] = WEEKS - 2, WEEKS + 2
+        first[PLACE[key]], last[PLACE[key]] = WEEKS - 2, WEEKS + 2
     return first, last
 
 
@@ -197,7 +194,7 @@ def _measured(rng: np.random.Generator, true: Array, counts: Integers) -> tuple[
     """Means by arm (K, 2, 5), what the peeker saw at each look, and counts after it had ended."""
     factor = np.linalg.cholesky(of_units()[1:, 1:])
     noise = rng.standard_normal((*counts.shape, 4)) @ factor.T / np.sqrt(counts)[..., None]
-    peeked = next(number for number, idea in enumerate(IDEAS) if idea.key == PEEKED)
+    peeked = PLACE[PEEKED]
     steps = rng.standard_normal((_LOOKS, 2, 4)) @ factor.T
     seen = (
         np.cumsum(steps, axis=0) / np.arange(1, _LOOKS + 1)[:, None, None] / np.sqrt(counts[peeked] / _LOOKS)[:, None]
@@ -212,7 +209,7 @@ def _measured(rng: np.random.Generator, true: Array, counts: Integers) -> tuple[
     noise[peeked] = seen[stop - 1]
     logs = np.log(USUAL[1:]) + noise
     logs[:, 1] += true[:, 1:]
-    logs[[idea.key == BROKEN for idea in IDEAS], 1, 0] += _LOST_IS_QUIET
+    logs[PLACE[BROKEN], 1, 0] += _LOST_IS_QUIET
     shown = np.log(USUAL[1:]) + seen[:stop] + effect
     return _with_hours(logs), _with_hours(shown), counts
 
