@@ -47,12 +47,13 @@ def conclude(client: ApiClient, told: Listening, asked: dict[str, str], steps: S
         client.wait(analysis_id, progress=steps.following(f"analysing {key}"))
     steps.done()
     steps.begin("deciding and launching")
-    of_experiment = {launch.spec.get("experiment_key"): launch for launch in told.launches}
+    shipped = {launch.spec["experiment_key"]: launch for launch in told.launches if "experiment_key" in launch.spec}
     for record in told.experiments:
         if record.spec["key"] in told.decisions:
-            _decide(client, told, record, of_experiment.get(record.spec["key"]))
+            _decide(client, told, record, shipped.get(record.spec["key"]))
     for launch in told.launches:
-        client.ensure("/v1/launches", launch.spec)
+        if "experiment_key" not in launch.spec:
+            client.ensure("/v1/launches", launch.spec)
     steps.done()
     return _review(client, told, steps)
 
