@@ -33,6 +33,7 @@ NO_FULL_WEEK: Final = "no_full_week"
 SHARE_NOT_DEFINED: Final = "share_not_defined"
 _WEEK: Final = timedelta(days=7)
 _STEP: Final = 1e-5
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,7 +149,8 @@ def _measured(
     if company is None:
         return blank.model_copy(update={"reason": why_not})
     shares = share_of_metric(company.part[..., 0], company.whole[..., 0], scale=1.0)
-    over = shares.share > 1 + 3 * shares.standard_error
+    # Where everybody is reached the share is one to the last digits, and known without error.
+    over = shares.share > 1 + 3 * shares.standard_error + _ROUNDING
     reach = [
         ReachWeek(week=week, share=min(share, 1.0), share_standard_error=error)
         for week, (share, error, beyond) in enumerate(

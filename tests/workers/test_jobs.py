@@ -60,6 +60,12 @@ async def test_every_kind_of_analysis_ends_in_the_document_that_its_data_imply(
     assert experiment["verdict"] == "better"
     effect = experiment["north_star"][0]
     assert effect["tree"]["lift"] == pytest.approx(effect["direct"]["lift"], abs=1e-8)
+    # All orders of the company came from people since they were exposed.
+    (topline,) = experiment["topline"]
+    assert (topline["source"], topline["estimable"]) == ("measured", True)
+    assert topline["share"] == pytest.approx(1) and topline["lift"] == pytest.approx(orders["lift"], rel=1e-9)
+    assert experiment["joint_effects"][0]["metric_keys"] == ["orders", "active_users", "orders_per_active"]
+    assert effect["blended"] == effect["direct"] and experiment["projected"][0]["median"] > 0
     assert [m["status"] for m in experiment["segment_models"]] == ["unreliable"]
     assert "the model was not compiled within 0.05 seconds" in experiment["segment_models"][0]["reason"]
     assert len(experiment["segment_models"][0]["effects"]) == 3
