@@ -1,6 +1,6 @@
 """A population's mean and scale as weighted points, for sums over all its experiments (METHODS C3, F1).
 
-Up to 500 experiments the points are those of `stats.bayes.effect_grid`. With more, mean and scale are known so well
+Up to 250 experiments the points are those of `stats.bayes.effect_grid`. With more, mean and scale are known so well
 that its many points are not needed, and they are what takes the time. There the posterior in (mean, ln tau) is close to
 normal: an evenly spread sample of the experiments says where it lies, Newton steps on all of them find its top, and a
 lattice over five standard deviations around it carries the exact posterior.
@@ -16,7 +16,7 @@ import numpy as np
 from stats.bayes.effect_grid import EffectGrid, HyperPriors, Nodes, Shape, effect_grid, log_likelihood
 from stats.bayes.mixture import Array, Mixture
 
-SAMPLE: Final = 500
+SAMPLE: Final = 250
 """More experiments than these are located by an evenly spread sample of so many."""
 _NEGLIGIBLE: Final = 1e-8
 _LATTICE: Final = np.linspace(-5.0, 5.0, 11)  # standard deviations: the trapezoid is spectrally accurate

@@ -31,7 +31,7 @@ TAILS: Final = (0.025, 0.1, 0.9, 0.975)
 LIKELY_POSITIVE: Final = 0.9
 _BINS: Final = 32
 _BLOCK: Final = 1_000_000
-_SOLVER_STEPS: Final = 4
+_SOLVER_STEPS: Final = 8
 _SOLVER_GRID: Final = np.concatenate([np.linspace(-6, -3, 7)[:-1], np.linspace(-3, 3, 31), np.linspace(3, 6, 7)[1:]])
 _METHOD_OF_HYPER: Final = HyperPriors()
 

@@ -120,7 +120,7 @@ def test_quantiles_of_sums_are_those_of_draws_from_the_joint_posterior(number: i
 
 @pytest.mark.simulation
 def test_many_experiments_are_the_grid_in_less_time() -> None:
-    """Above 500 experiments a lattice around the top takes the grid's place: the same answer, and fast for 5,000."""
+    """Above 250 experiments a lattice around the top takes the grid's place: the same answer, and fast for 5,000."""
     _, x, s = drawn(np.random.default_rng(3), "t3", SAMPLE + 1, 1.0)
     shipped = x > CUT * s
     large, small = programme(x, s), programme(x[:-1], s[:-1])
