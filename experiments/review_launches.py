@@ -48,7 +48,9 @@ async def launches_of(
     for its launch, then what its series say; without either the launch is blind.
     """
     rows = await _moved_within(session, weeks)
-    by_experiment = {effect.experiment_key: effect for effect in effects if effect.shipped}
+    by_experiment = {
+        effect.experiment_key: effect for effect in effects if effect.shipped and effect.topline_log_lift is not None
+    }
     experiments = await _experiments_of(session, rows)
     on_series = await _measured_on_series(session, metric_key, [row.key for row in rows], known_at)
     found = []

@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments.definitions import Direction
 from experiments.evidence.review.data import compared, told
 from experiments.evidence.review.draft import draft_review
 from experiments.evidence.review.follow_ups import worth_of_knowing
 from experiments.evidence.review.ledger import ledger
+from experiments.evidence.review.stagnation import stagnation
 from experiments.plan import ReviewPlan, document, load
 from experiments.result import GrowthReviewResult
 from stats.bayes.models.fit import ModelFit
-from tests.experiments.review_cases import QUARTER, context, review_plan
+from tests.experiments.review_cases import QUARTER, WEEKS, context, review_plan
 
 TOO_SHORT = 70
 """The first launch is ten weeks old."""
@@ -136,6 +138,33 @@ def test_the_target_is_forecast_with_what_the_programme_usually_adds(result: Gro
     assert forecast.weeks[-1].observed is None and forecast.weeks[-1].median == forecast.median_at_target
     assert {lever.lever for lever in forecast.levers} == {"velocity", "win_rate", "effect_size", "sensitivity"}
     assert result.headline["chance_to_hit"] == forecast.chance_to_hit
+
+
+def test_a_company_that_launched_nothing_has_a_ledger_without_launches(plan: ReviewPlan) -> None:
+    nothing = plan.programme.model_copy(update={"effects": [], "holdouts": []})
+    bare = plan.model_copy(update={"launches": [], "programme": nothing, "influences": []})
+    draft = draft_review(bare, context(bare))
+    found = ledger(bare, draft.told, draft.pairs, draft.collapsed, seed=1)
+    assert [line.component for line in found.lines] == ["season", "base", "noise", "observed"], "never 0 +- 0"
+    assert sum(line.units for line in found.lines[:3]) == pytest.approx(found.lines[3].units, rel=1e-9)
+    assert found.claimed_units is None and not any("Launches" in sentence for sentence in found.story)
+
+
+@pytest.mark.simulation
+def test_a_base_that_turns_the_wrong_way_raises_the_alarm_and_names_what_goes_with_it(plan: ReviewPlan) -> None:
+    """Something that should fall, say complaints, rises by 3 % a week for the last eight weeks."""
+    factor = np.exp(0.03 * np.clip(np.arange(WEEKS) - (WEEKS - 9), 0, None))
+    values = [float(value) for value in np.array(plan.values, dtype=float) * factor]
+    inputs = {**plan.inputs, "buyers": [float(b) for b in np.array(plan.inputs["buyers"], dtype=float) * factor]}
+    changes = {"values": values, "inputs": inputs, "direction": Direction.DECREASE}
+    complaints = plan.model_copy(update=changes)
+    running = plan.running[0].model_copy(update={"metric_keys": ["buyers"]})
+    complaints = complaints.model_copy(update={"running": [running]})
+    found = stagnation(complaints, told(complaints), seed=3)
+    assert found.alarm and found.chances[-1] > 0.9
+    assert found.slope is not None and found.slope_lower_80 is not None and found.slope_upper_80 is not None
+    assert 0 < found.slope_lower_80 < found.slope < found.slope_upper_80
+    assert (found.falling_inputs[0]["metric_key"], found.falling_inputs[0]["experiment_keys"]) == ("buyers", "exp-10")
 
 
 def test_weeks_are_held_against_those_of_a_year_before_or_just_before() -> None:

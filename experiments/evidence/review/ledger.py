@@ -63,7 +63,7 @@ def ledger(plan: ReviewPlan, told: Told, pairs: Compared, fit: LedgerFit, *, see
         unit=plan.unit,
         observed_units=float((now - then).sum()) if pairs.known.any() else None,
         observed_log=float(np.log(now / then).mean()) if pairs.known.any() else None,
-        claimed_units=None if found is None else float(np.nansum(claimed)),
+        claimed_units=None if found is None else _sum(claimed),
         lines=[] if found is None else list(_lines(told, found, claimed)),
         weeks=_weeks(plan, fit) if found is not None else [],
         launches=_launches(told, fit, found) if trusted else [],
@@ -92,15 +92,21 @@ def same_week(launches: tuple[LedgerLaunch, ...]) -> list[bool]:
 
 
 def _lines(told: Told, found: Contrast, claimed: Array) -> Iterator[LedgerLine]:
-    """Whole components, the parts of launches and of outside influences, and what was observed."""
+    """Whole components, the parts of launches and of outside influences, and what was observed.
+
+    Of what is not on record at all there is no line: nothing was estimated.
+    """
+    recorded = {"launches": bool(told.launches), "outside": bool(told.influences)}
     for component in COMPONENTS:
+        if not recorded.get(component, True):
+            continue
         yield _line(
             component,
             None,
             _NAMES[component],
             found.units[component],
             found.log[component],
-            claimed=float(np.nansum(claimed)) if component == "launches" else None,
+            claimed=_sum(claimed) if component == "launches" else None,
         )
     grades = np.array([each.evidence_grade for each in told.launches])
     for grade in sorted(set(grades)):
@@ -112,7 +118,7 @@ def _lines(told: Told, found: Contrast, claimed: Array) -> Iterator[LedgerLine]:
             found.launches_units[:, of_grade].sum(axis=1),
             found.launches_log[:, of_grade].sum(axis=1),
             grade=str(grade),
-            claimed=None if np.isnan(claimed[of_grade]).all() else float(np.nansum(claimed[of_grade])),
+            claimed=_sum(claimed[of_grade]),
         )
     for j, each in enumerate(told.launches):
         yield _line(
@@ -122,7 +128,7 @@ def _lines(told: Told, found: Contrast, claimed: Array) -> Iterator[LedgerLine]:
             found.launches_units[:, j],
             found.launches_log[:, j],
             grade=each.evidence_grade,
-            claimed=None if np.isnan(claimed[j]) else float(claimed[j]),
+            claimed=_sum(claimed[[j]]),
         )
     for p, key in enumerate(told.influences):
         yield _line("outside", key, key, found.outside_units[:, p], found.outside_log[:, p])
@@ -201,6 +207,11 @@ def _claimed_units(told: Told, pairs: Compared, now: Array, then: Array) -> Arra
     change = coverage[pairs.after[known]] - coverage[pairs.before[known]]
     claim = np.where(told.data.source >= 0, np.append(told.data.estimate, np.nan)[told.data.source], np.nan)
     return np.asarray((weight @ change) * claim, dtype=np.float64)
+
+
+def _sum(claimed: Array) -> float | None:
+    """Of those that claimed something; None where none did."""
+    return None if np.isnan(claimed).all() else float(np.nansum(claimed))
 
 
 def _weeks(plan: ReviewPlan, fit: LedgerFit) -> list[LedgerWeek]:

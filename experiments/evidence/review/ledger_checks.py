@@ -7,10 +7,21 @@ from typing import Final
 
 from experiments.evidence.review.data import Compared, Told
 from experiments.plan import ReviewPlan
-from experiments.result import Check, Ledger
+from experiments.result import Check, Ledger, LedgerComponent
 from stats.ledger.collapsed import FEWEST_WEEKS, FEWEST_WEEKS_AFTER, UNRELIABLE
 
 _CONFLICT: Final = 0.9
+_REFUSALS: Final = {
+    "series_too_short": "The weeks that are known are too few to be reconciled with what was launched; claims are only "
+    "shrunk.",
+    "no_weeks_to_compare": "The period has no known week to be held against; claims are only shrunk.",
+    "unreliable_sampling": "The engine could not vouch for its numbers, so none are shown.",
+}
+_WORDS: Final[tuple[tuple[LedgerComponent, str], ...]] = (
+    ("launches", "Launches account for"),
+    ("base", "Nothing on record explains"),
+    ("season", "The season makes"),
+)
 _LEARNED_LITTLE: Final = 0.8
 
 
@@ -159,20 +170,17 @@ def _wandering(ledger: Ledger) -> Iterator[Check]:
 def _sentences(plan: ReviewPlan, ledger: Ledger) -> Iterator[str]:
     unit = f" {plan.unit}" if plan.unit else ""
     if not ledger.estimable:
-        yield "The weeks that are known are too few to be reconciled with what was launched; claims are only shrunk."
+        yield _REFUSALS.get(ledger.reason or "", "Nothing can be reconciled.")
         return
     assert ledger.observed_units is not None
-    lines = {each.component: each for each in ledger.lines if each.key is None}
-    launches = lines["launches"]
     yield f"The North Star changed by {_number(ledger.observed_units)}{unit} over the compared weeks."
-    claimed = "" if launches.claimed_units is None else f", against {_number(launches.claimed_units)} claimed"
-    yield (
-        f"Launches account for {_number(launches.units)}{unit} "
-        f"[80 %: {_number(launches.lower_80)} to {_number(launches.upper_80)}]{claimed}."
-    )
-    for line, words in ((lines["base"], "Nothing on record explains"), (lines["season"], "The season makes")):
-        interval = f"[80 %: {_number(line.lower_80)} to {_number(line.upper_80)}]"
-        yield f"{words} {_number(line.units)}{unit} {interval}."
+    lines = {each.component: each for each in ledger.lines if each.key is None}
+    for component, words in _WORDS:
+        line = lines.get(component)
+        if line is not None:
+            interval = f"[80 %: {_number(line.lower_80)} to {_number(line.upper_80)}]"
+            claimed = "" if line.claimed_units is None else f", against {_number(line.claimed_units)} claimed"
+            yield f"{words} {_number(line.units)}{unit} {interval}{claimed}."
     if ledger.kappa is not None:
         yield (
             f"Of what was claimed, {ledger.kappa:.0%} was realised "
