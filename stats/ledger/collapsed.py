@@ -19,7 +19,7 @@ import numpy as np
 
 from stats.ledger import conditional
 from stats.ledger.contract import Array, Indices, LedgerData, LedgerFit, LedgerPriors
-from stats.ledger.importance import Elliptical, Proposal, effective, mode, resampled, smoothed
+from stats.ledger.importance import HIGHEST_SHAPE, Elliptical, Proposal, effective, mode, resampled, smoothed
 from stats.ledger.scalars import NAMES
 from stats.ledger.series_covariance import Flags
 from stats.ledger.target import Draws, Model, approximate, evaluated, joined, model, nodes_redrawn
@@ -31,6 +31,7 @@ SERIES_TOO_SHORT: Final = "series_too_short"
 UNRELIABLE: Final = "unreliable_sampling"
 LEAST_ESS: Final = 300.0
 _FALL_BACK_ESS: Final = 150.0  # METHODS L: below, the sampled engine answers
+_FALL_BACK_SHAPE: Final = 1.0  # of the weights' tail, which the moves shorten
 _ROUNDS: Final = (500, 1000)
 _EXTRA: Final = 1500
 _MOST_PROPOSALS: Final = 6000
@@ -61,7 +62,7 @@ def fit(data: LedgerData, priors: LedgerPriors, *, seed: int, draws: int = 2000)
     diagnostics["moved"] = float(moved.mean())
     found = conditional.drawn(prepared, chosen, data, rng)
     reason = "" if use_series else SERIES_TOO_SHORT
-    if diagnostics["ess"] < _FALL_BACK_ESS:
+    if diagnostics["ess"] < _FALL_BACK_ESS or diagnostics["pareto_k"] > _FALL_BACK_SHAPE:
         reason = UNRELIABLE
     return replace(found, diagnostics=diagnostics, reason=reason)
 
@@ -95,7 +96,7 @@ def _sampled(prepared: Model, rng: np.random.Generator) -> tuple[Draws, Array, P
         logs = np.stack([each.log_density(together.score) + np.log(size / total) for each, size in used])
         weight, shape = smoothed(together.log_joint - together.log_node - np.logaddexp.reduce(logs, axis=0))
         size = effective(weight)
-        if not sizes and size < LEAST_ESS and total < _MOST_PROPOSALS:
+        if not sizes and (size < LEAST_ESS or shape > HIGHEST_SHAPE) and total < _MOST_PROPOSALS:
             sizes.append(_EXTRA)
         if sizes:
             proposal = Proposal((_refitted(together.score, weight, at_mode), at_mode, prior), np.array([0.6, 0.3, 0.1]))
