@@ -156,6 +156,7 @@ def _read(
         sql = (
             f"SELECT hash(who) % {BUCKETS} AS bucket, week, arm, count(*) AS units,"
             f" count(CASE WHEN seen THEN 1 END) AS reached, {outer} FROM ({per_unit}) GROUP BY 1, 2, 3"
+            " ORDER BY 1, 2, 3"  # arms are added up in this order
         )
         return work.connection.sql(sql, params=parameters.values).fetchnumpy()
     except duckdb.Error as error:

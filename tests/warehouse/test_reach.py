@@ -91,10 +91,10 @@ def by_loops(world: World, columns: tuple[str, ...], weeks: int, **options: Any)
     return company, exposed, units, exposed_units
 
 
-def reach_of(world: World, metric_key: str, **options: Any) -> Reach:
+def reach_of(world: World, metric_key: str, threads: int = 2, **options: Any) -> Reach:
     metrics = [*CLOSED, OPEN, LARGEST]
     plan = plan_with(metrics, north_star=star_of(metric_key), **options)
-    found = extract_experiment(plan, world.data).reach
+    found = extract_experiment(plan, world.data, threads=threads).reach
     assert found is not None
     return found
 
@@ -130,6 +130,9 @@ def test_units_in_passes_add_up_to_the_same_and_threads_do_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     world = world_with_outsiders(tmp_path, 7, clustered=bool(options))
+    amounts = [reach_of(world, "revenue", threads, **options) for threads in (1, 3)]
+    np.testing.assert_array_equal(amounts[0].company, amounts[1].company)
+    np.testing.assert_array_equal(amounts[0].exposed, amounts[1].exposed)
     whole = reach_of(world, "per_visit", **options)
     monkeypatch.setattr(experiment_moments, "BUCKET_BYTES", 2000)
     parts = reach_of(world, "per_visit", **options)
