@@ -90,22 +90,21 @@ def stagnation(data: LedgerData, priors: LedgerPriors, *, floor: float, seed: in
     recent = np.flatnonzero(np.isfinite(data.log_values[-RECENT_WEEKS:]))
     if begin <= 0 or not recent.size:
         return _nothing(NO_RECENT_WEEKS)
+    followed = _Followed.of(data, priors, begin, seed)
+    if isinstance(followed, str):
+        return _nothing(followed)
     chances: list[float] = []
     surprise = np.nan
-    origin, slope, lower, upper = begin, np.nan, np.nan, np.nan
-    while origin < last:
-        followed = _Followed.of(data, priors, origin, seed)
-        if isinstance(followed, str):
-            return _nothing(followed)
-        for week in range(origin, last):
-            if week == last - RECENT_WEEKS:
-                surprise = followed.surprise(last - RECENT_WEEKS + recent, week)
-            followed.see(week)
-            chances.append(followed.chance_below(floor))
-            origin = week + 1
-            if followed.share_that_counts() < _LEAST_SHARE:
-                break
-        slope, lower, upper = followed.slope()
+    for week in range(begin, last):
+        if week == last - RECENT_WEEKS:
+            surprise = followed.surprise(week + recent, week)
+        followed.see(week)
+        if followed.share_that_counts() < _LEAST_SHARE:
+            followed = _Followed.of(data, priors, week + 1, seed)
+            if isinstance(followed, str):
+                return _nothing(followed)
+        chances.append(followed.chance_below(floor))
+    slope, lower, upper = followed.slope()
     seen = np.array(chances[-weeks:])
     alarm = bool((np.array(chances[-IN_A_ROW:]) > ALARM_ABOVE).all())
     return Stagnated(seen, alarm, slope, lower, upper, surprise, bool(surprise < SURPRISING))
