@@ -193,9 +193,9 @@ class LinksDraft:
 
 
 def draft_links(plan: LinksPlan, context: LinksContext) -> LinksDraft:
-    """Everything but the sampled model: a pure function of the plan. Every input and team costs a few hundredths of a
+    """Everything but the sampled model: a pure function of the plan.
 
-    second.
+    Every input, and every team of every input, costs a tenth of a second at 60 experiments, in proportion to them.
     """
     metrics = 1 + len(plan.north_star.spec.input_metrics)
     estimate = np.array([effect.log_lifts for effect in plan.effects]).reshape(-1, metrics)
