@@ -48,9 +48,7 @@ async def launches_of(
     for its launch, then what its series say; without either the launch is blind.
     """
     rows = await _moved_within(session, weeks)
-    by_experiment = {
-        effect.experiment_key: effect for effect in effects if effect.shipped and effect.topline_log_lift is not None
-    }
+    by_experiment = {effect.experiment_key: effect for effect in effects if effect.topline_log_lift is not None}
     experiments = await _experiments_of(session, rows)
     on_series = await _measured_on_series(session, metric_key, [row.key for row in rows], known_at)
     found = []
@@ -58,7 +56,7 @@ async def launches_of(
         spec = launch.spec_of(row)
         experiment = experiments.get(row.experiment_id) if row.experiment_id is not None else None
         effect = by_experiment.get(experiment.key) if experiment is not None else None
-        if effect is not None and spec.shipped_variant not in (None, effect.variant_key):
+        if effect is not None and not _about(effect, spec):
             effect = None
         measured = None if effect is not None else on_series.get(row.key)
         coverage = await _coverage(session, spec, experiment, weeks, known_at)
@@ -94,6 +92,13 @@ def exposure(phases: Sequence[Phase], variant_key: str, weeks: Sequence[datetime
             overlap = min(week + WEEK, over) - max(week, phase.started_at)
             shares[i] += max(overlap / WEEK, 0.0) * weight * phase.coverage
     return [float(share) for share in shares]
+
+
+def _about(effect: ProgrammeEffect, spec: LaunchSpec) -> bool:
+    """Whether the effect is that of the variant that was launched."""
+    if spec.shipped_variant is None:
+        return effect.shipped or effect.variants == 1
+    return spec.shipped_variant == effect.variant_key
 
 
 async def _moved_within(session: AsyncSession, weeks: Sequence[datetime]) -> Sequence[Launch]:

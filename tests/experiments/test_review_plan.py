@@ -28,6 +28,7 @@ from experiments.series_table import SeriesTable
 from experiments.tables import Experiment, GrowthReview, LaunchEffect, Result, Series, SeriesValue
 from experiments.weekly_values import by_week
 from tests.experiments.launches import DAY, define_metrics, define_series, record_launch
+from tests.experiments.programmes import analyse
 from tests.workers.shop import EXPERIMENT, NORTH_STAR
 
 pytestmark = pytest.mark.anyio
@@ -84,7 +85,7 @@ async def company(session: AsyncSession) -> tuple[GrowthReview, Experiment]:
         "influences": [{"series_key": "weather", "rationale": "Nobody launches the weather"}],
     }
     await north_star.create(session, spec=NorthStarSpec.model_validate(star), actor="tests", at=MONDAY)
-    spec = ExperimentSpec.model_validate({**EXPERIMENT, "coverage": 0.4})
+    spec = ExperimentSpec.model_validate({**EXPERIMENT, "coverage": 0.4, "data": "summary"})
     row = await experiment.create(session, spec=spec, actor="tests", at=MONDAY)
     await lifecycle.start(session, experiment=row, actor="tests", at=END, effective_at=MONDAY + 50 * WEEK)
     await lifecycle.stop(session, experiment=row, actor="tests", at=END, effective_at=MONDAY + 52 * WEEK)
@@ -125,6 +126,23 @@ async def test_a_plan_holds_everything_with_its_numbers(database: Database) -> N
     assert shipped.coverage == pytest.approx(expected, abs=1e-12), "exposed by the experiment, then launched"
     assert [each.name for each in plan.sources][:2] == ["series orders-by-week", "series weather"]
     assert (plan.programme.started, plan.previous, plan.running) == (1, None, [])
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_its_experiment_measured_speaks_for_a_launch_before_any_series(database: Database) -> None:
+    async with database.write() as session:
+        _, row = await company(session)
+        await analyse(session, row, 0.02, at=END)
+    plan = await plan_of(database)
+    effect, shipped = plan.programme.effects[0], plan.launches[0]
+    assert (shipped.experiment_key, shipped.analysis_id) == ("checkout", effect.analysis_id)
+    assert (shipped.evidence_grade, shipped.log_effect) == (effect.evidence_grade, None)
+    assert effect.variant_key == "treatment" and effect.shipped
+    async with database.write() as session:
+        launched = await launch.get(session, key="one-page")
+        spec = launch.spec_of(launched).model_copy(update={"shipped_variant": "control"})
+        await launch.update(session, launch=launched, spec=spec, expected=None, actor="tests", at=END + DAY)
+    assert (await plan_of(database)).launches[0].evidence_grade == "U", "another variant than the one that was measured"
 
 
 async def test_only_what_was_known_then_is_in_a_plan(database: Database) -> None:
