@@ -22,7 +22,7 @@ from stats.ledger.contract import Array, Indices, LedgerData, LedgerFit, LedgerP
 from stats.ledger.importance import HIGHEST_SHAPE, Elliptical, Proposal, effective, mode, resampled, smoothed
 from stats.ledger.scalars import NAMES
 from stats.ledger.series_covariance import Flags
-from stats.ledger.target import Draws, Model, approximate, evaluated, joined, model, nodes_redrawn
+from stats.ledger.target import Draws, Model, approximate, evaluated, model, nodes_redrawn
 
 FEWEST_WEEKS: Final = 52
 FEWEST_WEEKS_AFTER: Final = 26
@@ -52,8 +52,7 @@ def fit(data: LedgerData, priors: LedgerPriors, *, seed: int, draws: int = 2000)
     use_series = long_enough(data)
     prepared = model(data, priors, use_series=use_series)
     rng = np.random.default_rng(seed)
-    particles, weight, proposal, diagnostics = _sampled(prepared, rng)
-    chosen = particles.at(resampled(weight, draws, rng))
+    chosen, proposal, diagnostics = _sampled(prepared, draws, rng)
     moved = np.zeros(draws, dtype=bool)
     for _ in range(_SWEEPS):
         chosen = nodes_redrawn(prepared, chosen, rng)
@@ -75,32 +74,37 @@ def long_enough(data: LedgerData) -> bool:
     return bool(known.sum() >= FEWEST_WEEKS and after >= FEWEST_WEEKS_AFTER)
 
 
-def _sampled(prepared: Model, rng: np.random.Generator) -> tuple[Draws, Array, Proposal, dict[str, float]]:
-    """Weighted draws, the last proposal, and how well it went."""
+def _sampled(prepared: Model, draws: int, rng: np.random.Generator) -> tuple[Draws, Proposal, dict[str, float]]:
+    """Resampled draws, the last proposal, and how well it went."""
     dimensions = len(NAMES)
     centre, covariance = mode(lambda score: approximate(prepared, score), np.zeros(dimensions))
     at_mode = Elliptical(centre, np.linalg.cholesky(1.2 * covariance), _DF)
     prior = Elliptical(np.zeros(dimensions), np.eye(dimensions), np.inf)
     proposal = Proposal((at_mode, prior), np.array([0.9, 0.1]))
-    batches: list[Draws] = []
+    batches: list[tuple[Array, Array, Indices, Array]] = []
     used: list[tuple[Proposal, int]] = []
     sizes = list(_ROUNDS)
     while sizes:
         count = sizes.pop(0)
         score = proposal.draw(count, rng)
         own = rng.standard_normal((count, prepared.measured.size))
-        batches.append(evaluated(prepared, score, own, rng))
+        tried = evaluated(prepared, score, own, rng)
+        batches.append((score, own, tried.node, tried.log_joint - tried.log_node))
         used.append((proposal, count))
-        together = joined(batches)
-        total = sum(size for _, size in used)
-        logs = np.stack([each.log_density(together.score) + np.log(size / total) for each, size in used])
-        weight, shape = smoothed(together.log_joint - together.log_node - np.logaddexp.reduce(logs, axis=0))
+        scores, owns, nodes, heights = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        total = sum(count for _, count in used)
+        logs = np.stack([each.log_density(scores) + np.log(count / total) for each, count in used])
+        weight, shape = smoothed(heights - np.logaddexp.reduce(logs, axis=0))
         size = effective(weight)
         if not sizes and (size < LEAST_ESS or shape > HIGHEST_SHAPE) and total < _MOST_PROPOSALS:
             sizes.append(_EXTRA)
         if sizes:
-            proposal = Proposal((_refitted(together.score, weight, at_mode), at_mode, prior), np.array([0.6, 0.3, 0.1]))
-    return together, weight, proposal, {"ess": size, "pareto_k": shape, "proposals": float(total)}
+            proposal = Proposal((_refitted(scores, weight, at_mode), at_mode, prior), np.array([0.6, 0.3, 0.1]))
+    # Proposals keep no matrices: with many launches all of them would not fit into memory.
+    once, place = np.unique(resampled(weight, draws, rng), return_inverse=True)
+    kept = np.ones(once.size, dtype=bool)
+    chosen = evaluated(prepared, scores[once], owns[once], rng, node=nodes[once], kept=kept).at(place)
+    return chosen, proposal, {"ess": size, "pareto_k": shape, "proposals": float(total)}
 
 
 def _refitted(score: Array, weight: Array, start: Elliptical) -> Elliptical:

@@ -152,18 +152,6 @@ class Conditional:
         )
 
 
-def joined(parts: list[Conditional]) -> Conditional:
-    """All draws of several batches of the same model."""
-    return Conditional(
-        np.concatenate([part.log_density for part in parts]),
-        np.concatenate([part.centre for part in parts]),
-        np.concatenate([part.own for part in parts]),
-        np.concatenate([part.shared for part in parts]),
-        np.concatenate([part.factor for part in parts]),
-        parts[0].together,
-    )
-
-
 def conditional(
     model: Effects, white: Whitened, scalars: dict[str, Array], centre: Array, variance: Array
 ) -> Conditional:

@@ -84,24 +84,6 @@ class Draws:
         return [*own, *fitted, *self.scalars.values()]
 
 
-def joined(parts: list[Draws]) -> Draws:
-    """All draws of several batches."""
-    return Draws(
-        np.concatenate([part.score for part in parts]),
-        np.concatenate([part.own for part in parts]),
-        np.concatenate([part.node for part in parts]),
-        {name: np.concatenate([part.scalars[name] for part in parts]) for name in parts[0].scalars},
-        Whitened(
-            np.concatenate([part.white.cross for part in parts]),
-            np.concatenate([part.white.log_determinant for part in parts]),
-            parts[0].white.count,
-        ),
-        of_effects.joined([part.given for part in parts]),
-        np.concatenate([part.log_joint for part in parts]),
-        np.concatenate([part.log_node for part in parts]),
-    )
-
-
 def model(data: LedgerData, priors: LedgerPriors, *, use_series: bool = True) -> Model:
     """Prepare `data`; with `use_series` false only experiments and holdouts speak."""
     return Model(
