@@ -5,8 +5,8 @@ base of each draw, and the draws themselves weighted by how well they foresaw ea
 slope is below a floor is what was known at the time, week by week, for the price of one fit.
 
 The alarm is slow and hardly ever false. In ten simulated companies (noise 1 %, steps of the level 0.4 % a week) there
-were 0.2 alarms in two years with growth exactly at the floor and none above it; a base that turned from growing by 0.2 %
-to falling by 0.4 % a week set it off after 15 to 38 weeks. What falls at once, the surprise notices.
+were 0.2 alarms in two years with growth exactly at the floor and none above it; a base that turned from growing by
+0.2 % to falling by 0.4 % a week set it off after 15 to 38 weeks. What falls at once, the surprise notices.
 """
 
 from __future__ import annotations
