@@ -15,7 +15,9 @@ type TotalMethod = Literal[
 class ShrunkEffect(Document):
     """One experiment: claimed, and believed once all others are known. Log scale; the topline where it is known.
 
-    `share_of_total` is the part of the programme's total that is gone without it (None unless shipped).
+    `share_of_total` is the part of the programme's total that is gone without it, in the sum and in what teaches the
+    population (None unless shipped, or where the total is not likely to be good). `chance_positive` is the chance that
+    the effect is in the metric's good direction; all other numbers have the signs of the metric.
     """
 
     experiment_key: str

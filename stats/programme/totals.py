@@ -29,6 +29,7 @@ from stats.programme.cells import Cells, population_cells
 TAILS: Final = (0.025, 0.1, 0.9, 0.975)
 """Ends of the 95 % and the 80 % interval."""
 LIKELY_POSITIVE: Final = 0.9
+"""Below this chance that it is positive, a total has no shares."""
 _BINS: Final = 32
 _BLOCK: Final = 1_000_000
 _SOLVER_STEPS: Final = 8
