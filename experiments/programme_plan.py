@@ -227,11 +227,10 @@ def _topline(before: MeasuredBefore, document: ExperimentResult) -> tuple[float,
 
 def _persistence(document: ExperimentResult, metric_key: str, variant_key: str) -> PlannedPersistence | None:
     for each in document.persistence:
-        if (each.metric_key, each.variant_key) == (metric_key, variant_key) and each.estimable and each.remaining:
-            if each.remaining <= 0:
-                return None  # an effect that turned into its opposite: no share of it remains
+        if (each.metric_key, each.variant_key) == (metric_key, variant_key) and each.estimable and each.lasting:
+            # Of the measured average, which the launch is credited with: part of it had worn off already.
             return PlannedPersistence(
-                remaining=each.remaining, log_sd=each.remaining_log_sd or 0.0, half_life_days=each.half_life_days
+                remaining=each.lasting, log_sd=each.lasting_log_sd or 0.0, half_life_days=each.half_life_days
             )
     return None
 

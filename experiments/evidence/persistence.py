@@ -69,6 +69,8 @@ def _document(metric_key: str, variant_key: str, fit: PersistenceFit) -> Persist
         remaining_lower=min(max(remaining.lower, 0.0), fit.remaining_median or 0.0) if known and remaining else None,
         remaining_upper=max(remaining.upper, fit.remaining_median or 0.0) if known and remaining else None,
         remaining_log_sd=fit.remaining_log_sd,
+        lasting=fit.lasting_median,
+        lasting_log_sd=fit.lasting_log_sd,
         half_life_days=half_life.median if half_life else None,
         half_life_lower=half_life.lower if half_life else None,
         half_life_upper=half_life.upper if half_life else None,

@@ -38,7 +38,7 @@ class PriorPlan(Definition):
 class PlannedPersistence(Definition):
     """How much of an effect lasts, as its own experiment measured by days since exposure (METHODS E6).
 
-    `remaining` is the long-run share of the effect at the start, on the log scale with the error `log_sd`.
+    `remaining` is the long run over the effect that was measured, on the log scale with the error `log_sd`.
     """
 
     remaining: float = Field(gt=0)

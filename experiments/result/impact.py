@@ -112,9 +112,11 @@ class PersistencePoint(Document):
 class Persistence(Document):
     """How much of an effect lasts: its start, its long run, and how fast it gets there (METHODS E6).
 
-    Effects are lifts with 80 % intervals; `remaining` is long run / start on the log scale. `transient` says that the
-    long run is more likely than not below half of the start: then projections use the long run alone. `identified` is
-    false where the data say nothing about the time constant. `curve` is the fitted course with its 80 % band.
+    Effects are lifts with 80 % intervals. `remaining` is long run / start on the log scale, `lasting` long run / what
+    was measured on average, when part had worn off: how much of that number to count on. `transient` says
+    that the long run is more likely than not below half of the start: then projections use the long run alone.
+    `identified` is false where the data say nothing about the time constant. `curve` is the fitted course with its 80 %
+    band.
     """
 
     metric_key: str
@@ -129,6 +131,8 @@ class Persistence(Document):
     remaining_lower: float | None
     remaining_upper: float | None
     remaining_log_sd: float | None
+    lasting: float | None = None
+    lasting_log_sd: float | None = None
     half_life_days: float | None
     half_life_lower: float | None
     half_life_upper: float | None

@@ -75,8 +75,9 @@ async def test_an_effect_is_the_companys_where_its_share_was_measured(database: 
     )  # fmt: skip
     blank: dict[str, Any] = dict.fromkeys(set(Persistence.model_fields) - {"curve"})
     lasting = Persistence(
-        **blank | {"metric_key": "revenue", "variant_key": "new", "remaining": 0.6, "remaining_log_sd": 0.2}
-        | {"half_life_days": 9.0, "transient": False, "identified": True, "estimable": True}
+        **blank | {"metric_key": "revenue", "variant_key": "new", "remaining": 0.4, "remaining_log_sd": 0.3}
+        | {"lasting": 0.6, "lasting_log_sd": 0.2, "half_life_days": 9.0}
+        | {"transient": False, "identified": True, "estimable": True}
     )  # fmt: skip
     async with database.write() as session:
         await open_shop(session)
