@@ -102,7 +102,7 @@ def make_ledger(
         holdout_estimate=together + 0.01 * rng.standard_normal(held),
         holdout_error=np.full(held, 0.01),
     )
-    return data, known | {"launches": together, "theta[0]": float(theta[0])}
+    return data, known | {"launches": together} | {f"theta[{j}]": float(effect) for j, effect in enumerate(theta[:1])}
 
 
 def simulate(rng: np.random.Generator) -> tuple[dict[str, float], LedgerQuestion]:
