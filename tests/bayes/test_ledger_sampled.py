@@ -74,7 +74,7 @@ def test_the_density_is_that_of_priors_experiments_and_one_multivariate_normal()
     assert np.ptp(gaps) < 2e-3
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), normal=st.booleans(), holdout=st.booleans())
 def test_the_gradient_is_that_of_the_density(seed: int, normal: bool, holdout: bool) -> None:
     rng = np.random.default_rng(seed)

@@ -107,7 +107,7 @@ def test_a_target_that_is_hit_anyway_needs_no_experiment() -> None:
     assert all(lever.needed == pytest.approx(lever.now) for lever in found.levers)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(harder=st.floats(1.0, 1.2), week=st.integers(0, 25))
 def test_a_harder_target_is_never_likelier_and_never_needs_fewer_experiments(harder: float, week: int) -> None:
     _, fit = fitted(1)
