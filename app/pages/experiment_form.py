@@ -8,13 +8,14 @@ from typing import Any, Final
 
 from starlette.datastructures import FormData
 
-from app.pages.experiment_options import DEFAULTS, LISTS, POINTERS, options
+from app.pages.experiment_options import DEFAULTS, LISTS, POINTERS, chosen, options, percentage
+from experiments.definitions import ExperimentSpec
 from experiments.errors import FieldError
 
 VARIANT_SLOTS: Final = 3
 METRIC_SLOTS: Final = 5
 TEXTS: Final = ("key", "name", "hypothesis", "owner", "team", "unit_type", "data", "north_star_key")
-MORE: Final = ("tags", "segments", "planned_end_at", "planned_units", "coverage")
+MORE: Final = ("tags", "segments", "planned_end_at", "planned_units", "coverage", "parent_key", "relation")
 
 
 @dataclass(slots=True)
@@ -41,6 +42,43 @@ class ExperimentForm:
                 for i in range(METRIC_SLOTS)
             ],
         )
+
+    @classmethod
+    def of(cls, spec: ExperimentSpec) -> "ExperimentForm":
+        """The form that would have made this definition, as far as it has fields for it, with room for more."""
+        variants = [
+            {
+                "key": variant.key,
+                "name": variant.name,
+                "weight": percentage(variant.weight),
+                "control": "on" if variant.is_control else "",
+            }
+            for variant in spec.variants
+        ]
+        metrics = [
+            {
+                "metric_key": item.metric_key,
+                "role": item.role.value,
+                "mde": percentage(item.mde),
+                "margin": percentage(item.non_inferiority_margin),
+            }
+            for item in spec.metrics
+        ]
+        fields = {
+            **{name: str(getattr(spec, name) or "") for name in (*TEXTS, "planned_units", "parent_key", "relation")},
+            "tags": ", ".join(spec.tags),
+            "segments": ", ".join(spec.segments),
+            "coverage": percentage(spec.coverage),
+            "planned_end_at": spec.planned_end_at.date().isoformat() if spec.planned_end_at else "",
+            **DEFAULTS,
+            **chosen(spec),
+        }
+        form = cls(fields, variants, metrics)
+        while len(form.variants) < VARIANT_SLOTS:
+            form.add("variant")
+        while len(form.metrics) < METRIC_SLOTS:
+            form.add("metric")
+        return form
 
     @classmethod
     def read(cls, form: FormData | Mapping[str, Any]) -> "ExperimentForm":
@@ -74,6 +112,8 @@ class ExperimentForm:
         self.faults.clear()
         document: dict[str, Any] = {name: self.fields.get(name, "") for name in TEXTS}
         document["north_star_key"] = document["north_star_key"] or None
+        document["parent_key"] = self.fields.get("parent_key") or None
+        document["relation"] = self.fields.get("relation") or None
         document["tags"] = _words(self.fields.get("tags", ""))
         document["segments"] = _words(self.fields.get("segments", ""))
         document["coverage"] = self._percent("/coverage", self.fields.get("coverage") or "100")

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from experiments.definitions import ExperimentSpec
+
 DEFAULTS: Final = {
     "purpose": "test",
     "decision_rule": "superiority",
@@ -129,6 +131,46 @@ def options(fields: Mapping[str, str], fault: Fault) -> dict[str, Any]:
         two_way_segments=_pairs(fields.get("two_way_segments", ""), fault) or None,
         estimation=estimation or None,
     )
+
+
+def chosen(spec: ExperimentSpec) -> dict[str, str]:
+    """The fields that say what a definition has chosen; the inverse of `options`."""
+    estimation, beliefs, sequential = spec.estimation, spec.estimation.beliefs, spec.estimation.sequential
+    parameter = sequential.spending_parameter
+    return {
+        "purpose": spec.purpose,
+        "decision_rule": estimation.decision_rule,
+        "ci_level": percentage(estimation.ci_level),
+        "power": percentage(estimation.power),
+        "sequential_method": sequential.method,
+        "spending": sequential.spending,
+        "spending_parameter": "" if parameter is None else f"{parameter:.12g}",
+        "futility": sequential.futility,
+        "look_every_days": str(sequential.look_every_days),
+        "correction": estimation.correction,
+        "exploratory_correction": estimation.exploratory_correction,
+        "cuped": "yes" if estimation.cuped else "no",
+        "stratify_by": ", ".join(estimation.stratify_by),
+        "cluster": spec.cluster or "",
+        "trigger_source": spec.trigger.fact_source if spec.trigger else "",
+        "two_way_segments": ", ".join(" × ".join(pair) for pair in spec.two_way_segments),
+        "screen_interactions": "yes" if estimation.screen_interactions else "no",
+        "engine": estimation.engine,
+        "prior": beliefs.prior,
+        "prior_family": beliefs.family,
+        "prior_scale": percentage(estimation.prior_scale),
+        "chance_to_win": percentage(beliefs.chance_to_win),
+        "expected_loss": percentage(beliefs.expected_loss),
+        "guardrail_chance": percentage(beliefs.guardrail_chance),
+        "rope": percentage(estimation.rope) if estimation.rope else DEFAULTS["rope"],
+        "horizon_days": f"{beliefs.horizon_days:.12g}",
+        "waiting_cost": percentage(beliefs.waiting_cost),
+    }
+
+
+def percentage(share: float | None) -> str:
+    """A share as it is typed: `5` for 0.05; empty for none."""
+    return "" if share is None else f"{share * 100:.12g}"
 
 
 def number(fields: Mapping[str, str], name: str, fault: Fault) -> float | None:

@@ -1,8 +1,9 @@
 """Registering an experiment, with the sample it needs computed from what the metrics did so far."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Query, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,21 +14,35 @@ from app.pages.headers import SECURITY_HEADERS
 from app.pages.rendering import render
 from app.pages.route import pages
 from app.pages.sizing_view import sizing
-from experiments import experiment, fact_source, metric, north_star
+from experiments import decision, experiment, fact_source, metric, north_star
 from experiments.definitions import ExperimentSpec
-from experiments.errors import DomainError
+from experiments.errors import DomainError, NotFound
+from experiments.follow_up import Relation, follow_up, with_unseen_options
+from experiments.tables import Experiment
 from experiments.validation import parse
 
 router = pages()
 
 
 @router.get("/experiments/new")
-async def new_experiment_page(request: Request, browser: Browser, database: DatabaseDep) -> Response:
+async def new_experiment_page(
+    request: Request,
+    browser: Browser,
+    database: DatabaseDep,
+    parent_key: Annotated[str, Query(alias="from", max_length=63)] = "",
+    relation: Relation = "iterates",
+) -> Response:
+    """Blank, or filled from the experiment that the new one comes from."""
     browser.principal.require("write")
     async with database.read() as session:
-        return render(
-            request, "new_experiment.html", **await _choices(session), form=ExperimentForm.blank(), problem=None
-        )
+        choices = await _choices(session)
+        form = ExperimentForm.blank()
+        if parent_key:
+            parent = await experiment.get(session, key=parent_key)
+            form = ExperimentForm.of(await follow_up(session, parent=parent, relation=relation))
+            _leave_out_archived(form, {key for key, _ in choices["metric_choices"]})
+        origin = await _origin(session, form)
+    return render(request, "new_experiment.html", **choices, form=form, origin=origin, problem=None)
 
 
 @router.post("/experiments/new")
@@ -38,8 +53,8 @@ async def create_experiment(
     if form.get("add"):
         typed.add(str(form["add"]))
         return await _again(request, database, typed, None)
-    document = typed.document()
     try:
+        document = await _whole_document(database, typed)
         spec = parse(ExperimentSpec, document)
         if typed.faults:
             return await _again(request, database, typed, None)
@@ -65,6 +80,43 @@ async def sample_size_fragment(request: Request, browser: Browser, form: Submitt
     return render(request, "_sample_size.html", sizing=answer)
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The experiment that the new one comes from, and what was learned from it."""
+
+    experiment: Experiment
+    learned: str
+
+
+async def _origin(session: AsyncSession, form: ExperimentForm) -> Origin | None:
+    """What the form says that it comes from; none for a key that does not exist (registering refuses it)."""
+    key = form.fields.get("parent_key")
+    if not key:
+        return None
+    try:
+        parent = await experiment.get(session, key=key)
+    except NotFound:
+        return None
+    made = await decision.of(session, experiment=parent)
+    return Origin(parent, next((item.learnings for item, _ in made if item.learnings), ""))
+
+
+async def _whole_document(database: DatabaseDep, typed: ExperimentForm) -> dict[str, Any]:
+    """What was typed, and of a follow-up also what the parent says beyond the form's fields."""
+    document = typed.document()
+    async with database.read() as session:
+        origin = await _origin(session, typed)
+    return document if origin is None else with_unseen_options(document, experiment.spec_of(origin.experiment))
+
+
+def _leave_out_archived(form: ExperimentForm, known: set[str]) -> None:
+    """Metrics that are archived since cannot be chosen: the form says which ones the parent had."""
+    gone = [row["metric_key"] for row in form.metrics if row["metric_key"] and row["metric_key"] not in known]
+    form.metrics = [row for row in form.metrics if row["metric_key"] not in gone]
+    if gone:
+        form.fault("/metrics", f"no longer defined, so left out: {', '.join(gone)}")
+
+
 async def _choices(session: AsyncSession) -> dict[str, Any]:
     known = await metric.all_known(session)
     stars = await north_star.page(session, limit=100)
@@ -85,5 +137,15 @@ async def _again(
 ) -> Response:
     async with database.read() as session:
         choices = await _choices(session)
+        origin = await _origin(session, typed)
     status = problem.status if problem else 422 if typed.faults else 200
-    return render(request, "new_experiment.html", status=status, **choices, form=typed, problem=problem, **(more or {}))
+    return render(
+        request,
+        "new_experiment.html",
+        status=status,
+        **choices,
+        form=typed,
+        origin=origin,
+        problem=problem,
+        **(more or {}),
+    )
