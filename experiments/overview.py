@@ -75,9 +75,9 @@ async def latest_result(session: AsyncSession, *, kind: str, subject_key: str) -
     return None if result_id is None else await stored_result.get(session, result_id=result_id)
 
 
-async def metrics_with_priors(session: AsyncSession) -> frozenset[str]:
-    """Keys of the metrics for which a prior was ever learned."""
-    statement = sa.select(col(Result.subject_key)).where(col(Result.kind) == "prior").distinct()
+async def subjects_with_results(session: AsyncSession, *, kind: str) -> frozenset[str]:
+    """Keys of all that was ever answered about by this kind of analysis: metrics with a prior, with a programme."""
+    statement = sa.select(col(Result.subject_key)).where(col(Result.kind) == kind).distinct()
     return frozenset((await session.execute(statement)).scalars())
 
 

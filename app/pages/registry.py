@@ -16,6 +16,6 @@ router = pages()
 async def metric_list(request: Request, browser: Browser, database: DatabaseDep) -> Response:
     async with database.read() as session:
         known = await metric.all_known(session)
-        learned = await overview.metrics_with_priors(session)
+        learned = await overview.subjects_with_results(session, kind="prior")
     ordered = sorted(known.values(), key=lambda item: item.spec.name.lower())
     return render(request, "metrics.html", metrics=ordered, learned=learned)
