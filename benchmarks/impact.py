@@ -1,6 +1,6 @@
-"""What the ledger and the programme cost: two engines of the ledger, and shrinkage over 60 to 5,000 experiments.
+"""What the ledger, the programme and the review cost: two engines, and shrinkage over 60 to 5,000 experiments.
 
-    python benchmarks/impact.py [--fits 5] [--quick]
+    python benchmarks/impact.py [--fits 5] [--port 8481] [--quick]
 
 ledger_collapsed_s    the ledger of two years, 60 experiments and their launches (METHODS F6) by the collapsed engine:
                       scalars, effects and every weekly component in 2,000 draws. At most 3.
@@ -16,8 +16,9 @@ stagnation_s          the last weeks followed by a ledger fitted before them (F7
 programme_60_s        the programme's result document for so many experiments: totals, what others make of them, every
 programme_500_s       effect, all experiments one after the other, leave-one-out (F1, F2, F4). At most 1, 2 and 10.
 programme_5000_s
+review_s              a growth review through a running service, by `benchmarks/review.py`. Wall seconds; at most 60.
 
-Seconds are CPU but for cold and restarted answers; wall seconds are shown beside.
+Seconds are CPU but for cold and restarted answers and the review; wall seconds are shown beside.
 """
 
 import argparse
@@ -42,6 +43,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 import numpy as np
 import structlog
 
+from benchmarks import review
 from experiments.evidence.programme import programme_result
 from experiments.plan.company_plans import ProgrammeEffect, ProgrammePlan
 from stats.bayes.models.fit import ModelFit, fit
@@ -68,6 +70,7 @@ LIMITS = {
     "programme_60_s": 1.0,
     "programme_500_s": 2.0,
     "programme_5000_s": 10.0,
+    "review_s": 60.0,
 }
 MEMORY_BYTES = 512 * 1024 * 1024
 PRIORS = LedgerPriors()
@@ -265,6 +268,7 @@ def _nothing(logger: object, name: str, event: object) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fits", type=int, default=5, help="of each")
+    parser.add_argument("--port", type=int, default=8481, help="of the service that makes reviews")
     parser.add_argument("--quick", action="store_true", help="without compiling anything from nothing")
     arguments = parser.parse_args()
     structlog.configure(processors=[_nothing])
@@ -273,6 +277,11 @@ def main() -> None:
     notes: dict[str, str] = {}
     measure_programme(arguments, found, notes)
     measure_ledger(arguments, found, notes)
+    whole = review.measure(arguments.fits, arguments.port)
+    found["review_s"] = whole["review_s"]
+    notes["review_s"] = (
+        f"again {whole['review_again_s']:.2f} s; loading two years and sixty experiments {whole['load_s']:.0f} s"
+    )
     report(found, notes)
 
 
