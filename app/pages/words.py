@@ -199,8 +199,11 @@ METHODS: Final = {
     "D7": "Evidence grade, and a bias term from runs where nothing happened",
     "E1": "North Star through the metric tree",
     "E2": "Input effects propagated with their covariance",
+    "E3": "An observed change taken apart by input (LMDI, Shapley): accounting, not causes",
     "E5": "Effect on the company: the share of the metric that an experiment reached",
-    "E6": "Effects by days since exposure",
+    "E6": "Effects by days since exposure, and what remains of them",
+    "E7": "Projection over a horizon, with the sources of its uncertainty",
+    "E8": "Direct estimate and tree blended, with the tree's bias learned from past experiments",
     "E9": "What a move of an input has been worth in the North Star, free of the noise both share",
     "F1": "All effects of a programme shrunk towards their own population, and summed",
     "F2": "Totals by other corrections, to compare",
@@ -211,6 +214,23 @@ METHODS: Final = {
     "H3": "Shipping by the chance to win, the expected loss and the chance that guardrails hold",
     "H4": "What more data may show, and whether that is worth the days it takes",
 }
+
+TOPLINE_SOURCES: Final = {
+    "measured": "measured from the events of people reached and of everybody",
+    "declared": "declared with the experiment",
+    "everybody": "everybody could be exposed",
+}
+"""Where the share of the company comes from (METHODS E5)."""
+UNCERTAINTY: Final = {
+    "effect": "The size of the effect",
+    "persistence": "How much of it lasts",
+    "reach": "How many it will reach",
+    "realisation": "How much of such claims came true before",
+    "baseline": "Where the North Star goes without it",
+    "survival": "Whether it stays in the product",
+    "interplay": "These together",
+}
+"""What makes a projection uncertain (METHODS E7)."""
 
 
 def reason(code: str | None) -> str:
