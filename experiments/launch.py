@@ -12,7 +12,7 @@ from experiments import audit, launch_rules, versioned
 from experiments.definitions import ExperimentSpec, LaunchSpec
 from experiments.errors import FieldError, InvalidDefinition
 from experiments.paging import Page, page_of
-from experiments.tables import Experiment, Launch, Result, RolloutStepRow
+from experiments.tables import Experiment, Launch, NorthStar, Result, RolloutStepRow
 
 
 def spec_of(row: Launch) -> LaunchSpec:
@@ -27,6 +27,7 @@ async def create(session: AsyncSession, *, spec: LaunchSpec, actor: str, at: dat
     `measured_since` says so, and the grade of its evidence heeds it (METHODS D7).
     """
     experiment = await _experiment_of(session, spec)
+    await _check_north_star(session, spec)
     await launch_rules.check_measurements(session, spec, before=None)
     row = Launch(
         key=spec.key,
@@ -67,6 +68,7 @@ async def update(
     if spec == before and expected in (None, launch.version):
         return launch
     experiment = await _experiment_of(session, spec)
+    await _check_north_star(session, spec)
     await launch_rules.check_measurements(session, spec, before=before)
     await versioned.update(
         session,
@@ -118,6 +120,18 @@ async def free_key(session: AsyncSession, *, wanted: str) -> str:
         number += 1
         key = f"{stem}-{number}"
     return key
+
+
+async def _check_north_star(session: AsyncSession, spec: LaunchSpec) -> None:
+    if spec.north_star_key is None:
+        return
+    if await session.scalar(sa.select(col(NorthStar.id)).where(col(NorthStar.key) == spec.north_star_key)) is None:
+        fault = f"there is no North Star `{spec.north_star_key}`"
+        raise InvalidDefinition(
+            f"north_star_key: {fault}",
+            remedy="Name a registered North Star, or leave it out.",
+            errors=[FieldError("/north_star_key", fault)],
+        )
 
 
 async def _experiment_of(session: AsyncSession, spec: LaunchSpec) -> Experiment | None:

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import holdout, metric
+from experiments import holdout, launch, metric
+from experiments.belonging import launch_is_about
 from experiments.condensed_results import condensed
 from experiments.definitions import ExperimentSpec
 from experiments.ended_experiments import EndedExperiment, NewestResult, ended_experiments, newest_results
@@ -71,8 +72,7 @@ async def programme_plan(
                     experiment_key=each.row.key, name=each.row.name, reason=reason or "", analysis_id=analysis_id
                 )
             )
-    statement = sa.select(col(Launch.key), col(Launch.first_at)).order_by(col(Launch.first_at), col(Launch.key))
-    launches = [(key, first) for key, first in (await session.execute(statement)).all()]
+    launches = await _launches_on(session, metric_key)
     holdouts = []
     for row, experiment in held:
         newest = of_held.get(experiment.key)
@@ -89,6 +89,21 @@ async def programme_plan(
         winners_only=winners_only,
     )
     return plan, _as_of(ended, list(of_held.values()), at)
+
+
+async def _launches_on(session: AsyncSession, metric_key: str) -> list[tuple[str, datetime]]:
+    """Launches about the North Stars that are this metric (all launches where it is none), with their first steps."""
+    stars = [row.key for row in await session.scalars(sa.select(NorthStar)) if row.spec["metric_key"] == metric_key]
+    statement = (
+        sa.select(Launch, Experiment)
+        .outerjoin(Experiment, col(Experiment.id) == col(Launch.experiment_id))
+        .order_by(col(Launch.first_at), col(Launch.key))
+    )
+    return [
+        (row.key, row.first_at)
+        for row, experiment in (await session.execute(statement)).all()
+        if not stars or launch_is_about(stars, launch=launch.spec_of(row), experiment=experiment)
+    ]
 
 
 async def computable(

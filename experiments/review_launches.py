@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import launch, launch_effects, lifecycle, series_values
+from experiments.belonging import launch_is_about
 from experiments.definitions import LaunchSpec
 from experiments.plan import EvidenceLetter, LedgerLaunch, ProgrammeEffect
 from experiments.rollout import mean_coverage, segments_named
@@ -37,12 +38,13 @@ class MeasuredOnSeries:
 async def launches_of(
     session: AsyncSession,
     *,
+    north_star_key: str,
     metric_key: str,
     weeks: Sequence[datetime],
     effects: Sequence[ProgrammeEffect],
     known_at: datetime,
 ) -> list[LedgerLaunch]:
-    """Launches whose coverage changed within the weeks, the first one first.
+    """Launches about a North Star whose coverage changed within the weeks, the first one first.
 
     Whatever was covered before and stayed so is a part of the base. What an experiment of the programme measured speaks
     for its launch, then what its series say; without either the launch is blind.
@@ -55,6 +57,8 @@ async def launches_of(
     for row in rows:
         spec = launch.spec_of(row)
         experiment = experiments.get(row.experiment_id) if row.experiment_id is not None else None
+        if not launch_is_about([north_star_key], launch=spec, experiment=experiment):
+            continue
         effect = by_experiment.get(experiment.key) if experiment is not None else None
         if effect is not None and not _about(effect, spec):
             effect = None

@@ -10,7 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import metric, north_star, programme_plan
+from experiments.belonging import experiment_is_about
 from experiments.definitions import NorthStarSpec, ReviewSpec
+from experiments.formula_defects import natures
 from experiments.growth_review import midnight, spec_of
 from experiments.ledger_lines import KIND
 from experiments.plan import (
@@ -43,7 +45,12 @@ async def review_plan(session: AsyncSession, review: GrowthReview, *, at: dateti
     company = await company_weeks(session, spec=tree, known_at=at, until=min(at, midnight(spec.ends_on)))
     programme, programme_as_of = await programme_plan.programme_plan(session, metric_key=tree.metric_key, at=at)
     launches = await launches_of(
-        session, metric_key=tree.metric_key, weeks=company.weeks, effects=programme.effects, known_at=at
+        session,
+        north_star_key=star.key,
+        metric_key=tree.metric_key,
+        weeks=company.weeks,
+        effects=programme.effects,
+        known_at=at,
     )
     return ReviewPlan(
         review=spec.model_copy(update={"notes": "", "next_bets": ""}),
@@ -55,12 +62,13 @@ async def review_plan(session: AsyncSession, review: GrowthReview, *, at: dateti
         inputs=company.inputs,
         without=company.without,
         names={key: known[key].spec.name for key in north_star.metric_keys_of(tree)},
+        natures=await natures(session, tree, {key: item.spec for key, item in known.items()}),
         segments=await _segments(session, tree, spec, company.weeks, at),
         influences=company.influences,
         programme=programme,
         launches=launches,
-        decisions=await _decisions(session, midnight(spec.begins_on), min(at, midnight(spec.ends_on))),
-        running=await _running(session, at),
+        decisions=await _decisions(session, tree, midnight(spec.begins_on), min(at, midnight(spec.ends_on))),
+        running=await _running(session, tree, at),
         previous=await _previous(session, review, at),
         sources=[
             *company.sources,
@@ -81,8 +89,10 @@ async def _segments(
     return await segment_rates(session, spec=tree, begin=begin, end=end, lag=lag, known_at=at)
 
 
-async def _decisions(session: AsyncSession, begin: datetime, end: datetime) -> list[ReviewedDecision]:
-    """The last decision of the period on each experiment, in order of time."""
+async def _decisions(
+    session: AsyncSession, tree: NorthStarSpec, begin: datetime, end: datetime
+) -> list[ReviewedDecision]:
+    """The last decision of the period on each experiment about the North Star, in order of time."""
     statement = (
         sa.select(Decision, Experiment)
         .join(Experiment, col(Experiment.id) == col(Decision.experiment_id))
@@ -91,6 +101,8 @@ async def _decisions(session: AsyncSession, begin: datetime, end: datetime) -> l
     )
     last: dict[str, ReviewedDecision] = {}
     for decision, experiment in await session.execute(statement):
+        if not experiment_is_about(tree.key, north_star.metric_keys_of(tree), experiment):
+            continue
         last.pop(experiment.key, None)
         last[experiment.key] = ReviewedDecision(
             experiment_key=experiment.key,
@@ -105,8 +117,8 @@ async def _decisions(session: AsyncSession, begin: datetime, end: datetime) -> l
     return list(last.values())
 
 
-async def _running(session: AsyncSession, at: datetime) -> list[RunningExperiment]:
-    """The tests under way, as their newest results see them."""
+async def _running(session: AsyncSession, tree: NorthStarSpec, at: datetime) -> list[RunningExperiment]:
+    """The tests about the North Star under way, as their newest results see them."""
     newest = sa.func.row_number().over(
         partition_by=col(Result.subject_key), order_by=(col(Result.data_as_of).desc(), col(Result.id).desc())
     )
@@ -127,6 +139,7 @@ async def _running(session: AsyncSession, at: datetime) -> list[RunningExperimen
         _as_running(experiment, {} if body is None else json.loads(body))
         for experiment, body in found
         if experiment.spec.get("purpose", "test") == "test"
+        and experiment_is_about(tree.key, north_star.metric_keys_of(tree), experiment)
     ]
 
 

@@ -81,6 +81,9 @@ class LaunchSpec(Definition):
     owner: str = Field(default="", max_length=200)
     experiment_key: Key | None = None
     shipped_variant: Key | None = None
+    north_star_key: Key | None = Field(
+        default=None, description="What it should move; default: that of its experiment, else every North Star"
+    )
     rollout: list[RolloutStep] = Field(min_length=1, max_length=2000)
     eligible: Eligible | None = None
     announced_at: Moment | None = Field(

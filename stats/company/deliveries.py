@@ -156,6 +156,7 @@ def _launch(
         "name": name,
         "description": description,
         "owner": owner,
+        "north_star_key": "weekly_orders",
         "rollout": steps,
         "measurements": [{"series_key": series_key, **options}],
     }

@@ -73,6 +73,7 @@ def _record(world: World, launch: Rollout, begin: datetime) -> LaunchRecord:
         "owner": OWNERS[launch.team],
         "experiment_key": launch.trial,
         "shipped_variant": launch.arm,
+        "north_star_key": "weekly_orders",
         "rollout": [
             {"at": (begin + day * _DAY).isoformat(), "coverage": share, "mechanism": launch.mechanism}
             for day, share in launch.steps

@@ -51,6 +51,7 @@ def store(calendar: Calendar, seed: int) -> tuple[tuple[SeriesRecord, ...], tupl
         "key": "launch_store_refit",
         "name": "New interior of the shop",
         "owner": "Lena",
+        "north_star_key": "weekly_orders",
         "rollout": [{"at": calendar.day(_REFIT_DAY).isoformat(), "coverage": 1, "mechanism": "all_at_once"}],
         "measurements": [
             {"series_key": "store_revenue", "regressors": ["temperature"], "controls": ["partner_orders"]}

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from stats.company.listening.definitions import METRICS
+from stats.company.listening.definitions import METRICS, NORTH_STAR_KEY
 from stats.company.listening.story import (
     BLINDS,
     DISPUTE,
@@ -151,6 +151,7 @@ def launch_records(launched: Launches, calendar: Calendar) -> tuple[LaunchRecord
             "key": key,
             "name": blind.name if blind else IDEAS[source].name,
             "owner": OWNERS[team],
+            "north_star_key": NORTH_STAR_KEY,
             "rollout": [
                 {"at": calendar.day(7 * week).isoformat(), "coverage": share,
                  "mechanism": "all_at_once" if len(steps) == 1 else "random"}
