@@ -1,7 +1,7 @@
 """Weekly values of a company: of North Stars, their inputs and outside influences, as known at a time (METHODS F6).
 
-Pushed values of days are summed to ISO weeks (means are averaged); a week with a day missing is not known. Where
-nothing is pushed, the newest series of the North Star says what its facts came to.
+Pushed values of days are summed to ISO weeks; means are averaged, by size where that is known. A week with a day
+missing is not known. Where nothing is pushed, the newest series of the North Star says what its facts came to.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,6 @@ from experiments.plan import InfluenceWeeks, Source, WeeksWithout
 from experiments.result import NorthStarSeries
 from experiments.series_table import PERIOD, SeriesTable, start_of_period
 from experiments.tables import Result
-from stats.moments import Floats
 
 WEEK: Final = timedelta(weeks=1)
 LONGEST: Final = 156
@@ -94,25 +93,26 @@ async def company_weeks(
 def by_week(table: SeriesTable, spec: SeriesSpec) -> Weekly:
     """The values of a series by ISO week, its segments together: only weeks of which every period is known.
 
-    Totals are summed, and a segment counts for nothing before its first value. Means are averaged, over segments with
-    equal weight, since nothing says how large they are.
+    A segment counts for nothing before its first value. Totals are summed. Means are averaged, weighted by how many
+    units they are of where every one of them says so, else all alike.
     """
     if not table.periods:
         return {}
+    begun = np.logical_or.accumulate(np.isfinite(table.values), axis=1)
     if spec.aggregation == "total":
-        begun = np.logical_or.accumulate(np.isfinite(table.values), axis=1)
-        over_segments = np.where(begun, table.values, 0.0).sum(axis=0)
+        sums, sizes = np.where(begun, table.values, 0.0).sum(axis=0), np.ones(len(table.periods))
     else:
-        over_segments = table.values.mean(axis=0)
-    if spec.grain == "week":
-        return {at: float(value) for at, value in zip(table.periods, over_segments, strict=True) if np.isfinite(value)}
+        said = bool(np.isfinite(table.n[np.isfinite(table.values)]).all())
+        weight = np.where(begun, table.n if said else 1.0, 0.0)
+        sums, sizes = np.where(begun, weight * table.values, 0.0).sum(axis=0), weight.sum(axis=0)
     whole = round(WEEK / PERIOD[spec.grain])
     first = -(table.periods[0] - start_of_period(table.periods[0], "week")) % WEEK // PERIOD[spec.grain]
     count = (len(table.periods) - first) // whole
     if count <= 0:
         return {}
-    folded: Floats = over_segments[first : first + count * whole].reshape(count, whole)
-    values = folded.sum(axis=1) if spec.aggregation == "total" else folded.mean(axis=1)
+    values, over = (part[first : first + count * whole].reshape(count, whole).sum(axis=1) for part in (sums, sizes))
+    if spec.aggregation == "mean":
+        values = np.where(over > 0, values, np.nan) / np.where(over > 0, over, 1.0)
     mondays = [table.periods[first + i * whole] for i in range(count)]
     return {at: float(value) for at, value in zip(mondays, values, strict=True) if np.isfinite(value)}
 

@@ -21,7 +21,7 @@ from experiments import (
 )
 from experiments.database import Database
 from experiments.definitions import DecisionSpec, ExperimentSpec, NorthStarSpec, ReviewSpec, SeriesSpec
-from experiments.errors import NotReady
+from experiments.errors import InvalidDefinition, NotReady
 from experiments.launch_effects import KIND as LAUNCH
 from experiments.plan import ReviewPlan, document, load
 from experiments.series_table import SeriesTable
@@ -184,6 +184,21 @@ async def test_a_launch_without_an_experiment_has_what_its_series_say(database: 
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_launch_about_another_north_star_is_in_no_ledger_of_this_one(database: Database) -> None:
+    async with database.write() as session:
+        await company(session)
+        other = {**NORTH_STAR, "key": "another", "name": "Another"}
+        await north_star.create(session, spec=NorthStarSpec.model_validate(other), actor="tests", at=MONDAY)
+        steps = [{"at": MONDAY + 60 * WEEK, "coverage": 1, "mechanism": "all_at_once"}]
+        for key, about in (("ours", "orders"), ("theirs", "another"), ("anybodys", None)):
+            await record_launch(session, key=key, rollout=steps, measurements=[], north_star_key=about)
+        with pytest.raises(InvalidDefinition, match="no North Star `nowhere`"):
+            await record_launch(session, key="lost", rollout=steps, measurements=[], north_star_key="nowhere")
+    keys = [each.launch_key for each in (await plan_of(database)).launches]
+    assert keys == ["one-page", "anybodys", "ours"]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_review_is_due_when_its_period_has_ended_then_weekly_and_when_there_is_news(database: Database) -> None:
     async with database.write() as session:
         await company(session)
@@ -232,6 +247,19 @@ def test_days_make_whole_weeks_and_an_unknown_day_makes_a_week_unknown() -> None
     new = [np.nan] * 19 + [100.0] * 11
     assert by_week(table([days, new], wednesday), total)[MONDAY + 3 * WEEK] == sum(days[19:26]) + 700
     assert by_week(SeriesTable.empty(), total) == {}
+
+
+def test_means_of_segments_weigh_by_how_many_units_they_are_of_where_all_say_so() -> None:
+    mean = SeriesSpec.model_validate({"key": "s", "name": "S", "aggregation": "mean"})
+    known = table([[2.0] * 14, [np.nan] * 7 + [8.0] * 7], MONDAY)
+    sizes = np.array([[90.0] * 7 + [150.0] * 7, [np.nan] * 7 + [50.0] * 7])
+    sized = SeriesTable(known.segments, known.periods, known.values, sizes, known.variance)
+    assert by_week(sized, mean) == {MONDAY: 2.0, MONDAY + WEEK: (150 * 2.0 + 50 * 8.0) / 200}
+    assert by_week(known, mean) == {MONDAY: 2.0, MONDAY + WEEK: 5.0}
+    sizes[0, 3] = np.nan
+    assert by_week(sized, mean) == {MONDAY: 2.0, MONDAY + WEEK: 5.0}, "one of them does not say"
+    sizes[0] = [90.0] * 3 + [10.0] * 4 + [0.0] * 7
+    assert by_week(sized, mean) == {MONDAY: 2.0, MONDAY + WEEK: 8.0}
 
 
 def test_a_period_is_held_against_a_year_or_as_many_weeks_before() -> None:
