@@ -14,6 +14,7 @@ from app.pages import (
     portfolio_page,
     prior_page,
     registry,
+    review_pages,
     series_pages,
     sign_in,
     static_files,
@@ -34,6 +35,7 @@ for module in (
     launch_record,
     launch_page,
     series_pages,
+    review_pages,
     registry,
 ):
     router.include_router(module.router)

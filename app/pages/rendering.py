@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from app.charts.inline import mini_interval, sparkline
 from app.charts.numbers import finding, plain, tone
 from app.charts.pulled import in_words
-from app.pages import formats, launch_words, plan_words, words
+from app.pages import formats, launch_words, plan_words, review_words, words
 from app.pages.beliefs_view import PRIORS
 from app.pages.experiment_options import DEFAULTS
 from app.pages.headers import SECURITY_HEADERS
@@ -48,6 +48,7 @@ environment.globals.update(
     words=words,
     plan_words=plan_words,
     launch_words=launch_words,
+    review_words=review_words,
     defaults=DEFAULTS,
     prior_names=PRIORS,
     between=formats.between,
