@@ -13,7 +13,7 @@ from starlette.datastructures import FormData
 from experiments.definitions import LaunchSpec
 from experiments.errors import FieldError
 
-TEXTS: Final = ("key", "name", "description", "owner", "experiment_key", "shipped_variant")
+TEXTS: Final = ("key", "name", "description", "owner", "experiment_key", "shipped_variant", "north_star_key")
 FIELDS: Final = (*TEXTS, "announced_at", "announced_at_exact", "eligible_dimension", "eligible_segments", "version")
 ROWS: Final[dict[str, tuple[str, ...]]] = {
     "step": ("at", "at_exact", "coverage", "mechanism", "segments"),
@@ -137,7 +137,7 @@ class LaunchForm:
         """The definition that was meant; what cannot be read stays out and becomes a fault."""
         self.faults.clear()
         document: dict[str, Any] = {name: self.fields.get(name, "") for name in TEXTS}
-        for name in ("experiment_key", "shipped_variant"):
+        for name in ("experiment_key", "shipped_variant", "north_star_key"):
             document[name] = document[name] or None
         document["announced_at"] = self._time(self.fields, "announced_at", "/announced_at")
         dimension, segments = self.fields.get("eligible_dimension", ""), self.fields.get("eligible_segments", "")
