@@ -8,14 +8,23 @@ another, a metric of the kind `ratio` needs no such declaration: its denominator
 
 from collections.abc import Mapping
 
-from experiments.definitions import MetricSpec
+import numpy as np
+
+from experiments.definitions import Direction, MetricSpec
 from experiments.errors import FieldError, InvalidFormula
 from stats.expression import Name, Node, Number, Operation
 from stats.formula import Formula, FormulaError, parse
+from stats.formula_defects import DefectCode, formula_defects
 
 
-def read(text: str, *, known: Mapping[str, MetricSpec], pointer: str = "/formula") -> Formula:
-    """Parse a formula over these metrics. Raises `InvalidFormula` with the place, the offending text and a remedy."""
+def read(
+    text: str, *, known: Mapping[str, MetricSpec], pointer: str = "/formula", towards: Direction | None = None
+) -> Formula:
+    """Parse a formula over these metrics. Raises `InvalidFormula` with the place, the offending text and a remedy.
+
+    A refusal also names the inputs that move the result against `towards`, where that is given: alone they are no
+    reason to refuse, since directions are opinions, but who rewrites a formula wants to hear of all that is wrong.
+    """
     try:
         formula = parse(text, known.keys())
     except FormulaError as error:
@@ -40,7 +49,7 @@ def read(text: str, *, known: Mapping[str, MetricSpec], pointer: str = "/formula
             )
     for divisor in formula.denominators():
         if not _positive(divisor.root, known):
-            _refuse(divisor, known, pointer)
+            _refuse(divisor, known, pointer, _against(formula, known, towards))
     return formula
 
 
@@ -62,7 +71,22 @@ def _positive(node: Node, known: Mapping[str, MetricSpec]) -> bool:
             return all(_positive(operand, known) for operand in operands)
 
 
-def _refuse(divisor: Formula, known: Mapping[str, MetricSpec], pointer: str) -> None:
+def _against(formula: Formula, known: Mapping[str, MetricSpec], towards: Direction | None) -> list[str]:
+    """The inputs that are good when the result is bad, at whatever positive values (METHODS G8)."""
+    if towards is None:
+        return []
+    signs = {Direction.INCREASE: 1.0, Direction.DECREASE: -1.0}
+    found = formula_defects(
+        formula,
+        None,
+        good=np.array([signs[known[name].direction] for name in formula.names]),
+        counted=np.zeros(len(formula.names), dtype=np.bool_),
+        star_good=signs[towards],
+    )
+    return [each.part for each in found if each.code is DefectCode.DIRECTION_CONFLICT]
+
+
+def _refuse(divisor: Formula, known: Mapping[str, MetricSpec], pointer: str, against: list[str]) -> None:
     doubtful = [name for name in divisor.names if not known[name].always_positive]
     text = divisor.canonical()
     if doubtful:
@@ -72,9 +96,11 @@ def _refuse(divisor: Formula, known: Mapping[str, MetricSpec], pointer: str) -> 
         )
     else:
         remedy = "Rewrite it without a difference or a log: both can be zero even when every metric is positive."
-    raise InvalidFormula(
-        f"The formula divides by (or takes the log or a root of) `{text}`, which can be zero",
-        remedy=remedy,
-        errors=[FieldError(pointer, f"`{text}` can be zero")],
-        can_be_zero=doubtful or [text],
-    )
+    detail = f"The formula divides by (or takes the log or a root of) `{text}`, which can be zero"
+    errors = [FieldError(pointer, f"`{text}` can be zero")]
+    if against:
+        named = " and ".join(f"`{name}`" for name in against)
+        detail += f"; and what is good for {named} is bad for the result"
+        remedy += " Turning the ratio over, or steering by the levels instead of their ratio, mends both."
+        errors += [FieldError(pointer, f"moves against the declared direction of `{name}`") for name in against]
+    raise InvalidFormula(detail, remedy=remedy, errors=errors, can_be_zero=doubtful or [text])

@@ -75,7 +75,7 @@ async def check(session: AsyncSession, *, spec: NorthStarSpec) -> str:
     _refuse_unusable_metrics(spec, known)
     await _refuse_unusable_series(session, spec)
     inputs = {item.metric_key: known[item.metric_key].spec for item in spec.input_metrics}
-    formula = formula_rules.read(spec.formula, known=inputs)
+    formula = formula_rules.read(spec.formula, known=inputs, towards=known[spec.metric_key].spec.direction)
     unused = [key for key in inputs if key not in formula.names]
     if unused:
         raise InvalidFormula(

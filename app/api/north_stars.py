@@ -26,7 +26,8 @@ from experiments.errors import (
     PreconditionRequired,
     VersionConflict,
 )
-from experiments.result import NorthStarSeries
+from experiments.formula_defects import formula_defects
+from experiments.result import FormulaDefect, FormulaDefects, NorthStarSeries
 from experiments.tables import NorthStar, NorthStarVersion
 
 router = api_router("north stars", "/north-stars")
@@ -45,6 +46,16 @@ class NorthStarOut(NorthStarSpec):
         return cls.model_validate(
             with_server_fields(row.spec, version=row.version, created_at=row.created_at, updated_at=row.updated_at)
         )
+
+
+class NorthStarWritten(NorthStarOut):
+    """What was written, and what is wrong with its formula as far as can be told now: warnings, nothing is refused."""
+
+    defects: list[FormulaDefect]
+
+    @classmethod
+    def with_defects(cls, row: NorthStar, found: FormulaDefects) -> "NorthStarWritten":
+        return cls.model_validate(NorthStarOut.of(row).model_dump() | {"defects": found.model_dump()["defects"]})
 
 
 class NorthStarVersionOut(BaseModel):
@@ -79,11 +90,11 @@ async def list_north_stars(caller: Reader, session: ReadSession, paging: Paging)
 )
 async def create_north_star(
     caller: Writer, session: UnitOfWork, now: Now, spec: SpecIn, response: Response
-) -> NorthStarOut:
+) -> NorthStarWritten:
     row = await north_star.create(session, spec=spec, actor=caller.name, at=now)
     response.headers["Location"] = f"/v1/north-stars/{row.key}"
     response.headers["ETag"] = etag_of(row.version)
-    return NorthStarOut.of(row)
+    return NorthStarWritten.with_defects(row, await formula_defects(session, row, at=now))
 
 
 @router.get("/{key}", summary="Read a North Star", response_model=NorthStarOut, responses=problems(NotFound))
@@ -108,11 +119,17 @@ async def update_north_star(
     expected: IfMatch,
     spec: SpecIn,
     response: Response,
-) -> NorthStarOut:
+) -> NorthStarWritten:
     row = await north_star.get(session, key=key, lock=True)
     await north_star.update(session, north_star=row, spec=spec, expected=expected, actor=caller.name, at=now)
     response.headers["ETag"] = etag_of(row.version)
-    return NorthStarOut.of(row)
+    return NorthStarWritten.with_defects(row, await formula_defects(session, row, at=now))
+
+
+@router.get("/{key}/defects", summary="What is wrong with the formula of a North Star", responses=problems(NotFound))
+async def get_defects(caller: Reader, session: ReadSession, now: Now, key: Handle) -> FormulaDefects:
+    """Judged at the weeks of its inputs that are on record, or by its definition alone (METHODS G8)."""
+    return await formula_defects(session, await north_star.get(session, key=key), at=now)
 
 
 @router.get("/{key}/versions", summary="All versions of a North Star", responses=problems(NotFound))

@@ -28,14 +28,15 @@ class DefinitionsUnreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What happened (or would happen) to one definition."""
+    """What happened (or would happen) to one definition; `warnings` are what the service thinks is wrong with it."""
 
     action: Literal["created", "changed", "unchanged"]
     kind: str
     key: str
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.action:9} {self.kind}/{self.key}"
+        return "\n".join([f"{self.action:9} {self.kind}/{self.key}", *(f"          {text}" for text in self.warnings)])
 
 
 def read_definitions(path: Path) -> dict[str, list[BaseModel]]:
@@ -77,15 +78,17 @@ def apply_definitions(
             key = str(document["key"])
             current = _current(client, f"/v1/{noun}/{key}")
             if current is None:
-                if not dry_run:
-                    client.post(f"/v1/{noun}", document)
-                yield Change("created", kind, key)
+                written = {} if dry_run else client.post(f"/v1/{noun}", document)
+                yield Change("created", kind, key, _warnings(written))
             elif _definition(current, document, adapter) == wanted:
                 yield Change("unchanged", kind, key)
             else:
-                if not dry_run:
-                    client.put(f"/v1/{noun}/{key}", document)
-                yield Change("changed", kind, key)
+                written = {} if dry_run else client.put(f"/v1/{noun}/{key}", document)
+                yield Change("changed", kind, key, _warnings(written))
+
+
+def _warnings(written: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{defect['detail']} {defect['remedy']}" for defect in written.get("defects", ()))
 
 
 def _current(client: ApiClient, path: str) -> dict[str, Any] | None:

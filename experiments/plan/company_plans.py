@@ -247,12 +247,20 @@ class SegmentRates(Definition):
     mean_after: list[float]
 
 
+class InputNature(Definition):
+    """What a formula is held to for one of its inputs: where it should go, and whether it doubles with everything."""
+
+    direction: Direction
+    counted: bool
+
+
 class ReviewPlan(Definition):
     """A growth review (METHODS F6 to F8, H6): the weeks of the North Star, all that was done, all that is known of it.
 
     `weeks` are Mondays without gaps, up to the last whole week before the review was asked for or its period ended;
     `values` are totals of the North Star, null where none is known. `inputs` has the same weeks for each input, and
-    `without` once more for each part of the units, where facts are counted. `names` are those of the metrics.
+    `without` once more for each part of the units, where facts are counted. `names` are those of the metrics, `natures`
+    those of the inputs.
     """
 
     kind: Literal["growth_review"] = "growth_review"
@@ -266,6 +274,7 @@ class ReviewPlan(Definition):
     inputs: dict[str, list[float | None]]
     without: list[WeeksWithout] = Field(default_factory=list)
     names: dict[str, str] = Field(default_factory=dict)
+    natures: dict[str, InputNature] = Field(default_factory=dict)
     segments: list[SegmentRates] = Field(default_factory=list)
     influences: list[InfluenceWeeks]
     programme: ProgrammePlan

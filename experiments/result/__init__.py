@@ -62,6 +62,7 @@ from experiments.result.findings import (
     SequentialLook,
     SequentialMonitor,
 )
+from experiments.result.formula import FormulaDefect, FormulaDefects
 from experiments.result.impact import (
     InputEffect,
     JointEffects,
@@ -161,6 +162,8 @@ __all__ = [
     "FittedModel",
     "FollowUp",
     "ForecastPoint",
+    "FormulaDefect",
+    "FormulaDefects",
     "GrowthReviewResult",
     "GuardrailChance",
     "Heterogeneity",

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from experiments.evidence import formula_defects
 from experiments.evidence.attribution import WeeksOfTree, attribution
 from experiments.evidence.programme import programme_result
 from experiments.evidence.review.context import ReviewContext
@@ -24,12 +25,12 @@ from experiments.evidence.review.forecast import target_forecast
 from experiments.evidence.review.headline import changes, headline
 from experiments.evidence.review.ledger import ledger
 from experiments.evidence.review.stagnation import stagnation
-from experiments.plan import ReviewPlan
+from experiments.plan import HoldoutEvidence, ReviewPlan
 from experiments.result import (
     Attribution,
+    Check,
     GrowthReviewResult,
     ProgrammeResult,
-    RealisedAgainstClaimed,
     SourceShown,
 )
 from stats.bayes.models.fit import ModelFit, Question
@@ -37,7 +38,7 @@ from stats.bayes.models.ledger import LedgerQuestion, ledger_fit
 from stats.ledger import collapsed
 from stats.ledger.contract import LedgerFit
 
-_METHODS: Final = ("E3", "E4", "F1", "F2", "F3", "F4", "F6", "F7", "F8", "H6")
+_METHODS: Final = ("E3", "E4", "F1", "F2", "F3", "F4", "F6", "F7", "F8", "G8", "H6")
 _WELL_KNOWN: Final = 0.3 / 1.96
 """The error of a holdout, as a share of what was claimed, that makes kappa known to within 0.3 (METHODS F3)."""
 
@@ -122,7 +123,7 @@ def _document(draft: ReviewDraft, fit: LedgerFit) -> GrowthReviewResult:
         false_sign_rate=false_sign_rate(decided),
         running=running(plan),
         holdouts=programme.holdouts,
-        holdout_advice=holdout_advice(programme),
+        holdout_advice=holdout_advice(programme, draft.told.holdouts),
         learnings=learnings(plan),
         follow_ups=follow_ups(plan, programme, reconciled.launches, at=context.data_as_of),
         headline=numbers,
@@ -131,16 +132,15 @@ def _document(draft: ReviewDraft, fit: LedgerFit) -> GrowthReviewResult:
         sources=[
             SourceShown(name=each.name, analysis_id=each.analysis_id, known_at=each.known_at) for each in plan.sources
         ],
-        checks=[*reconciled.checks, *programme.checks],
+        checks=[*reconciled.checks, *_formula(plan), *programme.checks],
         methods=list(_METHODS),
         code_version=context.code_version,
     )
 
 
-def holdout_advice(programme: ProgrammeResult) -> str:
-    """What a holdout says, or what one would have to be like to say something."""
-    measured: list[RealisedAgainstClaimed] = [each for each in programme.holdouts if each.kappa is not None]
-    if measured:
+def holdout_advice(programme: ProgrammeResult, used: Sequence[HoldoutEvidence]) -> str:
+    """What a holdout says, or what one would have to be like to say something; `used` are those of the ledger."""
+    if used:
         return "A holdout measured what was realised: the ledger uses it."
     start = "No holdout has said anything yet" if programme.holdouts else "There is no holdout"
     total = next((each for each in programme.totals if each.leads), None)
@@ -150,6 +150,14 @@ def holdout_advice(programme: ProgrammeResult) -> str:
         f"{start}: how much of the claims was realised is mostly prior. A holdout with a standard error of "
         f"{abs(total.log_total) * _WELL_KNOWN:.2%} would tell it to within 0.3."
     )
+
+
+def _formula(plan: ReviewPlan) -> list[Check]:
+    """Whether the formula is fit to steer by. Plans of earlier reviews do not say how inputs should move."""
+    if not plan.natures:
+        return []
+    found = formula_defects.defects(plan.north_star.spec, plan.natures, plan.direction, plan.inputs)
+    return [formula_defects.check(found)]
 
 
 def _attribution(draft: ReviewDraft) -> Attribution:
@@ -179,6 +187,6 @@ def _attribution(draft: ReviewDraft) -> Attribution:
 
 
 def _level(plan: ReviewPlan) -> float | None:
-    """The mean week of the period, of those that are known."""
+    """The mean week of the period, of those that are known; None where lifts of it would mean nothing."""
     known = [value for i in weeks_of_period(plan) if (value := plan.values[i]) is not None]
-    return float(np.mean(known)) if known else None
+    return float(np.mean(known)) if known and np.mean(known) > 0 else None
