@@ -5,7 +5,7 @@ from typing import Final
 
 MINUS: Final = "−"
 _MOST_DECIMALS: Final = 6
-_SCALES: Final = ((1e9, "B"), (1e6, "M"), (1e4, "k"))
+_SCALES: Final = ((1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 
 def step_for(width: float | None, value: float | None = None) -> float:
@@ -22,7 +22,7 @@ def amount(value: float | None, step: float, *, sign: bool = True) -> str:
     decimals = min(_MOST_DECIMALS, max(0, -floor(log10(step))))
     text = f"{rounded:{'+' if sign else ''},.{decimals}f}"
     if float(text.replace(",", "")) == 0:
-        text = text.lstrip("+-")
+        return "0"
     return text.replace("-", MINUS)
 
 
@@ -40,4 +40,4 @@ def with_interval(value: float | None, lower: float | None, upper: float | None)
 
 
 def _scale(size: float) -> tuple[float, str]:
-    return next(((scale, suffix) for scale, suffix in _SCALES if size >= scale), (1.0, ""))
+    return next(((scale, suffix) for least, scale, suffix in _SCALES if size >= least), (1.0, ""))
