@@ -62,3 +62,13 @@ def mini_interval(
         f'y2="{height - 1}"/><line class="mini-range" x1="{x(lower):.1f}" x2="{x(upper):.1f}" y1="{middle}" '
         f'y2="{middle}"/>{arrows}<circle class="mini-point" cx="{x(lift):.1f}" cy="{middle}" r="3.6"/></svg>'
     )
+
+
+def share_bar(share: float, *, label: str, width: int = 140, height: int = 12) -> Markup:
+    """A bar that fills as much of its track as the share says."""
+    filled = max(0.0, min(1.0, share)) * width
+    return Markup(
+        f'<svg class="share-bar" role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}"><rect class="share-track" width="{width}" height="{height}" rx="3"/>'
+        f'<rect class="share-fill" width="{filled:.1f}" height="{height}" rx="3"/></svg>'
+    )

@@ -13,11 +13,12 @@ from app.pages.advice import Advice, advice
 from app.pages.beliefs_view import Beliefs, beliefs
 from app.pages.engines_view import Engines, engines
 from app.pages.health_view import Health, health
+from app.pages.impact_view import Impact, impact
 from app.pages.models_view import ModelView, models
 from app.pages.naming import Names
 from app.pages.over_time_view import FEW_LOOKS, Comparison, comparisons
 from app.pages.segments_view import Breakdown, breakdown
-from experiments.result import ExperimentResult, NorthStarEffect, Row
+from experiments.result import ExperimentResult, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class EvidenceView:
     beliefs: Beliefs
     models: Sequence[ModelView]
     segments: Breakdown
-    impact: NorthStarEffect | None
+    impact: Impact | None
     exposures: Spec | None
     health: Health
 
@@ -85,7 +86,7 @@ def evidence_view(
         beliefs=beliefs(document, ordered, names, rope),
         models=models(document, names),
         segments=breakdown(document, names, first, overall[0].ci_level if overall else None),
-        impact=_impact(document, headline),
+        impact=impact(document, names, document.verdict_variant or (headline.variant_key if headline else None)),
         exposures=exposures_chart(document.exposures, variants) if len(document.exposures.daily) >= FEW_LOOKS else None,
         health=health(document, variants, constant_split=constant_split),
     )
@@ -194,11 +195,3 @@ def corrections_sentence(document: ExperimentResult, overall: Sequence[Row]) -> 
     if not parts:
         return ""
     return "; ".join(parts) + "."
-
-
-def _impact(document: ExperimentResult, headline: Row | None) -> NorthStarEffect | None:
-    wanted = document.verdict_variant or (headline.variant_key if headline else None)
-    return next(
-        (effect for effect in document.north_star if effect.variant_key == wanted),
-        next(iter(document.north_star), None),
-    )

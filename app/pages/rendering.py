@@ -7,10 +7,10 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from app.charts.inline import mini_interval, sparkline
+from app.charts.inline import mini_interval, share_bar, sparkline
 from app.charts.numbers import finding, plain, tone
 from app.charts.pulled import in_words
-from app.pages import formats, launch_words, plan_words, review_words, words
+from app.pages import formats, launch_words, plan_words, programme_words, review_words, words
 from app.pages.beliefs_view import PRIORS
 from app.pages.experiment_options import DEFAULTS
 from app.pages.headers import SECURITY_HEADERS
@@ -49,6 +49,7 @@ environment.globals.update(
     plan_words=plan_words,
     launch_words=launch_words,
     review_words=review_words,
+    programme_words=programme_words,
     defaults=DEFAULTS,
     prior_names=PRIORS,
     between=formats.between,
@@ -58,6 +59,7 @@ environment.globals.update(
     days=formats.days,
     sparkline=sparkline,
     mini_interval=mini_interval,
+    share_bar=share_bar,
     tone=tone,
     finding=finding,
 )

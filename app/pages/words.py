@@ -161,6 +161,9 @@ REASONS: Final = {
     "anticipated_effect_exceeds_margin": "The effect that is expected lies beyond the margin.",
     "more_units_than_there_can_be": "An effect this small would need more units than there can be.",
     "too_few_experiments": "Too few experiments have measured it to say what is usual.",
+    "value_missing": "A value of the North Star or of an input is missing in these weeks.",
+    "tree_undefined": "The formula has no value in these weeks.",
+    "tree_differs_from_north_star": "The formula does not give the North Star in these weeks.",
     "unreachable": "No feasible sample detects an effect this small.",
 }
 
@@ -228,7 +231,7 @@ UNCERTAINTY: Final = {
     "realisation": "How much of such claims came true before",
     "baseline": "Where the North Star goes without it",
     "survival": "Whether it stays in the product",
-    "interplay": "These together",
+    "interplay": "Combinations of these",
 }
 """What makes a projection uncertain (METHODS E7)."""
 
