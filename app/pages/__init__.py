@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from app.pages import (
+    change_page,
     experiment_actions,
     experiment_list,
     experiment_page,
@@ -25,6 +26,7 @@ for module in (
     static_files,
     sign_in,
     home,
+    change_page,
     experiment_list,
     new_experiment,
     experiment_actions,
