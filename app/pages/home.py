@@ -16,6 +16,7 @@ from app.pages.route import pages
 from app.pages.submission import ring
 from experiments import analysis_request, launch_overview, overview
 from experiments.definitions import InputMetric, MetricSpec
+from experiments.formula_defects import formula_defects
 from experiments.overview import Home
 from experiments.result import NorthStarSeries, SeriesPoint
 from experiments.tables import Launch
@@ -52,12 +53,15 @@ class Curve:
 
 
 @router.get("/")
-async def home_page(request: Request, browser: Browser, database: DatabaseDep, north_star: str = "") -> Response:
+async def home_page(
+    request: Request, browser: Browser, database: DatabaseDep, at: Now, north_star: str = ""
+) -> Response:
     async with database.read() as session:
         view = await overview.home(session, key=north_star or None)
         keys = [launch.key for launch in view.launches]
         effects = await launch_overview.primary_effects(session, launch_keys=keys)
         series_names = await launch_overview.series_names(session) if effects else {}
+        formula = await formula_defects(session, view.chosen, at=at) if view.chosen else None
     series = _last_year(NorthStarSeries.model_validate_json(view.series.body)) if view.series else None
     return render(
         request,
@@ -65,6 +69,7 @@ async def home_page(request: Request, browser: Browser, database: DatabaseDep, n
         view=view,
         curve=_curve(view, series) if series and any(point.value is not None for point in series.points) else None,
         inputs=_inputs(view, series),
+        defects=formula.defects if formula else [],
         launch_effects=effects,
         series_names=series_names,
         running=lines(view.running, view.metrics),
