@@ -31,6 +31,7 @@ _MOST_CANDIDATES: Final = 1000
 _BETTER: Final = 1.25
 _MOST_BETTER: Final = 10.0
 _HALVINGS: Final = 12
+_HELPS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ class ProgrammeAhead:
 
     `total` is what it adds by then (log): lower end of the 80 % interval, median, upper end. `experiments_needed` give
     a chance of 0.8, None beyond four times as many as usual (but at least 200). `binding` is the lever that, better by
-    a quarter, helps most; the first of those that help alike. With a `reason` there are no levers, and numbers are
-    those without a programme.
+    a quarter, helps most; the first of those that help alike, and None where none helps by a hundredth. With a `reason`
+    there are no levers, and numbers are those without a programme.
     """
 
     chance_without: float
@@ -164,15 +165,17 @@ def programme_ahead(
         if name == "win_rate" and needed is not None and needed > 1:
             needed = None
         levers.append(Lever(name, now[name], needed, chance(_BETTER)))
+    most_helped = max(levers, key=lambda lever: lever.chance_if_better)
+    usual = hits(total)
     return ProgrammeAhead(
         chance_without=without,
-        chance=hits(total),
+        chance=usual,
         total=_interval(total),
         experiments_per_quarter=now["velocity"],
         ships_per_quarter=now["velocity"] * now["win_rate"],
         experiments_needed=_experiments_needed(adds, gap),
         levers=tuple(levers),
-        binding=max(levers, key=lambda lever: lever.chance_if_better).name,
+        binding=most_helped.name if most_helped.chance_if_better >= usual + _HELPS else None,
     )
 
 
