@@ -38,6 +38,7 @@ COMPLETE: Final = 0.9
 MOST_OF_IT: Final = 0.8
 FEWEST_WITHOUT_LOSERS: Final = 3
 """So many experiments, and every one of them shipped: the others were not recorded."""
+_LARGEST_LOG: Final = 700.0
 _Z_80: Final = 1.2815515655446004
 _Z_95: Final = 1.959963984540054
 _FULL_BAYES: Final = (
@@ -136,7 +137,7 @@ def _total(
         leads=method == "full_bayes",
         log_total=sign * total,
         log_sd=finite(sd),
-        lift=float(np.expm1(sign * total)),
+        lift=_as_lift(sign * total),
         lower_80=lower_80,
         upper_80=upper_80,
         lower_95=lower_95,
@@ -145,10 +146,15 @@ def _total(
     )
 
 
+def _as_lift(log: float) -> float:
+    """Of noise without measure the largest lift that a document can hold."""
+    return float(np.expm1(min(log, _LARGEST_LOG)))
+
+
 def _lifts(sign: float, ends: tuple[float, float] | None) -> tuple[float | None, float | None]:
     if ends is None:
         return None, None
-    lower, upper = sorted(float(np.expm1(sign * end)) for end in ends)
+    lower, upper = sorted(_as_lift(sign * end) for end in ends)
     return lower, upper
 
 
@@ -166,8 +172,8 @@ def _cumulative(sums: ProgrammeSums) -> list[CumulativePoint]:
             CumulativePoint(
                 at=when[k],
                 experiment_key=sums.plan.effects[k].experiment_key,
-                claimed_lift=float(np.expm1(sums.sign * claimed[position])),
-                lift=float(np.expm1(sums.sign * totals.mean[position])),
+                claimed_lift=_as_lift(sums.sign * claimed[position]),
+                lift=_as_lift(sums.sign * totals.mean[position]),
                 lower_80=lower,
                 upper_80=upper,
             )

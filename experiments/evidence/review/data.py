@@ -17,6 +17,8 @@ _WEEK: Final = timedelta(weeks=1)
 _YEAR: Final = timedelta(days=365.25)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_MISSING: Final = 0.1
+_LEAST_ERROR: Final = 1e-6
+"""Of a holdout: nobody differs by less in truth, and the algebra of the ledger could not hold it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +67,9 @@ def told(plan: ReviewPlan) -> Told:
     source = [place_of_launch.get(each.launch_key, place.get(each.experiment_key or "", -1)) for each in plan.launches]
     estimate = [effect.topline_log_lift for effect in effects] + [each.log_effect for each in on_series]
     error = [effect.topline_standard_error for effect in effects] + [each.standard_error for each in on_series]
-    bias = [effect.bias_sd for effect in effects] + [each.bias_sd or 0.0 for each in on_series]
+    # The same bias relative to the error, as in the programme: a share of the company takes as much from both.
+    scaled = [effect.bias_sd * (effect.topline_standard_error or 0.0) / effect.standard_error for effect in effects]
+    bias = scaled + [each.bias_sd or 0.0 for each in on_series]
     influences, names, unused = _influences(plan)
     holdouts = tuple(each for each in plan.programme.holdouts if _usable(each) and _end_of(plan, each) >= 0)
     persistence = [each.persistence for each in plan.launches]
@@ -93,7 +97,7 @@ def told(plan: ReviewPlan) -> Told:
         ).reshape(len(holdouts), len(plan.launches)),
         holdout_week=np.array([_end_of(plan, each) for each in holdouts], dtype=np.intp),
         holdout_estimate=_array([each.log_lift for each in holdouts]),
-        holdout_error=_array([each.standard_error for each in holdouts]),
+        holdout_error=np.maximum(_array([each.standard_error for each in holdouts]), _LEAST_ERROR),
     )
     changes = np.diff(log_values)
     spread = float(np.nanstd(changes)) if np.isfinite(changes).sum() > 1 else 0.0

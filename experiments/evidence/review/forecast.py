@@ -73,13 +73,17 @@ def target_forecast(plan: ReviewPlan, fit: LedgerFit, *, seed: int) -> TargetFor
 
 
 def _history(plan: ReviewPlan) -> tuple[Array, Array]:
-    """How many experiments ended and how many of them shipped, in each quarter of at most the last two years."""
+    """How many experiments ended and how many of them shipped, in each quarter of at most the last two years.
+
+    Those that ended after the last week are in none: a review of the past knows of them, its pace does not.
+    """
     end = plan.weeks[-1] + _WEEK
-    back = [((end - effect.stopped_at) // _QUARTER, effect.shipped) for effect in plan.programme.effects]
+    ages = [((end - effect.stopped_at) // _QUARTER, effect.shipped) for effect in plan.programme.effects]
+    back = [(quarter, was_shipped) for quarter, was_shipped in ages if quarter >= 0]
     quarters = min(_MOST_QUARTERS, max((quarter for quarter, _ in back), default=0) + 1)
     ended, shipped = np.zeros(quarters), np.zeros(quarters)
     for quarter, was_shipped in back:
-        if 0 <= quarter < quarters:
+        if quarter < quarters:
             ended[quarter] += 1
             shipped[quarter] += was_shipped
     return ended, shipped

@@ -51,9 +51,10 @@ def ledger(plan: ReviewPlan, told: Told, pairs: Compared, fit: LedgerFit, *, see
     alternatives = _alternatives(fit, found, seed)
     tested = _backtest(plan, told, seed) if reason is None else None
     trusted = fit.reason != UNRELIABLE
-    learned = trusted and (series_used or bool(told.holdouts))
+    # Where nothing was claimed there is no share of it: what is left is the prior.
+    learned = trusted and bool((told.data.source >= 0).any()) and (series_used or bool(told.holdouts))
     kappa = fit.scalars["kappa"]
-    contraction = sensitivity.contraction(fit).get("kappa") if series_used and trusted else None
+    contraction = sensitivity.contraction(fit).get("kappa") if series_used and learned else None
     lower, upper = _quantiles(kappa, _80)
     document = Ledger(
         begins_at=pairs.begins_at,

@@ -48,7 +48,7 @@ def story(plan: ReviewPlan, ledger: Ledger) -> list[str]:
 def _length(plan: ReviewPlan) -> Check:
     known = sum(value is not None and value > 0 for value in plan.values)
     first = min((t for each in plan.launches for t, share in enumerate(each.coverage) if share > 0), default=None)
-    since = known if first is None else sum(value is not None for value in plan.values[first:])
+    since = known if first is None else sum(value is not None and value > 0 for value in plan.values[first:])
     enough = known >= FEWEST_WEEKS and (first is None or since >= FEWEST_WEEKS_AFTER)
     after = "" if first is None else f", {since} of them since the first launch"
     return Check(
@@ -116,12 +116,14 @@ def _influences(told: Told) -> Check:
 
 
 def _conflict(ledger: Ledger) -> Check:
-    chance = ledger.chance_kappa_below_half or 0.0
-    conflict = ledger.estimable and chance > _CONFLICT
+    chance = ledger.chance_kappa_below_half
+    conflict = ledger.estimable and chance is not None and chance > _CONFLICT
     return Check(
         name="claims_visible",
         status="warn" if conflict else "pass",
-        detail=f"The chance that less than half of what was claimed was realised is {chance:.2f}.",
+        detail="How much of what was claimed was realised is not known."
+        if chance is None
+        else f"The chance that less than half of what was claimed was realised is {chance:.2f}.",
         remedy="Claimed lifts are not visible in the North Star: check their topline, and hold some users out."
         if conflict
         else "",
@@ -134,7 +136,7 @@ def _contraction(ledger: Ledger) -> Check:
     return Check(
         name="series_speaks",
         status="warn" if little else "pass",
-        detail="The series was not used."
+        detail="The series was not used, or there is no claim that it could speak about."
         if ratio is None
         else f"The series leaves {ratio:.0%} of the prior's uncertainty about the share of claims that was realised.",
         remedy="A holdout says more than years of the chart." if little else "",
