@@ -7,7 +7,7 @@ the rest. So components add up to the series in every draw, not only on average.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from stats.ledger.series_covariance import path
 from stats.ledger.target import Draws, Model, model, whiten
 from stats.ledger.wandering import wandered
 
+_BLOCK: Final = 2_000_000
 type Engine = Literal["collapsed", "sampled"]
 
 
@@ -55,9 +56,14 @@ def complete(
 def drawn(prepared: Model, draws: Draws, data: LedgerData, rng: np.random.Generator) -> LedgerFit:
     """Completions of the collapsed engine's draws."""
     known, scalars = prepared.effects, draws.scalars
-    rest = of_effects.drawn(of_effects.log_nodes(known, scalars["mean"], scalars["tau"], known.elsewhere), rng)
     spread = np.empty((len(draws.score), known.estimate.size))
-    spread[:, known.launched], spread[:, known.elsewhere] = known.spread[draws.node], known.spread[rest]
+    spread[:, known.launched] = known.spread[draws.node]
+    # In blocks: thousands of experiments times draws times nodes would not fit into memory.
+    rows = max(1, _BLOCK // max(known.elsewhere.size * known.spread.size, 1))
+    for start in range(0, len(draws.score), rows):
+        part = slice(start, start + rows)
+        logs = of_effects.log_nodes(known, scalars["mean"][part], scalars["tau"][part], known.elsewhere)
+        spread[part, known.elsewhere] = known.spread[of_effects.drawn(logs, rng)]
     variance = scalars["tau"][:, None] ** 2 * spread
     return _completed(prepared, data, scalars, draws.own, draws.given, variance, rng, engine="collapsed")
 
