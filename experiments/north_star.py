@@ -76,11 +76,15 @@ async def check(session: AsyncSession, *, spec: NorthStarSpec) -> str:
     await _refuse_unusable_series(session, spec)
     inputs = {item.metric_key: known[item.metric_key].spec for item in spec.input_metrics}
     formula = formula_rules.read(spec.formula, known=inputs, towards=known[spec.metric_key].spec.direction)
-    unused = [key for key in inputs if key not in formula.names]
+    unused = [
+        item.metric_key
+        for item in spec.input_metrics
+        if (item.edge == "definitional" or not formula.names) and item.metric_key not in formula.names
+    ]
     if unused:
         raise InvalidFormula(
             f"The formula does not use the input {', '.join(f'`{key}`' for key in unused)}",
-            remedy="Write it into the formula, or take it off `input_metrics`.",
+            remedy="Write it into the formula, or say that it drives the North Star: `edge: driver`.",
             errors=[FieldError("/formula", f"does not use `{key}`") for key in unused],
         )
     units = {key: await metric.unit_type_of(session, spec=known[key].spec, known=known) for key in metric_keys_of(spec)}

@@ -29,7 +29,7 @@ async def past_gaps(session: AsyncSession, *, spec: NorthStarSpec, besides: str)
     Of several variants the most precise gap counts: they share a control. Left out are the experiment `besides`,
     results that failed a check, and those whose tree had other inputs than this one. A definitional tree has no gaps.
     """
-    if all(item.edge == "definitional" for item in spec.input_metrics):
+    if not spec.rests_on_drivers:
         return []
     newest = sa.func.row_number().over(
         partition_by=col(Result.subject_key), order_by=(col(Result.data_as_of).desc(), col(Result.id).desc())

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from experiments.definitions.elements import Definition, Key, MetricKey, Stage
+from stats.formula import parse
 
 
 class Omtm(Definition):
@@ -16,7 +17,7 @@ class Omtm(Definition):
 
 
 class InputMetric(Definition):
-    """One input of the metric tree."""
+    """One input of the metric tree: part of the formula, or a driver beside it whose worth experiments teach."""
 
     metric_key: MetricKey
     edge: Literal["definitional", "driver"] = "definitional"
@@ -98,3 +99,9 @@ class NorthStarSpec(Definition):
         if len(given) != len(set(given)):
             raise ValueError("series_key, input_metrics, influences: a series can have one part only")
         return self
+
+    @property
+    def rests_on_drivers(self) -> bool:
+        """Whether a driver is in the formula: then the tree is a statistical relation, and no identity."""
+        used = parse(self.formula, [item.metric_key for item in self.input_metrics]).names
+        return any(item.edge == "driver" and item.metric_key in used for item in self.input_metrics)

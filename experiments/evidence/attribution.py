@@ -54,12 +54,12 @@ def attribution(
 
     `names` are those of the metrics. Pairs with an unknown number are left out. Contributions add up to the change, and
     what is left where the inputs do not make the value is a part of its own. Statistical relations account for nothing:
-    a tree with a driver edge is not taken apart. Means that are known by segment are parted into rates and mix. Raises
+    a formula with a driver is not taken apart. Means that are known by segment are parted into rates and mix. Raises
     `ValueError` for periods of different lengths.
     """
     if len(after) != len(before) or not after:
         raise ValueError("the two periods must have the same number of weeks, at least one")
-    if any(item.edge == "driver" for item in spec.input_metrics):
+    if spec.rests_on_drivers:
         return _nothing(known, after, before, DRIVER_EDGES)
     formula = parse(spec.formula, [item.metric_key for item in spec.input_metrics])
     star = _numbers(known.value)

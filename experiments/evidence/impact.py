@@ -201,7 +201,7 @@ def _blended(
     direct = _direct(row)
     if through is None or through.direct is None or through.errors is None or not direct.estimable:
         return {}
-    if all(item.edge == "definitional" for item in spec.input_metrics):
+    if not spec.rests_on_drivers:
         return {"blended": direct}
     measured, tree = float(through.direct[v]), float(through.propagation.log_lift[v])
     if not (through.propagation.estimable[v] and np.isfinite(measured)):

@@ -19,7 +19,7 @@ from experiments.definitions import (
     SeriesSpec,
 )
 from stats.company.listening import Listening, generate
-from stats.company.listening.definitions import INPUTS, METRICS
+from stats.company.listening.definitions import INPUTS, METRICS, SAVES
 from stats.company.listening.launches import KAPPA, SCATTER
 from stats.company.listening.story import (
     BLINDS,
@@ -70,7 +70,8 @@ def test_every_definition_is_accepted(one: Listening) -> None:
     assert parse(star.formula, metrics).names == INPUTS
     series = {SeriesSpec.model_validate(record.spec).key for record in one.series}
     told = {star.series_key, *(item.series_key for item in (*star.input_metrics, *star.influences))}
-    assert series == told
+    assert series == told - {None}
+    assert [item.metric_key for item in star.input_metrics if item.edge == "driver"] == [SAVES]
     assert sources == {"listens", "saves"}
     specs = [ExperimentSpec.model_validate(record.spec) for record in one.experiments]
     assert len({spec.key for spec in specs}) == len(IDEAS) + 1 == 61

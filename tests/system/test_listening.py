@@ -16,7 +16,7 @@ from app.cli.client import ApiClient
 from app.demo import listening
 from app.demo.progress import shown
 from stats.company.listening import Listening, generate
-from stats.company.listening.definitions import HOURS, INPUTS, NORTH_STAR_KEY
+from stats.company.listening.definitions import HOURS, INPUTS, NORTH_STAR_KEY, SAVES
 from stats.company.listening.story import BROKEN, GAMED, HOLDOUT, IDEAS, PEEKED, RUNNING
 
 pytestmark = [pytest.mark.simulation, pytest.mark.timeout(900)]
@@ -60,9 +60,9 @@ def test_the_service_finds_what_the_summaries_say(told: Listening, results: dict
     tried = told.truth.trials
     for k, idea in enumerate(IDEAS):
         (joint,) = results[idea.key]["joint_effects"]
-        assert joint["metric_keys"] == [HOURS, *INPUTS]
-        np.testing.assert_allclose(joint["log_lifts"], tried.log_lift[k, :4], atol=1e-9)
-        np.testing.assert_allclose(joint["covariance"], tried.error[k, :4, :4], rtol=1e-6, atol=1e-12)
+        assert joint["metric_keys"] == [HOURS, *INPUTS, SAVES]
+        np.testing.assert_allclose(joint["log_lifts"], tried.log_lift[k], atol=1e-9)
+        np.testing.assert_allclose(joint["covariance"], tried.error[k], rtol=1e-6, atol=1e-12)
         (topline,) = results[idea.key]["topline"]
         assert topline["source"] == "declared"
         assert topline["log_lift"] == pytest.approx(tried.topline[k], abs=1e-6)
@@ -104,7 +104,7 @@ def test_the_programme_says_less_than_was_claimed_and_holds_the_truth(
 
 def test_links_are_learned_from_all_ended_experiments(client: ApiClient, told: Listening) -> None:
     links = client.get(f"/v1/north-stars/{NORTH_STAR_KEY}/links")
-    assert {link["metric_key"] for link in links["links"]} == set(INPUTS)
+    assert {link["metric_key"] for link in links["links"]} == {*INPUTS, SAVES}
     assert links["experiments"] == len(IDEAS) - len(RUNNING) - 1
     assert HOLDOUT not in str(links["links"])
 

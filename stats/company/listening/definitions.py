@@ -62,7 +62,7 @@ def north_star() -> dict[str, Any]:
         "input_metrics": [
             {"metric_key": key, "edge": "definitional", "owner": teams[key], "series_key": SERIES[key]}
             for key in INPUTS
-        ],
+        ] + [{"metric_key": SAVES, "edge": "driver", "owner": "library"}],
         "owner": "leadership",
         "series_key": SERIES[HOURS],
         "influences": [{"series_key": key, "rationale": why} for key, why in INFLUENCES.items()],

@@ -162,6 +162,17 @@ async def test_a_quantile_is_no_metric_of_a_tree(shop: Service) -> None:
     assert "does not add up" in problem["errors"][0]["detail"]
 
 
+async def test_what_defines_a_north_star_is_in_its_formula_and_what_drives_it_need_not_be(shop: Service) -> None:
+    await created(shop.write, "/v1/metrics", metric("wishes_per_user"))
+    star = {**examples.NORTH_STAR, "key": "with_wishes"}
+    beside = {"metric_key": "wishes_per_user"}
+    answer = await shop.write.post("/v1/north-stars", json={**star, "input_metrics": [*star["input_metrics"], beside]})
+    problem = assert_problem(answer, "invalid-formula", 422)
+    assert "wishes_per_user" in problem["detail"] and "driver" in problem["remedy"]
+    driver = {**beside, "edge": "driver"}
+    await created(shop.write, "/v1/north-stars", {**star, "input_metrics": [*star["input_metrics"], driver]})
+
+
 async def test_metrics_of_different_units_do_not_mix(service: Service) -> None:
     await service.fill(experiment=False)
     await created(service.write, "/v1/fact-sources", {**examples.FACT_SOURCE, "key": "visits", "unit_type": "visitor"})
