@@ -26,7 +26,8 @@ async def formula_defects(session: AsyncSession, star: NorthStar, *, at: datetim
     spec = north_star.spec_of(star)
     known = {key: item.spec for key, item in (await metric.all_known(session, archived=True)).items()}
     try:
-        company = await company_weeks(session, spec=spec, known_at=at, until=at)
+        tree_alone = spec.model_copy(update={"influences": []})
+        company = await company_weeks(session, spec=tree_alone, known_at=at, until=at)
         weeks, inputs = company.weeks, company.inputs
     except NotReady:
         weeks, inputs = [], {}

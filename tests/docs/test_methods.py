@@ -8,14 +8,30 @@ import pytest
 from app.pages import launch_words
 from experiments.definitions import Estimation, ExperimentSpec
 from experiments.definitions.estimation import Beliefs
-from experiments.evidence import heterogeneity, magnitudes, models, shapes, waiting
+from experiments.evidence import (
+    attribution,
+    heterogeneity,
+    magnitudes,
+    models,
+    projection,
+    shapes,
+    topline,
+    waiting,
+)
 from experiments.result.launches import Design, LaunchMethod
 from stats import unit_summary
+from stats.attribution import AttributionReason
 from stats.bayes.models.catalog import DEFINITIONS
 from stats.bayes.models.definition import ModelDefinition
 from stats.bayes.population import PopulationReason
+from stats.blend import BlendReason
+from stats.formula_defects import DefectCode
 from stats.launch.reasons import LaunchReason
+from stats.ledger import collapsed
+from stats.persistence import PersistenceReason
+from stats.projection import ProjectionReason
 from stats.reasons import CovariateNote, Reason
+from stats.topline import ToplineReason
 from tests.servers import REPOSITORY
 from warehouse import answers, caps, values
 
@@ -35,6 +51,18 @@ def test_every_check_is_described() -> None:
     assert {"sample_ratio", "survey_response", "north_star_coherence", "sample_ratio_with_outcome"} <= names
     assert len(names) > 30
     assert [name for name in sorted(names) if f"| `{name}` |" not in METHODS] == []
+
+
+def test_every_check_of_a_growth_review_is_described() -> None:
+    folder = REPOSITORY / "experiments" / "evidence"
+    text = (folder / "review" / "ledger_checks.py").read_text() + (folder / "formula_defects.py").read_text()
+    names = set(re.findall(r'name="([a-z_]+)"', text))
+    assert {"claims_visible", "formula_defects"} <= names
+    assert [name for name in sorted(names) if f"| `{name}` |" not in METHODS] == []
+
+
+def test_every_defect_of_a_formula_is_described() -> None:
+    assert [code for code in DefectCode if f"| `{code}` |" not in METHODS] == []
 
 
 def test_every_reason_is_described() -> None:
@@ -59,6 +87,20 @@ def test_every_reason_is_described() -> None:
         waiting.NO_PLANNED_END,
         waiting.NO_LOG_LIFT,
         *PopulationReason,
+        *ToplineReason,
+        *PersistenceReason,
+        *ProjectionReason,
+        *BlendReason,
+        *AttributionReason,
+        attribution.DRIVER_EDGES,
+        attribution.NO_WEEKS,
+        projection.DOES_NOT_ADD_UP,
+        projection.FLOWS_MISSING,
+        projection.NO_COMPANY,
+        topline.NO_FULL_WEEK,
+        topline.SHARE_NOT_DEFINED,
+        collapsed.SERIES_TOO_SHORT,
+        collapsed.UNRELIABLE,
     }
     assert [reason for reason in sorted(reasons) if f"`{reason}`" not in METHODS] == []
 
@@ -68,7 +110,9 @@ METHOD_IDS = [
     *(f"B{i}" for i in range(1, 6)),
     *(f"C{i}" for i in range(1, 6)),
     *(f"D{i}" for i in range(1, 8)),
-    *("E1", "E2", "E6", "E9", "H2", "H3", "H4", "I1", "I3"),
+    *(f"E{i}" for i in range(1, 10)),
+    *(f"F{i}" for i in range(1, 9)),
+    *("G8", "H2", "H3", "H4", "H6", "I1", "I3"),
 ]
 
 
