@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from experiments import launch_overview, metric
 from experiments.definitions import ReviewSpec
 from experiments.growth_review import spec_of
 from experiments.ledger_lines import KIND
@@ -62,6 +63,12 @@ async def newest(session: AsyncSession, *, north_star_key: str) -> ReviewGlance 
     """The review of the newest period that has a result; None without one."""
     found = await glances(session, limit=4, north_star_key=north_star_key)
     return next((each for each in found if each.data_as_of is not None), None)
+
+
+async def names(session: AsyncSession) -> dict[str, str]:
+    """What metrics and series are called, by key; a metric's name goes before that of a series with its key."""
+    metrics = {key: item.spec.name for key, item in (await metric.all_known(session, archived=True)).items()}
+    return await launch_overview.series_names(session) | metrics
 
 
 def _glance(row: GrowthReview, stored: tuple[datetime, bytes] | None, making: bool) -> ReviewGlance:

@@ -1,6 +1,8 @@
 """`northlift reviews`: what moved a North Star in a period."""
 
 from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +12,14 @@ from app.cli.faults import faults_end_the_command
 
 reviews_cli = typer.Typer(name="reviews", help="Growth reviews of North Stars", no_args_is_help=True)
 out = Console()
+
+
+class ReportFormat(StrEnum):
+    """What a review can be written as."""
+
+    HTML = "html"
+    PDF = "pdf"
+
 
 Review = Annotated[str, typer.Argument(help="Key of the review")]
 Monday = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"])]
@@ -67,6 +77,24 @@ def reviews_show(review: Review, key: Key, url: Url = "http://127.0.0.1:8321") -
 
     with faults_end_the_command(), ApiClient(url, key) as client:
         print_review(client.get(f"/v1/growth-reviews/{review}/result"), out)
+
+
+@reviews_cli.command("report")
+def reviews_report(
+    review: Review,
+    key: Key,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: the review's key")] = None,
+    format: Annotated[ReportFormat, typer.Option(help="html or pdf")] = ReportFormat.PDF,
+    url: Url = "http://127.0.0.1:8321",
+) -> None:
+    """Write a review to a file that can be mailed."""
+    from app.cli.client import ApiClient
+
+    target = output or Path(f"{review}.{format.value}")
+    with faults_end_the_command(), ApiClient(url, key) as client:
+        answer = client.request("GET", f"/v1/growth-reviews/{review}/report", params={"format": format.value})
+        target.write_bytes(answer.content)
+    out.print(f"Wrote {target}.", highlight=False, markup=False)
 
 
 @reviews_cli.command("analyze")

@@ -11,6 +11,7 @@ from app.api.deps import DatabaseDep, Now, SettingsDep
 from app.pages.access import Browser, Submitted, actor
 from app.pages.headers import SECURITY_HEADERS
 from app.pages.rendering import render
+from app.pages.reports import stored
 from app.pages.review_form import ReviewForm
 from app.pages.review_view import stored_review_view
 from app.pages.route import pages
@@ -18,8 +19,6 @@ from app.pages.submission import ring
 from experiments import (
     analysis_request,
     growth_review,
-    launch_overview,
-    metric,
     north_star,
     overview,
     review_overview,
@@ -81,6 +80,16 @@ async def review_page(key: str, request: Request, browser: Browser, database: Da
     async with database.read() as session:
         values = await _values(session, key, at)
     return render(request, "review.html", **values)
+
+
+@router.get("/reviews/{key}/report")
+async def review_report(
+    key: str, request: Request, browser: Browser, database: DatabaseDep, format: stored.Format = "html"
+) -> Response:
+    """The file to mail."""
+    async with database.read() as session:
+        report = await stored.report_of(session, key=key)
+    return await stored.answer(report, key=key, format=format)
 
 
 @router.get("/reviews/{key}/progress")
@@ -183,7 +192,7 @@ async def _values(session: AsyncSession, key: str, at: Now) -> dict[str, Any]:
     result = await overview.latest_result(session, kind=KIND, subject_key=key)
     history = await overview.analyses_of(session, kind=KIND, subject_key=key, limit=HISTORY)
     stars = await _stars(session)
-    names = await names_of(session)
+    names = await review_overview.names(session)
     name = stars.get(spec.north_star_key, spec.north_star_key)
     return {
         "review": row,
@@ -196,12 +205,6 @@ async def _values(session: AsyncSession, key: str, at: Now) -> dict[str, Any]:
         "missing": await _missing(session, row, at) if result is None else None,
         "problem": None,
     }
-
-
-async def names_of(session: AsyncSession) -> dict[str, str]:
-    """What metrics and series are called, by key."""
-    metrics = {key: item.spec.name for key, item in (await metric.all_known(session, archived=True)).items()}
-    return await launch_overview.series_names(session) | metrics
 
 
 async def _stars(session: AsyncSession) -> dict[str, str]:

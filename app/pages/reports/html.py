@@ -7,8 +7,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from app.charts.theme import Spec
-from app.reports.blocks import Report
-from app.reports.pictures import svg
+from app.pages.reports.blocks import Report
+from app.pages.reports.pictures import svg
 
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"

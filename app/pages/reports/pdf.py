@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import typst
 
-from app.reports.blocks import Block, Picture, Report
-from app.reports.pictures import svg
+from app.pages.reports.blocks import Block, Picture, Report
+from app.pages.reports.pictures import svg
 
 _TEMPLATE: Final = (Path(__file__).parent / "report.typ").read_bytes()
 _FONTS: Final = typst.Fonts(include_system_fonts=False)

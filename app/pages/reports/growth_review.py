@@ -6,8 +6,8 @@ from typing import Final
 from app.charts.theme import Spec
 from app.pages import review_words, words
 from app.pages.formats import day, gain, moment, number, plural, probability, spread, unbroken
+from app.pages.reports.blocks import Block, Bullets, Heading, Number, Numbers, Paragraph, Picture, Report, Table
 from app.pages.review_view import ReviewView
-from app.reports.blocks import Block, Bullets, Heading, Number, Numbers, Paragraph, Picture, Report, Table
 from experiments.definitions import ReviewSpec
 
 MOST_LAUNCHES: Final = 20
@@ -182,7 +182,7 @@ def _trust(view: ReviewView) -> Iterator[Block]:
     if troubled:
         yield Bullets([unbroken(f"{words.titled(each.name)}: {each.detail} {each.remedy}") for each in troubled])
     yield Heading("Methods")
-    yield Bullets([f"{identity}: {said}" for identity, said in review_words.method_list(document.methods)])
+    yield Bullets([f"{identity}: {said}" for identity, said in review_words.method_list([*document.methods, "H4"])])
 
 
 def _picture(chart: Spec | None, caption: str) -> Iterator[Picture]:
