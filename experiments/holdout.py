@@ -82,6 +82,16 @@ async def all_on(session: AsyncSession, *, metric_key: str | None) -> Sequence[t
     return [(held, experiment) for held, experiment in rows.all()]
 
 
+async def that_may_measure(session: AsyncSession) -> list[tuple[str, str]]:
+    """Keys and names of the experiments of the purpose `holdout`, newest first."""
+    statement = (
+        sa.select(col(Experiment.key), col(Experiment.name))
+        .where(json_text(session, Experiment.spec, "purpose") == "holdout")
+        .order_by(col(Experiment.created_at).desc(), col(Experiment.id).desc())
+    )
+    return [(key, name) for key, name in (await session.execute(statement)).all()]
+
+
 async def _check(session: AsyncSession, spec: HoldoutSpec) -> Experiment:
     """Returns the experiment that measures the holdout."""
     experiment = await session.scalar(sa.select(Experiment).where(col(Experiment.key) == spec.experiment_key))

@@ -158,6 +158,8 @@ def _wins(document: ProgrammeResult) -> str:
 
 def _population(document: ProgrammeResult) -> str:
     if document.mean is None or document.tau is None:
+        if not document.selection_corrected_by_assumption:
+            return ""
         return "Effects are corrected one by one, under an assumed spread: losers are not on record."
     mean, tau = document.mean, document.tau
     return (

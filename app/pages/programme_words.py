@@ -1,5 +1,6 @@
 """The words for programmes, holdouts and learned links: methods of a total, reasons, and what checks are called."""
 
+from math import expm1
 from typing import Final
 
 from app.charts.numbers import PERCENT
@@ -62,6 +63,16 @@ def reason(code: str | None) -> str:
 def check(name: str) -> str:
     """What a check is called."""
     return CHECKS.get(name) or words.titled(name)
+
+
+def lift(log_lift: float) -> str:
+    """A log lift as the lift that it is: `+3.1 %`."""
+    return formats.change(expm1(log_lift))
+
+
+def lifts(lower: float | None, upper: float | None) -> str:
+    """An interval of log lifts: `+1.1 % to +5.0 %`."""
+    return formats.NOTHING if lower is None or upper is None else formats.between(expm1(lower), expm1(upper))
 
 
 def slope(value: float | None) -> str:
