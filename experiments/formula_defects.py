@@ -16,6 +16,7 @@ from experiments.plan import InputNature
 from experiments.result import FormulaDefects
 from experiments.tables import NorthStar, Series
 from experiments.weekly_values import WEEK, company_weeks
+from stats.formula import parse
 
 _COUNTED_KINDS: Final = ("mean", "proportion")
 """Of these a week's value is a total over units, of the others a rate."""
@@ -31,7 +32,8 @@ async def formula_defects(session: AsyncSession, star: NorthStar, *, at: datetim
         weeks, inputs = company.weeks, company.inputs
     except NotReady:
         weeks, inputs = [], {}
-    usable = [week for i, week in enumerate(weeks) if all(values[i] is not None for values in inputs.values())]
+    written = [values for key, values in inputs.items() if key in parse(spec.formula).names]
+    usable = [week for i, week in enumerate(weeks) if all(values[i] is not None for values in written)]
     return FormulaDefects(
         north_star_key=spec.key,
         north_star_version=star.version,

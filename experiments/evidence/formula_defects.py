@@ -26,7 +26,8 @@ def defects(
 ) -> list[FormulaDefect]:
     """The defects of a tree at the weeks of its inputs, of which those are used that are known of all; maybe none.
 
-    `natures` has all inputs of the formula, `towards` is where the North Star should go.
+    `natures` and `weekly` have all inputs of the formula, and maybe drivers beside it. `towards` is where the North Star
+    should go.
     """
     formula = parse(spec.formula)
     known = np.array([weekly.get(name, ()) for name in formula.names], dtype=np.float64).reshape(len(formula.names), -1)
@@ -42,7 +43,7 @@ def defects(
         FormulaDefect(
             code=each.code.value,
             part=each.part,
-            detail=_detail(each, natures, towards, weeks),
+            detail=_detail(each, formula, natures, towards, weeks),
             remedy=_remedy(each, formula, natures),
             share=each.share,
             variation=each.variation if isfinite(each.variation) else None,
@@ -63,7 +64,11 @@ def check(found: Sequence[FormulaDefect]) -> Check:
 
 
 def _detail(
-    found: formula_defects.FormulaDefect, natures: Mapping[str, InputNature], towards: Direction, weeks: int
+    found: formula_defects.FormulaDefect,
+    formula: Formula,
+    natures: Mapping[str, InputNature],
+    towards: Direction,
+    weeks: int,
 ) -> str:
     at = f" in {round(found.share * weeks)} of {weeks} weeks" if weeks else ""
     match found.code:
@@ -81,7 +86,7 @@ def _detail(
                 f"or below zero has a chance of {found.chance_not_positive:.1%}."
             )
         case DefectCode.FALLS_WITH_SCALE:
-            counted = " and ".join(f"`{name}`" for name, nature in natures.items() if nature.counted)
+            counted = " and ".join(f"`{name}`" for name in formula.names if natures[name].counted)
             return f"Twice as much of {counted} lowers the North Star{at}: growth would look like failure."
 
 
