@@ -26,8 +26,8 @@ def defects(
 ) -> list[FormulaDefect]:
     """The defects of a tree at the weeks of its inputs, of which those are used that are known of all; maybe none.
 
-    `natures` and `weekly` have all inputs of the formula, and maybe drivers beside it. `towards` is where the North Star
-    should go.
+    `natures` and `weekly` have all inputs of the formula, and maybe drivers beside it. `towards` is the direction in
+    which the North Star should go.
     """
     formula = parse(spec.formula)
     known = np.array([weekly.get(name, ()) for name in formula.names], dtype=np.float64).reshape(len(formula.names), -1)
