@@ -9,6 +9,7 @@ import altair as alt
 
 from tests.validation.calibration_charts import calibration_chart, ranks_chart
 from tests.validation.cells import Cell
+from tests.validation.impact_charts import screens_chart
 from tests.validation.launch_charts import before_after_chart, grades_chart
 
 COLOURS = alt.Scale(domain=["pass", "warn", "FAIL", "shown"], range=["#2a7f62", "#e0a030", "#c0392b", "#9aa0a6"])
@@ -30,6 +31,7 @@ def draw(folder: Path, report: str, cells: dict[str, list[Cell]]) -> dict[str, s
         "optional_stopping": calibration_chart,
         "launches_before_after": before_after_chart,
         "launches_grades": grades_chart,
+        "impact_screens": screens_chart,
     }
     for study, maker in makers.items():
         if cells.get(study):

@@ -17,6 +17,7 @@ from tests.validation.cells import Cell
 
 SEED = 20407
 TABLE = "F6 engines"
+PATIENT = Sampling(patience_seconds=300.0)
 COMPANIES = ((False, 4.0), (True, 4.0), (False, np.inf), (True, np.inf))
 CHANCES = (0.05, 0.5, 0.95)
 ALLOWED = 0.02
@@ -34,7 +35,7 @@ def engines(part: float = 1.0) -> list[Cell]:
     for number, (holdout, nu) in enumerate(COMPANIES[: max(1, round(len(COMPANIES) * part))]):
         priors = replace(PRIORS, nu=nu)
         data, _ = make_ledger(np.random.default_rng(SEED + number), holdout=holdout, priors=priors)
-        found = fit(LedgerQuestion(data, priors), compile_program, Sampling(), seed=SEED + number)
+        found = fit(LedgerQuestion(data, priors), compile_program, PATIENT, seed=SEED + number)
         assert found.status == "ok" and found.diagnostics is not None, found.reason
         sampled = quantities(ledger_fit(found, data, priors, SEED + number))
         quick = collapsed.fit(data, priors, seed=SEED + number)
