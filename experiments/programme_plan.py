@@ -4,8 +4,8 @@ Effects of winners only would be the winner's curse itself. So an experiment is 
 the missing with the reason. The plan holds all numbers: what shipped later, or was analysed again, makes another plan.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from sqlmodel import col
 from experiments import holdout, launch, metric
 from experiments.belonging import launch_is_about
 from experiments.condensed_results import condensed
-from experiments.definitions import ExperimentSpec
+from experiments.definitions import ExperimentSpec, HoldoutSpec
 from experiments.ended_experiments import EndedExperiment, NewestResult, ended_experiments, newest_results
 from experiments.errors import NotReady
 from experiments.evidence.launch.grading import facts_of_experiment
@@ -193,7 +193,7 @@ def _effect(ended: EndedExperiment, document: ExperimentResult, metric_key: str)
     chosen = min(usable, key=_precision)
     before = measured_in(chosen, document, plan, row)
     grade = evidence_grade(facts_of_experiment(before))
-    topline, topline_error, source = _topline(before, document)
+    topline, topline_error, source = _topline(chosen, before, document)
     assert row.started_at is not None and row.stopped_at is not None
     return ProgrammeEffect(
         experiment_key=row.key,
@@ -229,14 +229,25 @@ def _precision(row: Row) -> tuple[float, str]:
     return row.standard_error / (1 + row.lift), row.variant_key
 
 
-def _topline(before: MeasuredBefore, document: ExperimentResult) -> tuple[float, float, ToplineSource]:
-    """The effect on the company: by the share of the metric that was reached, or as if that were everybody."""
+def _topline(row: Row, before: MeasuredBefore, document: ExperimentResult) -> tuple[float, float, ToplineSource]:
+    """The effect on the company: by the share of the metric that was reached, or as if that were everybody.
+
+    It is the result's own, which knows a ratio by both its parts, moved by what corrects the effect for how it ended.
+    """
     for each in document.topline:
-        if each.variant_key == before.variant_key and each.estimable and each.share is not None:
-            share_error = each.share_standard_error or 0.0
-            log_lift, error = of_lift(before.log_lift, before.standard_error, each.share, share_error)
-            if np.isfinite(log_lift) and error > 0:
-                return float(log_lift), float(error), each.source
+        if each.variant_key != row.variant_key or not each.estimable or each.share is None:
+            continue
+        assert row.lift is not None and row.standard_error is not None
+        measured = np.array([np.log1p(row.lift), before.log_lift])
+        errors = np.array([row.standard_error / (1 + row.lift), before.standard_error])
+        by_share, spread = of_lift(measured, errors, each.share, each.share_standard_error or 0.0)
+        if each.log_lift is None or each.standard_error is None or not (spread > 0).all():
+            continue
+        return (
+            each.log_lift + float(by_share[1] - by_share[0]),
+            each.standard_error * float(spread[1] / spread[0]),
+            each.source,
+        )
     return before.log_lift, before.standard_error, "everybody"
 
 
@@ -271,6 +282,7 @@ def _holdout(
     exposed = document.exposures if document is not None else None
     seen = sum(each.exposures for each in exposed.variants) if exposed is not None else 0
     control = ExperimentSpec.model_validate(experiment.spec).control
+    kept_from = spec.launch_keys or [key for key, first in launches if spec.started_at <= first < until]
     return HoldoutEvidence(
         holdout_key=row.key,
         name=spec.name,
@@ -278,7 +290,7 @@ def _holdout(
         share=control.weight * (plan.coverage if plan is not None else experiment.spec.get("coverage", 1.0)),
         started_at=spec.started_at,
         released_at=spec.released_at,
-        launch_keys=spec.launch_keys or [key for key, first in launches if spec.started_at <= first < until],
+        launch_keys=kept_from,
         analysis_id=newest.analysis_id if newest is not None else None,
         log_lift=measured.log_lift if measured is not None else None,
         standard_error=measured.standard_error if measured is not None else None,
@@ -286,7 +298,20 @@ def _holdout(
         failed_checks=[each.name for each in document.checks if each.status == "fail"] if document is not None else [],
         reason=reason,
         version=row.version,
+        live=_live(spec, kept_from, dict(launches), newest.data_as_of) if newest is not None else {},
     )
+
+
+def _live(
+    spec: HoldoutSpec, launch_keys: Sequence[str], first_at: Mapping[str, datetime], measured_at: datetime
+) -> dict[str, float]:
+    """The share of the measured time that each launch was out."""
+    end = min(spec.released_at or measured_at, measured_at)
+    whole = end - spec.started_at
+    if whole <= timedelta(0):
+        return {}
+    known = [key for key in launch_keys if key in first_at]
+    return {key: min(max((end - first_at[key]) / whole, 0.0), 1.0) for key in known}
 
 
 def _as_of(ended: Sequence[EndedExperiment], held: Sequence[NewestResult], at: datetime) -> datetime:

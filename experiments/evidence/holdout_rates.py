@@ -18,6 +18,7 @@ TWO_QUARTERS: Final = timedelta(days=184)
 """The longest two quarters of a year."""
 MOST_CONTAMINATED: Final = 0.01
 """So many of its people having seen what they were kept from, a holdout says too little of the launches."""
+MOSTLY_LIVE: Final = 0.75
 _Z_95: Final = 1.959963984540054
 
 
@@ -62,6 +63,7 @@ def realised_against_claimed(
             _length(holdout, data_as_of),
             *_precision(error, needed),
             *_unclaimed(unclaimed, len(holdout.launch_keys)),
+            *_late(holdout, sums),
         ],
         reason=reason,
     )
@@ -106,3 +108,21 @@ def _unclaimed(unclaimed: int, launches: int) -> Iterator[Check]:
         return
     detail = f"{unclaimed} of {launches} launches have no effect from an experiment: what they did counts as realised."
     yield check("unclaimed_launches", "warn", detail, "Read a rate above 1 as theirs, or measure them by themselves.")
+
+
+def _late(holdout: HoldoutEvidence, sums: ProgrammeSums | None) -> Iterator[Check]:
+    """Whether launches were out for most of the measured time: what came late shows in little of what was measured."""
+    if sums is None or not holdout.live:
+        return
+    inside = sums.launched_by(holdout.live)
+    sizes = abs(sums.effects.mean[inside])
+    if not sizes.sum():
+        return
+    keys = [each.launch_key or "" for each, counts in zip(sums.plan.effects, inside, strict=True) if counts]
+    live = float(sizes @ [holdout.live[key] for key in keys] / sizes.sum())
+    detail = f"What was claimed was out for {live:.0%} of the measured time."
+    more = 1 / max(live, 0.01)
+    remedy = (
+        f"The rate takes it as out from the first day: had it been, the rate would be up to {more:.1f} times as high."
+    )
+    yield check("time_live", "warn" if live < MOSTLY_LIVE else "pass", detail, remedy)

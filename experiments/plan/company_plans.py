@@ -90,7 +90,10 @@ class MissingEffect(Definition):
 
 
 class HoldoutEvidence(Definition):
-    """What a holdout measured: everything that its launches did together, on the log scale (METHODS F3)."""
+    """What a holdout measured: everything that its launches did together, on the log scale (METHODS F3).
+
+    `live` is the share of the measured time that a launch was out, by its key; of some it may not be known.
+    """
 
     holdout_key: str
     name: str
@@ -107,6 +110,7 @@ class HoldoutEvidence(Definition):
     reason: str | None = None
     version: int = 1
     """Of the holdout's definition."""
+    live: dict[str, float] = Field(default_factory=dict)
 
 
 class ProgrammePlan(Definition):

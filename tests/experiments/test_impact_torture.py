@@ -148,3 +148,20 @@ def test_a_north_star_that_should_fall_is_the_mirror_image(plan: ReviewPlan) -> 
     assert shipped.believed is not None and shipped.believed < 0
     assert shipped.chance_wrong_sign is not None and shipped.chance_wrong_sign < 0.1
     assert not any(each.avoided for each in fallen.decisions if each.outcome == "ship")
+
+
+def test_a_holdout_of_other_launches_says_nothing_of_these() -> None:
+    """A review of the past: the holdout went on, and measured what was launched since."""
+    plan = review_plan(holdout=True)
+    here = [each.launch_key for each in plan.launches]
+
+    def given(**fields: Any) -> Any:
+        held = plan.programme.holdouts[0].model_copy(update=fields)
+        return told(changed(plan, programme=plan.programme.model_copy(update={"holdouts": [held]})))
+
+    assert len(given(launch_keys=here).holdouts) == 1
+    assert len(given(launch_keys=[*here, "yesterday"], live={"yesterday": 0.01}).holdouts) == 1
+    for keys, live in (([*here, "since"], {"since": 0.5}), ([*here, "since"], {}), (["since"], {"since": 0.0})):
+        other = given(launch_keys=keys, live=live)
+        assert other.unused_holdouts == ("nobody",) and not other.data.held_out.size
+    assert given(failed_checks=["sample_ratio"]).unused_holdouts == ("nobody",)

@@ -156,3 +156,9 @@ def test_a_holdout_says_what_it_cannot_tell() -> None:
     assert distrusted.checks[0].status == "fail"
     alone = found(plan_of([effect("a", 0.01)], holdouts=[HoldoutEvidence(**values)])).holdouts[0]
     assert (alone.kappa, alone.claimed, alone.reason) == (None, None, "no_claims")
+    late = values | {"live": dict.fromkeys(launches, 0.25)}
+    checks = {
+        each.name: each for each in found(plan_of(effects, holdouts=[HoldoutEvidence(**late)])).holdouts[0].checks
+    }
+    assert checks["time_live"].status == "warn" and "25%" in checks["time_live"].detail
+    assert "4.0 times" in checks["time_live"].remedy

@@ -17,6 +17,7 @@ _WEEK: Final = timedelta(weeks=1)
 _YEAR: Final = timedelta(days=365.25)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_MISSING: Final = 0.1
+_HARDLY_LIVE: Final = 0.1
 _LEAST_ERROR: Final = 1e-6
 """Of a holdout: nobody differs by less in truth, and the algebra of the ledger could not hold it."""
 
@@ -26,7 +27,7 @@ class Told:
     """The ledger's data with what its places stand for.
 
     `effects` are those of the programme that have a topline, in the order of the data; `unused` influences are series
-    of which too little is known or that never change.
+    of which too little is known or that never change, `unused_holdouts` measured something else than these launches.
     """
 
     data: LedgerData
@@ -36,6 +37,7 @@ class Told:
     influences: tuple[str, ...]
     unused: tuple[str, ...]
     holdouts: tuple[HoldoutEvidence, ...]
+    unused_holdouts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +73,8 @@ def told(plan: ReviewPlan) -> Told:
     scaled = [effect.bias_sd * (effect.topline_standard_error or 0.0) / effect.standard_error for effect in effects]
     bias = scaled + [each.bias_sd or 0.0 for each in on_series]
     influences, names, unused = _influences(plan)
-    holdouts = tuple(each for each in plan.programme.holdouts if _usable(each) and _end_of(plan, each) >= 0)
+    measured = [each for each in plan.programme.holdouts if each.log_lift is not None]
+    holdouts = tuple(each for each in measured if _usable(each) and _about_these(plan, each))
     persistence = [each.persistence for each in plan.launches]
     values = _array(plan.values)
     log_values: Array = np.log(np.where(values > 0, values, np.nan))
@@ -109,6 +112,7 @@ def told(plan: ReviewPlan) -> Told:
         influences=names,
         unused=unused,
         holdouts=holdouts,
+        unused_holdouts=tuple(each.holdout_key for each in measured if each not in holdouts),
     )
 
 
@@ -160,6 +164,17 @@ def _influences(plan: ReviewPlan) -> tuple[Array, tuple[str, ...], tuple[str, ..
 
 def _usable(holdout: HoldoutEvidence) -> bool:
     return holdout.log_lift is not None and (holdout.standard_error or 0.0) > 0 and not holdout.failed_checks
+
+
+def _about_these(plan: ReviewPlan, holdout: HoldoutEvidence) -> bool:
+    """Whether the ledger knows what the holdout was kept from: else other launches would be taken for these.
+
+    A launch that was out for next to none of the measured time may be missing.
+    """
+    known = {each.launch_key for each in plan.launches}
+    missing = [key for key in holdout.launch_keys if key not in known]
+    foreign = any(holdout.live.get(key, 1.0) > _HARDLY_LIVE for key in missing)
+    return _end_of(plan, holdout) >= 0 and any(_kept_from(holdout, each) for each in plan.launches) and not foreign
 
 
 def _end_of(plan: ReviewPlan, holdout: HoldoutEvidence) -> int:

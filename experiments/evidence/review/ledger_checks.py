@@ -33,6 +33,7 @@ def checks(plan: ReviewPlan, told: Told, pairs: Compared, ledger: Ledger) -> lis
         _sampling(ledger),
         _same_week(ledger),
         _influences(told),
+        *_holdouts(told),
         _conflict(ledger),
         _contraction(ledger),
         *_backtest(ledger),
@@ -113,6 +114,18 @@ def _influences(told: Told) -> Check:
         + (f"; {', '.join(told.unused)} is unknown in too many weeks or never changes." if told.unused else "."),
         remedy="Push their missing weeks, or take them off the North Star." if told.unused else "",
     )
+
+
+def _holdouts(told: Told) -> Iterator[Check]:
+    """Holdouts that measured something, and not what the ledger could use."""
+    if told.unused_holdouts:
+        yield Check(
+            name="holdouts_used",
+            status="warn",
+            detail=f"{', '.join(told.unused_holdouts)} is not used: a check of it fails, it ended before these weeks, "
+            "or it was kept from launches that are not in them.",
+            remedy="See its checks, and review the period in which its launches began.",
+        )
 
 
 def _conflict(ledger: Ledger) -> Check:
