@@ -54,7 +54,7 @@ async def page(
         if value is not None:
             statement = statement.where(getattr(LedgerRow, column) == value)
     if newest and result_id is None:
-        statement = statement.where(col(LedgerRow.result_id).in_(_newest_results()))
+        statement = statement.where(col(LedgerRow.result_id).in_(newest_results()))
     if since is not None:
         statement = statement.join(Result, col(Result.id) == col(LedgerRow.result_id)).where(
             col(Result.created_at) >= since
@@ -62,7 +62,8 @@ async def page(
     return await page_of(session, statement, LedgerRow, limit=limit, after=after)
 
 
-def _newest_results() -> sa.Select[Any]:
+def newest_results() -> sa.Select[Any]:
+    """The id of the newest result of each review."""
     newest = sa.func.row_number().over(
         partition_by=col(Result.subject_key), order_by=(col(Result.data_as_of).desc(), col(Result.id).desc())
     )

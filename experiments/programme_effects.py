@@ -48,9 +48,14 @@ async def page(
         if value is not None:
             statement = statement.where(getattr(ProgrammeRow, column) == value)
     if newest and result_id is None:
-        rank = sa.func.row_number().over(
-            partition_by=col(Result.subject_key), order_by=(col(Result.data_as_of).desc(), col(Result.id).desc())
-        )
-        ranked = sa.select(col(Result.id), rank.label("rank")).where(col(Result.kind) == KIND).subquery()
-        statement = statement.where(col(ProgrammeRow.result_id).in_(sa.select(ranked.c.id).where(ranked.c.rank == 1)))
+        statement = statement.where(col(ProgrammeRow.result_id).in_(newest_results()))
     return await page_of(session, statement, ProgrammeRow, limit=limit, after=after)
+
+
+def newest_results() -> sa.Select[Any]:
+    """The id of the newest programme of each metric."""
+    rank = sa.func.row_number().over(
+        partition_by=col(Result.subject_key), order_by=(col(Result.data_as_of).desc(), col(Result.id).desc())
+    )
+    ranked = sa.select(col(Result.id), rank.label("rank")).where(col(Result.kind) == KIND).subquery()
+    return sa.select(ranked.c.id).where(ranked.c.rank == 1)

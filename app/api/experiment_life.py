@@ -1,4 +1,4 @@
-"""/v1/experiments/{key}/…: moves, plan, amendments, decisions, lineage."""
+"""/v1/experiments/{key}/…: moves, plan, amendments, decisions."""
 
 import uuid
 from datetime import datetime
@@ -9,15 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import examples
 from app.api.deps import Now, ReadSession, UnitOfWork
-from app.api.experiments import ExperimentDetail, ExperimentOut, detail
-from app.api.launches import LaunchOut
+from app.api.experiments import ExperimentDetail, detail
 from app.api.paging import Listing
 from app.api.parameters import Handle, Input, MoveIn
 from app.api.preconditions import OptionalIfMatch
 from app.api.problems import problems
 from app.api.routing import api_router
 from app.api.security import Reader, Writer
-from experiments import amendment, decision, experiment, lifecycle, lineage, versioned
+from experiments import amendment, decision, experiment, lifecycle, versioned
 from experiments.definitions import DecisionSpec, Key, Moment
 from experiments.errors import (
     IllegalTransition,
@@ -110,14 +109,6 @@ class PlanOut(BaseModel):
 
     plan_hash: str
     plan: AnalysisPlan
-
-
-class LineageOut(BaseModel):
-    """Ancestors from the parent upwards; children and launches, oldest first."""
-
-    ancestors: list[ExperimentOut]
-    children: list[ExperimentOut]
-    launches: list[LaunchOut]
 
 
 async def _movable(session: UnitOfWork, key: str, expected: int | None) -> Experiment:
@@ -282,15 +273,3 @@ async def decide_experiment(
         launch_key=wanted.launch_key,
     )
     return DecisionOut.model_validate(made).model_copy(update={"launch_key": shipped.key if shipped else None})
-
-
-@router.get("/lineage", summary="Where it came from and what became of it", responses=problems(NotFound))
-async def get_lineage(caller: Reader, session: ReadSession, key: Handle) -> LineageOut:
-    row = await experiment.get(session, key=key)
-    found = await lineage.of(session, experiment=row)
-    verdicts = await experiment.verdicts_of(session, experiments=[*found.ancestors, *found.children])
-    return LineageOut(
-        ancestors=[ExperimentOut.of(item, verdicts[item.key]) for item in found.ancestors],
-        children=[ExperimentOut.of(item, verdicts[item.key]) for item in found.children],
-        launches=[LaunchOut.of(item) for item in found.launches],
-    )
