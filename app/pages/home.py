@@ -14,7 +14,7 @@ from app.pages.headers import SECURITY_HEADERS
 from app.pages.rendering import render
 from app.pages.route import pages
 from app.pages.submission import ring
-from experiments import analysis_request, launch_overview, overview
+from experiments import analysis_request, launch_overview, overview, review_overview
 from experiments.definitions import InputMetric, MetricSpec
 from experiments.formula_defects import formula_defects
 from experiments.overview import Home
@@ -61,6 +61,7 @@ async def home_page(
         keys = [launch.key for launch in view.launches]
         effects = await launch_overview.primary_effects(session, launch_keys=keys)
         series_names = await launch_overview.series_names(session) if effects else {}
+        review = await review_overview.newest(session, north_star_key=view.chosen.key) if view.chosen else None
         formula = await formula_defects(session, view.chosen, at=at) if view.chosen else None
     series = _last_year(NorthStarSeries.model_validate_json(view.series.body)) if view.series else None
     return render(
@@ -72,6 +73,7 @@ async def home_page(
         defects=formula.defects if formula else [],
         launch_effects=effects,
         series_names=series_names,
+        review=review,
         running=lines(view.running, view.metrics),
     )
 
