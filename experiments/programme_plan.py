@@ -31,6 +31,7 @@ from experiments.plan import (
     ProgrammePlan,
     ToplineSource,
 )
+from experiments.replications import REPLICATES
 from experiments.result import ExperimentResult, Row
 from experiments.tables import Analysis, Experiment, Holdout, Launch, NorthStar
 from stats.launch.grade import evidence_grade
@@ -220,6 +221,7 @@ def _effect(ended: EndedExperiment, document: ExperimentResult, metric_key: str)
         against_recommendation=bool(decision is not None and decision.against_recommendation),
         launch_key=ended.launch_key if shipped is not None else None,
         persistence=_persistence(document, metric_key, chosen.variant_key),
+        replicates=row.spec.get("parent_key") if row.relation == REPLICATES else None,
     )
 
 

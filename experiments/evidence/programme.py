@@ -6,7 +6,7 @@ document has the signs of the metric. `chance_positive` is the chance that an ef
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.evidence.facts import check
 from experiments.evidence.holdout_rates import realised_against_claimed
-from experiments.evidence.programme_sums import ProgrammeSums, sums_of
+from experiments.evidence.programme_sums import ProgrammeSums, shipped_again, sums_of
 from experiments.plan import ProgrammePlan
 from experiments.result import (
     Check,
@@ -68,7 +68,8 @@ def programme_result(
 ) -> ProgrammeResult:
     """The programme's total and every experiment's part in it, claimed and believed."""
     sums = sums_of(plan)
-    shipped = [effect for effect in plan.effects if effect.shipped]
+    again = shipped_again(plan)
+    shipped = [effect for effect in plan.effects if effect.shipped and effect.experiment_key not in again]
     reason = None if shipped else "nothing_shipped" if plan.effects else "no_effects"
     population, sign = (sums.population, sums.sign) if sums is not None else (None, 1.0)
     known = sums if shipped else None
@@ -273,4 +274,12 @@ def _checks(plan: ProgrammePlan) -> list[Check]:
             f"{against} of {len(shipped)} were shipped against the recommendation.",
             "See their decisions: an effect that was not shown may still be what was wanted.",
         ),
+        *_replicated(plan),
     ]
+
+
+def _replicated(plan: ProgrammePlan) -> Iterator[Check]:
+    again = sorted(shipped_again(plan))
+    if again:
+        detail = f"{', '.join(again[:5])} shipped, and so did a replication: the change counts once, as measured last."
+        yield check("replicated_ships", "pass", detail)

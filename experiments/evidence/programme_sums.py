@@ -22,6 +22,7 @@ class ProgrammeSums:
 
     `claimed`, `error` (K,) are what was measured, of the company where its share is known; `effects` are posteriors.
     `population` is None where the history has winners only: then effects are corrected by assumption, each alone.
+    `shipped` (K,) are changes that shipped, each once: where it was tested again and shipped again, the newest counts.
     """
 
     plan: ProgrammePlan
@@ -55,7 +56,8 @@ class ProgrammeSums:
 
     def launched_by(self, launch_keys: Collection[str]) -> BoolArray:
         """Which shipped effects (K,) belong to these launches."""
-        return self.shipped & np.array([each.launch_key in launch_keys for each in self.plan.effects], dtype=np.bool_)
+        of_launch = [each.shipped and each.launch_key in launch_keys for each in self.plan.effects]
+        return np.array(of_launch, dtype=np.bool_)
 
 
 def sums_of(plan: ProgrammePlan) -> ProgrammeSums | None:
@@ -67,12 +69,20 @@ def sums_of(plan: ProgrammePlan) -> ProgrammeSums | None:
     claimed, error = sign * measured[:, 0], measured[:, 1]
     # The same bias, relative to the error: a share of the company takes as much from both.
     bias = np.array([each.bias_sd / each.standard_error for each in plan.effects]) * error
-    shipped = np.array([each.shipped for each in plan.effects], dtype=np.bool_)
+    again = shipped_again(plan)
+    shipped = np.array([each.shipped and each.experiment_key not in again for each in plan.effects], dtype=np.bool_)
     if plan.winners_only:
         mean, sd = truncated(claimed, np.hypot(error, bias))
         return ProgrammeSums(plan, sign, claimed, error, shipped, of_independent(mean, sd**2), None)
     found = programme(claimed, error, bias)
     return ProgrammeSums(plan, sign, claimed, error, shipped, found.effects, found)
+
+
+def shipped_again(plan: ProgrammePlan) -> frozenset[str]:
+    """Experiments that shipped, and whose change shipped once more after it was replicated."""
+    shipped = {each.experiment_key for each in plan.effects if each.shipped}
+    replicated = {each.replicates for each in plan.effects if each.shipped and each.replicates is not None}
+    return frozenset(shipped & replicated)
 
 
 def _on_the_company(effect: ProgrammeEffect) -> tuple[float, float]:

@@ -51,7 +51,8 @@ class ProgrammeEffect(Definition):
 
     `log_lift` is on those who were exposed, `topline_log_lift` on the whole company (METHODS E5): null when not known.
     `topline_source` says whether the share of the company was measured, declared, or taken to be everybody. `shipped`
-    is what people decided last; `variants` counts the treatments that this one was chosen from.
+    is what people decided last; `variants` counts the treatments that this one was chosen from; `replicates` is the key
+    of the experiment that tested the same change before.
     """
 
     experiment_key: str
@@ -78,6 +79,7 @@ class ProgrammeEffect(Definition):
     against_recommendation: bool = False
     launch_key: str | None = None
     persistence: PlannedPersistence | None = None
+    replicates: str | None = None
 
 
 class MissingEffect(Definition):

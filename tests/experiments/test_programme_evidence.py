@@ -162,3 +162,17 @@ def test_a_holdout_says_what_it_cannot_tell() -> None:
     }
     assert checks["time_live"].status == "warn" and "25%" in checks["time_live"].detail
     assert "4.0 times" in checks["time_live"].remedy
+
+
+def test_a_change_that_was_replicated_and_shipped_again_counts_once() -> None:
+    first, others = effect("first", 0.02, shipped=True), history()
+    again = effect("again", 0.01, shipped=True).model_copy(update={"replicates": "first"})
+    unlinked = again.model_copy(update={"replicates": None})
+    twice, once = (found(plan_of([*others, first, each])) for each in (unlinked, again))
+    assert (once.shipped, once.experiments) == (twice.shipped - 1, twice.experiments)
+    claimed = [next(each for each in of.totals if each.method == "naive_sum").log_total for of in (twice, once)]
+    assert claimed[0] - claimed[1] == pytest.approx(0.02)
+    assert len(once.cumulative) == once.shipped and once.cumulative[-1].experiment_key != "first"
+    assert [each.name for each in once.checks if each.name == "replicated_ships"] and once.mean == twice.mean
+    lost = again.model_copy(update={"shipped": False, "outcome": "roll_back"})
+    assert found(plan_of([*others, first, lost])).shipped == once.shipped, "the first one stays until it is decided on"

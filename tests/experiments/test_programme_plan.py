@@ -94,7 +94,9 @@ async def test_a_plan_of_the_past_knows_what_was_known_then(database: Database) 
     async with database.write() as session:
         await open_shop(session)
         await conducted(session, "first", 0.05, ship=True)
-        await conducted(session, "later", 0.02, ship=True, began=BEGAN + timedelta(days=60))
+        later = {"began": BEGAN + timedelta(days=60), "parent_key": "first", "relation": "replicates"}
+        await conducted(session, "later", 0.02, ship=True, **later)
+    assert [each.replicates for each in (await planned(database)).effects] == [None, "first"]
     async with database.read() as session:
         then = BEGAN + timedelta(days=29)
         plan, as_of = await programme_plan.programme_plan(session, metric_key="revenue", at=then)
