@@ -18,6 +18,7 @@ from experiments.belonging import launch_is_about
 from experiments.definitions import LaunchSpec
 from experiments.plan import EvidenceLetter, LedgerLaunch, ProgrammeEffect
 from experiments.rollout import mean_coverage, segments_named
+from experiments.series_table import SeriesTable
 from experiments.tables import Analysis, Experiment, Launch, LaunchEffect, Phase, RolloutStepRow, Series
 from experiments.weekly_values import WEEK
 
@@ -156,10 +157,19 @@ async def _sizes(session: AsyncSession, spec: LaunchSpec, known_at: datetime) ->
         table = await series_values.table_of(
             session, series=row, known_at=known_at, since=spec.rollout[0].at - 13 * WEEK
         )
-        if named <= set(table.segments):
-            means = np.nanmean(table.values, axis=1)
-            return {name: float(mean) for name, mean in zip(table.segments, means, strict=True)}
+        sizes = sizes_in(table)
+        if named <= sizes.keys():
+            return sizes
     return dict.fromkeys(spec.eligible.segments if spec.eligible is not None else sorted(named), 1.0)
+
+
+def sizes_in(table: SeriesTable) -> Mapping[str, float]:
+    """The mean of each segment of a series of totals; none where that is no size: negative, or nothing at all."""
+    known = np.isfinite(table.values)
+    count = known.sum(axis=1)
+    means = np.where(known, table.values, 0.0).sum(axis=1) / np.maximum(count, 1)
+    sizes = {name: float(mean) for name, mean, n in zip(table.segments, means, count, strict=True) if n}
+    return sizes if min(sizes.values(), default=0.0) >= 0 and sum(sizes.values()) > 0 else {}
 
 
 async def _measured_on_series(

@@ -24,6 +24,7 @@ from experiments.definitions import DecisionSpec, ExperimentSpec, NorthStarSpec,
 from experiments.errors import InvalidDefinition, NotReady
 from experiments.launch_effects import KIND as LAUNCH
 from experiments.plan import ReviewPlan, document, load
+from experiments.review_launches import sizes_in
 from experiments.series_table import SeriesTable
 from experiments.tables import Experiment, GrowthReview, LaunchEffect, Result, Series, SeriesValue
 from experiments.weekly_values import by_week
@@ -247,6 +248,12 @@ def test_days_make_whole_weeks_and_an_unknown_day_makes_a_week_unknown() -> None
     new = [np.nan] * 19 + [100.0] * 11
     assert by_week(table([days, new], wednesday), total)[MONDAY + 3 * WEEK] == sum(days[19:26]) + 700
     assert by_week(SeriesTable.empty(), total) == {}
+
+
+def test_segments_are_as_large_as_their_series_unless_that_is_no_size() -> None:
+    assert sizes_in(table([[2.0, 4.0], [np.nan, 1.0], [np.nan, np.nan]], MONDAY)) == {"s0": 3.0, "s1": 1.0}
+    for nothing in ([[0.0, 0.0], [0.0, 0.0]], [[5.0, 5.0], [-6.0, 0.0]], [[np.nan], [np.nan]]):
+        assert sizes_in(table(nothing, MONDAY)) == {}
 
 
 def test_means_of_segments_weigh_by_how_many_units_they_are_of_where_all_say_so() -> None:
