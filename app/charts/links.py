@@ -94,27 +94,33 @@ def link_scatter(link: LinkEstimate, *, input_name: str, north_star_name: str) -
         alt.Tooltip("lean:Q", title="Correlation of errors", format=".2f"),
     ]
     layers = [
-        alt.Chart(data(rings))
+        alt.Chart(alt.NamedData(name="rings"))
         .mark_line(color=colour("muted"), strokeWidth=1, opacity=0.35, clip=True)
         .encode(x=x, y=y(), detail="which:N", order="corner:Q"),
         zero_line("y"),
         zero_line("x"),
-        alt.Chart(data(believed))
+        alt.Chart(alt.NamedData(name="believed"))
         .mark_area(color=colour(slope), opacity=0.2, clip=True)
         .encode(x=x, y=y("lower"), y2="upper:Q"),
-        alt.Chart(data(naive))
+        alt.Chart(alt.NamedData(name="naive"))
         .mark_line(color=colour("series2"), strokeWidth=1.75, strokeDash=[5, 4], clip=True)
         .encode(x=x, y=y()),
-        alt.Chart(data(believed)).mark_line(color=colour(slope), strokeWidth=2.5, clip=True).encode(x=x, y=y()),
-        alt.Chart(data(rows))
+        alt.Chart(alt.NamedData(name="believed"))
+        .mark_line(color=colour(slope), strokeWidth=2.5, clip=True)
+        .encode(x=x, y=y()),
+        alt.Chart(ROWS)
         .mark_point(filled=True, fill=colour("ink"), size=26, opacity=0.9, clip=True)
         .encode(x=x, y=y(), tooltip=tooltip),
     ]
-    return finish(
+    spec = finish(
         alt.layer(*layers),
         height=340,
+        rows=rows,
         description=f"Effects of {len(points)} experiments on {input_name} and on {north_star_name}, with slopes",
     )
+    # By name: Altair checks every value of inline data against its schema, which takes seconds for corners of ellipses.
+    spec["datasets"] |= {"rings": rings, "believed": believed, "naive": naive}
+    return spec
 
 
 def team_slopes(slopes: Mapping[str, float], *, slope: float, lower: float, upper: float, input_name: str) -> Spec:

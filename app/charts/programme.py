@@ -6,7 +6,7 @@ from math import expm1
 
 import altair as alt
 
-from app.charts.numbers import percent
+from app.charts.numbers import PERCENT, percent
 from app.charts.pulled import in_words
 from app.charts.theme import ROWS, Spec, Values, colour, data, finish, lift_axis, words_above, zero_line
 from experiments.result import CumulativePoint, ShrunkEffect
@@ -195,20 +195,22 @@ def wins_chart(effects: Sequence[ShrunkEffect], *, wins: int, metric_name: str) 
             "y": place * WIN_ROW + 26,
             "label": each.name,
             "share": each.share_of_total,
-            "numbers": f"{(each.share_of_total or 0.0) * 100:.0f} %".replace("-", "−"),
+            "numbers": f"{(each.share_of_total or 0.0) * 100:.0f}{PERCENT}".replace("-", "−"),
             "counts": place < wins,
         }
         for place, each in enumerate(shown)
     ]
     ends = [0.0, *(row["share"] for row in rows)]
     scale = alt.Scale(domain=[min(ends), max(ends) or 1.0], nice=False, zero=False)
+    text = "replace(format(datum.value * 100, '~g'), '-', '−') + ' %'"
+    axis = alt.Axis(title="Share of the total", labelExpr=text, tickCount=4, labelOverlap=True)
     height = len(rows) * WIN_ROW + 8
     y = alt.Y("y:Q", scale=alt.Scale(domain=[0, height], range=[0, height], nice=False, zero=False), axis=None)
     base = alt.Chart(ROWS)
     layers = [
         base.mark_rule(
             color=alt.ExprRef("datum.counts ? accent : muted"), strokeWidth=7, strokeCap="butt", opacity=0.75
-        ).encode(x=alt.X("share:Q", scale=scale, axis=None), x2=alt.datum(0), y=y),
+        ).encode(x=alt.X("share:Q", scale=scale, axis=axis), x2=alt.datum(0), y=y),
         *words_above(base, y, "label", align="left", dy=-12, size=12.5, beside="numbers"),
         *words_above(base, y, "numbers", align="right", dy=-12, size=12),
     ]

@@ -9,13 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.deps import DatabaseDep, Now, SettingsDep
 from app.pages.access import Browser, Submitted, actor
 from app.pages.headers import SECURITY_HEADERS
-from app.pages.links_view import links_view
+from app.pages.links_view import stored_links_view
 from app.pages.rendering import render
 from app.pages.route import pages
 from app.pages.submission import ring
 from experiments import analysis_request, links_plan, metric, north_star, overview
 from experiments.errors import DomainError, NotFound, NotReady
-from experiments.result import LinksResult
 
 HISTORY = 10
 
@@ -75,7 +74,6 @@ async def _values(session: AsyncSession, key: str) -> dict[str, Any]:
     spec = north_star.spec_of(row)
     names = {name: known.spec.name for name, known in (await metric.all_known(session, archived=True)).items()}
     result = await overview.latest_result(session, kind=links_plan.KIND, subject_key=key)
-    document = None if result is None else LinksResult.model_validate_json(result.body)
     history = await overview.analyses_of(session, kind=links_plan.KIND, subject_key=key, limit=HISTORY)
     return {
         "key": key,
@@ -84,8 +82,8 @@ async def _values(session: AsyncSession, key: str) -> dict[str, Any]:
         "choices": [
             (star.key, north_star.spec_of(star).name) for star in reversed((await north_star.page(session)).items)
         ],
-        "view": None if document is None else links_view(document, names=names),
-        "missing": None if document is not None else await _missing(session, key),
+        "view": None if result is None else stored_links_view(result.body, frozenset(names.items())),
+        "missing": None if result is not None else await _missing(session, key),
         "history": [analysis for analysis, _ in history],
         "active": next((analysis for analysis, _ in history if analysis.state in overview.ACTIVE), None),
         "path": "/programme/links",  # where the navigation stands

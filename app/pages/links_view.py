@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from app.charts.links import MOST_ELLIPSES, link_scatter, team_slopes
 from app.charts.theme import Spec
@@ -40,6 +41,12 @@ class LinksView:
     passed: Sequence[Check]
 
 
+@lru_cache(maxsize=16)
+def stored_links_view(body: bytes, names: frozenset[tuple[str, str]]) -> LinksView:
+    """The view of a document as it was stored; `names` of metrics, by key."""
+    return links_view(LinksResult.model_validate_json(body), names=dict(names))
+
+
 def links_view(document: LinksResult, *, names: Mapping[str, str]) -> LinksView:
     """`names` are those of the metrics by key."""
     north_star_name = names.get(document.metric_key, document.metric_key)
@@ -57,8 +64,9 @@ def _part(link: LinkEstimate, name: str, north_star_name: str) -> LinkPart:
     summary = f"Each dot is an experiment, across: its effect on {name}, upwards: its effect on {north_star_name}. "
     if any(each.error_correlation for each in link.points):
         summary += (
-            "Ellipses are its errors, which lean because the same people are in both. The dashed slope of the cloud "
-            "takes in that lean; the solid one, in its 80 % band, does not."
+            "Ellipses are its errors (half of what is possible lies inside), which lean because the same people are in "
+            "both. The dashed slope of the cloud "
+            "takes in that lean; the solid one, in its 80\u00a0% band, does not."
         )
     if len(link.points) > MOST_ELLIPSES:
         summary += f" Ellipses of the {MOST_ELLIPSES} best measured."
@@ -82,7 +90,7 @@ def _part(link: LinkEstimate, name: str, north_star_name: str) -> LinkPart:
         chart=link_scatter(link, input_name=name, north_star_name=north_star_name) if link.points else None,
         summary=summary,
         teams=teams,
-        teams_summary="The slope without the experiments of one team at a time, in the 80 % interval with all of them. "
+        teams_summary="The slope without one team's experiments at a time, in the 80\u00a0% interval with all of them. "
         + (
             f"It hangs on {', '.join(outside)}: a slope that one surface makes is no law."
             if outside

@@ -10,13 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.deps import DatabaseDep, Now, SettingsDep
 from app.pages.access import Browser, Submitted, actor
 from app.pages.headers import SECURITY_HEADERS
-from app.pages.programme_view import programme_view
+from app.pages.programme_view import stored_programme_view
 from app.pages.rendering import render
 from app.pages.route import pages
 from app.pages.submission import ring
 from experiments import analysis_request, metric, north_star, overview, programme_plan
 from experiments.errors import DomainError, NotFound, NotReady
-from experiments.result import ProgrammeResult
 from experiments.tables import NorthStar
 
 HISTORY = 10
@@ -100,7 +99,7 @@ async def _values(session: AsyncSession, key: str, at: datetime) -> dict[str, An
         "key": key,
         "metric": known[key].spec,
         "choices": [(each, known[each].spec.name) for each in dict.fromkeys([*choices, key]) if each in known],
-        "view": None if result is None else programme_view(ProgrammeResult.model_validate_json(result.body)),
+        "view": None if result is None else stored_programme_view(result.body),
         "missing": None if result is not None else await _missing(session, key, at),
         "history": [analysis for analysis, _ in history],
         "active": next((analysis for analysis, _ in history if analysis.state in overview.ACTIVE), None),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import expm1
 from typing import Final
 
@@ -76,6 +77,12 @@ class ProgrammeView:
     holdouts: Sequence[HoldoutLine]
     troubled: Sequence[Check]
     passed: Sequence[Check]
+
+
+@lru_cache(maxsize=16)
+def stored_programme_view(body: bytes) -> ProgrammeView:
+    """The view of a document as it was stored."""
+    return programme_view(ProgrammeResult.model_validate_json(body))
 
 
 def programme_view(document: ProgrammeResult) -> ProgrammeView:

@@ -23,18 +23,18 @@ TOPLINES: Final = {
     "everybody": "taken to be about everybody",
 }
 CHECKS: Final = {
-    "completeness": "All experiments counted",
+    "completeness": "Completeness",
     "losers_on_record": "Losers on record",
     "choice_among_variants": "Chosen among variants",
     "reach": "Share of the company",
     "against_recommendation": "Shipped against the recommendation",
     "sample_ratio": "Split of users",
-    "contamination": "Held back in fact",
-    "length": "Not held for too long",
-    "precision": "Precise enough",
+    "contamination": "Contamination",
+    "length": "Time held",
+    "precision": "Precision",
     "unclaimed_launches": "Launches without a claim",
-    "links_completeness": "All experiments counted",
-    "link_without_each_team": "The same without each team",
+    "links_completeness": "Completeness",
+    "link_without_each_team": "Without each team",
 }
 REASONS: Final = {
     "nothing_shipped": "Nothing has shipped yet, so there is no total.",

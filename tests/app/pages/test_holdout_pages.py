@@ -93,7 +93,7 @@ async def test_what_was_realised_stands_against_what_was_claimed_with_its_hygien
         await store(session, "programme", "orders", document(asked), body, START + timedelta(days=30))
     page = (await newcomer.http.get("/holdouts/autumn")).text.replace("\u00a0", " ")
     assert "23 % of what was claimed came true (95 % interval: −10 % to 62 %)" in page
-    assert 'data-chart="holdout"' in page and "Precise enough" in page and 'id="method-F3"' in page
+    assert 'data-chart="holdout"' in page and "<b>Precision.</b>" in page and 'id="method-F3"' in page
     listed = (await newcomer.http.get("/holdouts")).text.replace("\u00a0", " ")
     assert "23 %" in listed and "−10 % to 62 %" in listed and "Warning" in listed
 
