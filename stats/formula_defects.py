@@ -8,7 +8,7 @@ there are any.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -44,14 +44,15 @@ class DefectCode(StrEnum):
 class FormulaDefect:
     """One defect. `part` is the input, or the denominator as written, or empty for the whole formula.
 
-    `share` is that of the points at which it shows. Of denominators, `variation` is the spread around a straight line
-    over the mean, and `chance_not_positive` what a normal distribution makes of both; nan where a spread says too
-    little, and for other defects.
+    `share` is that of the `points` it was looked for at (0 points: imagined ones). Of denominators, `variation` is the
+    spread around a straight line over the mean, and `chance_not_positive` what a normal distribution makes of both; nan
+    where a spread says too little, and for other defects.
     """
 
     code: DefectCode
     part: str
     share: float
+    points: int = 0
     variation: float = float("nan")
     chance_not_positive: float = float("nan")
 
@@ -76,8 +77,11 @@ def formula_defects(
     points, tolerated = (known, STRAY) if len(known) else (_imagined(m), np.nextafter(1.0, 0.0))
     points = points[_in_domain(formula, points)]
     if len(points):
-        defects += _directions(formula, points, good * star_good, tolerated)
-        defects += _scale(formula, points, counted, star_good, tolerated)
+        found = (
+            *_directions(formula, points, good * star_good, tolerated),
+            *_scale(formula, points, counted, star_good, tolerated),
+        )
+        defects += [replace(defect, points=len(points) if len(known) else 0) for defect in found]
     return tuple(defects)
 
 
@@ -97,9 +101,13 @@ def _denominators(formula: Formula, known: Array) -> Iterator[FormulaDefect]:
             variation = spread / abs(mean) if mean else float("inf")
             chance = float(sc.ndtr(-mean / spread)) if spread > 0 else float(mean <= 0)
         if share > 0:
-            yield FormulaDefect(DefectCode.DENOMINATOR_CROSSES_ZERO, divisor.canonical(), share, variation, chance)
+            yield FormulaDefect(
+                DefectCode.DENOMINATOR_CROSSES_ZERO, divisor.canonical(), share, at.size, variation, chance
+            )
         elif chance > CHANCE_OF_ZERO:
-            yield FormulaDefect(DefectCode.DENOMINATOR_NEAR_ZERO, divisor.canonical(), share, variation, chance)
+            yield FormulaDefect(
+                DefectCode.DENOMINATOR_NEAR_ZERO, divisor.canonical(), share, at.size, variation, chance
+            )
 
 
 def _directions(formula: Formula, points: Array, wanted: Array, tolerated: float) -> Iterator[FormulaDefect]:

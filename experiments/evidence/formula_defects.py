@@ -38,12 +38,11 @@ def defects(
         counted=np.array([natures[name].counted for name in formula.names]),
         star_good=_sign(towards),
     )
-    weeks = int(np.isfinite(known).all(axis=0).sum())
     return [
         FormulaDefect(
             code=each.code.value,
             part=each.part,
-            detail=_detail(each, formula, natures, towards, weeks),
+            detail=_detail(each, formula, natures, towards),
             remedy=_remedy(each, formula, natures),
             share=each.share,
             variation=each.variation if isfinite(each.variation) else None,
@@ -68,9 +67,8 @@ def _detail(
     formula: Formula,
     natures: Mapping[str, InputNature],
     towards: Direction,
-    weeks: int,
 ) -> str:
-    at = f" in {round(found.share * weeks)} of {weeks} weeks" if weeks else ""
+    at = f" in {round(found.share * found.points)} of {found.points} weeks" if found.points else ""
     match found.code:
         case DefectCode.DIRECTION_CONFLICT:
             moved = "rises" if natures[found.part].direction is Direction.INCREASE else "falls"

@@ -11,7 +11,8 @@ class FormulaDefect(Document):
     """One defect of a formula in words (METHODS G8).
 
     `part` is the input or the denominator that it is about, empty for the whole formula. `share` is that of the weeks
-    at which it shows; without weeks it is of imagined positive values. `variation` and `chance_not_positive` are of
+    at which it shows, of those in which all denominators are positive unless it is about one; without weeks it is of
+    imagined positive values. `variation` and `chance_not_positive` are of
     denominators: the spread around a straight line over the mean, and what a normal distribution makes of both.
     """
 

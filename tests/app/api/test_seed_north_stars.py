@@ -111,6 +111,7 @@ async def test_sales_throughput_is_found_out_twice(service: Service) -> None:
     assert zero["share"] == pytest.approx(2 / 26)
     assert zero["chance_not_positive"] > 0.05
     assert "at or below zero in 2 of 26 weeks" in zero["detail"]
+    assert "falls in 24 of 24 weeks" in direction["detail"]
     assert all("Turn the ratio over, or steer by the levels" in each["remedy"] for each in (zero, direction))
 
 
