@@ -272,7 +272,8 @@ def _holdout(
     at: datetime,
 ) -> HoldoutEvidence:
     spec = holdout.spec_of(row)
-    until = min(spec.released_at or at, at)
+    measured_at = newest.data_as_of if newest is not None else at
+    until = min(spec.released_at or measured_at, measured_at)
     plan = AnalysisPlan.model_validate(experiment.plan) if experiment.plan is not None else None
     measured: MeasuredBefore | None = None
     reason: str | None = "never_analysed"
@@ -300,15 +301,15 @@ def _holdout(
         failed_checks=[each.name for each in document.checks if each.status == "fail"] if document is not None else [],
         reason=reason,
         version=row.version,
-        live=_live(spec, kept_from, dict(launches), newest.data_as_of) if newest is not None else {},
+        measured_at=until if newest is not None else None,
+        live=_live(spec, kept_from, dict(launches), until) if newest is not None else {},
     )
 
 
 def _live(
-    spec: HoldoutSpec, launch_keys: Sequence[str], first_at: Mapping[str, datetime], measured_at: datetime
+    spec: HoldoutSpec, launch_keys: Sequence[str], first_at: Mapping[str, datetime], end: datetime
 ) -> dict[str, float]:
     """The share of the measured time that each launch was out."""
-    end = min(spec.released_at or measured_at, measured_at)
     whole = end - spec.started_at
     if whole <= timedelta(0):
         return {}

@@ -30,7 +30,7 @@ def realised_against_claimed(
     claimed = claimed_sd = None
     launches: set[str] = set()
     if sums is not None:
-        inside = sums.launched_by(holdout.launch_keys)
+        inside = sums.launched_by([key for key in holdout.launch_keys if holdout.kept_from(key)])
         launches = {each.launch_key or "" for each, counts in zip(sums.plan.effects, inside, strict=True) if counts}
         if inside.any():
             total = sums.totals(inside)

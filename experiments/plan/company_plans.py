@@ -94,7 +94,8 @@ class MissingEffect(Definition):
 class HoldoutEvidence(Definition):
     """What a holdout measured: everything that its launches did together, on the log scale (METHODS F3).
 
-    `live` is the share of the measured time that a launch was out, by its key; of some it may not be known.
+    It was measured up to `measured_at`. `live` is the share of the measured time that a launch was out, by its key; of
+    some it may not be known.
     """
 
     holdout_key: str
@@ -112,7 +113,12 @@ class HoldoutEvidence(Definition):
     reason: str | None = None
     version: int = 1
     """Of the holdout's definition."""
+    measured_at: AwareDatetime | None = None
     live: dict[str, float] = Field(default_factory=dict)
+
+    def kept_from(self, launch_key: str) -> bool:
+        """Whether a launch that is named shows in what was measured: not if it only came afterwards."""
+        return launch_key in self.launch_keys and self.live.get(launch_key, 1.0) > 0
 
 
 class ProgrammePlan(Definition):

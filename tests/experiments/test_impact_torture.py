@@ -164,4 +164,7 @@ def test_a_holdout_of_other_launches_says_nothing_of_these() -> None:
     for keys, live in (([*here, "since"], {"since": 0.5}), ([*here, "since"], {}), (["since"], {"since": 0.0})):
         other = given(launch_keys=keys, live=live)
         assert other.unused_holdouts == ("nobody",) and not other.data.held_out.size
+    stale = given(launch_keys=here, live=dict.fromkeys(here, 0.5) | {here[-1]: 0.0}, measured_at=at_week(90))
+    assert stale.data.held_out.tolist() == [[1.0] * (len(here) - 1) + [0.0]], "the last one came after it was measured"
+    assert stale.data.holdout_week.tolist() == [89]
     assert given(failed_checks=["sample_ratio"]).unused_holdouts == ("nobody",)

@@ -178,8 +178,8 @@ def _about_these(plan: ReviewPlan, holdout: HoldoutEvidence) -> bool:
 
 
 def _end_of(plan: ReviewPlan, holdout: HoldoutEvidence) -> int:
-    """The position of the holdout's last week, -1 when it ended before the first."""
-    last = holdout.released_at
+    """The position of the last week that the holdout measured, -1 when that was before the first."""
+    last = holdout.measured_at or holdout.released_at
     if last is None:
         return len(plan.weeks) - 1
     return sum(week + _WEEK <= last for week in plan.weeks) - 1
@@ -187,7 +187,7 @@ def _end_of(plan: ReviewPlan, holdout: HoldoutEvidence) -> int:
 
 def _kept_from(holdout: HoldoutEvidence, launch: LedgerLaunch) -> bool:
     if holdout.launch_keys:
-        return launch.launch_key in holdout.launch_keys
+        return holdout.kept_from(launch.launch_key)
     began = holdout.started_at <= launch.first_at
     return began and (holdout.released_at is None or launch.first_at < holdout.released_at)
 
