@@ -235,11 +235,14 @@ def holdout_sentence(found: RealisedAgainstClaimed) -> str:
     """What a holdout measured beside what its launches had claimed."""
     if found.realised is None:
         return f"{found.name}: {reason(found.reason)}"
+    interval_of_it = log_interval(found.realised_lower_95, found.realised_upper_95)
     said = (
         f"{found.name}: its {formats.plural(found.launches, 'launch', 'launches')} brought "
-        f"{per_cent_of(found.realised)} ({I95} {log_interval(found.realised_lower_95, found.realised_upper_95)}) "
-        f"together, where {per_cent_of(found.claimed)} was claimed."
+        f"{per_cent_of(found.realised)} ({I95} {interval_of_it}) together"
     )
+    if found.claimed is None:
+        return f"{said}; nothing is known of what they had claimed."
+    said += f", where {per_cent_of(found.claimed)} was claimed."
     if found.kappa is None:
         return said
     if found.kappa_unbounded or found.kappa_lower is None or found.kappa_upper is None:

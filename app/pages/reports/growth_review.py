@@ -180,7 +180,9 @@ def _trust(view: ReviewView) -> Iterator[Block]:
     passed = len(view.checks) - len(troubled)
     yield Paragraph(f"{plural(passed, 'check')} passed{'.' if not troubled else '; these did not:'}")
     if troubled:
-        yield Bullets([unbroken(f"{words.titled(each.name)}: {each.detail} {each.remedy}") for each in troubled])
+        yield Bullets(
+            [unbroken(f"{words.titled(each.name)}: {each.detail} {each.remedy}".replace("`", "")) for each in troubled]
+        )
     yield Heading("Methods")
     yield Bullets([f"{identity}: {said}" for identity, said in review_words.method_list([*document.methods, "H4"])])
 
