@@ -4,6 +4,7 @@ from typing import Final
 
 import typer
 
+from app.cli.experiment_commands import experiments_cli
 from app.cli.launch_commands import launches_cli
 from app.cli.link_commands import links_cli
 from app.cli.model_commands import models_cli
@@ -13,6 +14,7 @@ from app.cli.review_commands import reviews_cli
 from app.cli.series_commands import series_cli
 
 GROUPS: Final[tuple[typer.Typer, ...]] = (
+    experiments_cli,
     launches_cli,
     series_cli,
     priors_cli,
