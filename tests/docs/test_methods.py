@@ -112,7 +112,7 @@ METHOD_IDS = [
     *(f"D{i}" for i in range(1, 8)),
     *(f"E{i}" for i in range(1, 10)),
     *(f"F{i}" for i in range(1, 9)),
-    *("G8", "H2", "H3", "H4", "H6", "I1", "I3"),
+    *("G8", "H2", "H3", "H4", "H5", "H6", "I1", "I3"),
 ]
 
 
