@@ -31,8 +31,8 @@ type JointReason = Literal["one_input", "too_many_inputs", "one_formula", "too_f
 _SEPARATE: Final = 0.02
 """Smallest eigenvalue of the errors' mean correlation below which metrics are all but a formula of one another.
 
-What was estimated then lies in a plane, and the prior on correlations, which expects none so large, explains it better
-by no true effects at all: at 0.008 chains did not mix, at 0.002 they agreed on slopes of 0.05 where 1 was true.
+What was estimated then lies in a plane, and priors explain it better by no true effects at all: with a prior that
+expected small correlations chains did not mix at 0.008, and agreed on slopes of 0.05 where 1 was true at 0.002.
 """
 _WHOLE: Final = 0.9
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as hs
 from stats.bayes.diagnostics import ess_bulk
 from stats.bayes.models.definition import ImpossibleData
 from stats.bayes.models.effect_covariance import DEFINITION, EffectCovarianceQuestion
-from stats.bayes.models.effect_covariance_density import LKJ, covariances_at, effect_density
+from stats.bayes.models.effect_covariance_density import LKJ, SHARE, VARIANCE, covariances_at, effect_density
 from stats.bayes.models.fit import ModelFit, fit
 from stats.bayes.sampling.contract import Array, Draws, Sampling
 from stats.programme.effect_pairs import Covariances, pair
@@ -39,23 +39,25 @@ def test_the_gradient_is_that_of_the_density(metrics: int, spare: int, seed: int
     np.testing.assert_allclose(gradient, numeric, atol=1e-4 * (1 + np.abs(gradient).max()))
 
 
-def test_the_density_is_one_normal_of_all_estimates_with_common_means_times_the_priors() -> None:
+def test_the_density_is_a_mixture_of_normals_by_experiment_times_the_priors() -> None:
     rng = np.random.default_rng(3)
     metrics, experiments = 3, 6
     estimate, error = data_of(rng, experiments, metrics)
 
     def by_definition(z: Array, spread: Array) -> float:
-        whole = np.kron(np.ones((experiments, experiments)), np.eye(metrics))
-        for k in range(experiments):
-            own = slice(metrics * k, metrics * (k + 1))
-            whole[own, own] += spread + error[k]
         deviation = np.sqrt(np.diag(spread))
         correlation = spread / np.outer(deviation, deviation)
         lkj = (LKJ - 1) * np.linalg.slogdet(correlation)[1]
         # From correlations to the axes of the sampler, by differences.
         axes = so.approx_fprime(z[5:8], lambda u: upper(np.concatenate([z[:5], u, z[8:]])), 1e-7)
         jacobian = np.linalg.slogdet(axes)[1]
-        seen = sps.multivariate_normal.logpdf(estimate.ravel(), np.zeros(metrics * experiments), whole)
+        seen = 0.0
+        for k in range(experiments):
+            parts = [
+                share * sps.multivariate_normal.pdf(estimate[k], z[15:18], variance * spread + error[k])
+                for variance, share in zip(VARIANCE, SHARE, strict=True)
+            ]
+            seen += np.log(sum(parts))
         return float(seen + lkj + jacobian - 0.5 * (z[:5] ** 2).sum() - 0.5 * (z[8:] ** 2).sum())
 
     def upper(z: Array) -> Array:
@@ -63,20 +65,29 @@ def test_the_density_is_one_normal_of_all_estimates_with_common_means_times_the_
         deviation = np.sqrt(np.diag(spread)) * np.sign(z[:metrics])
         return (spread / np.outer(deviation, deviation))[np.triu_indices(metrics, 1)]
 
-    # Room for five metrics: coordinates 3, 4 and those from 8 on are of metrics that the data do not have.
+    # Room for five metrics: coordinates 3, 4, those from 8 to 14 and from 18 on are of metrics that the data lack.
     points = [at_random(rng, 5, metrics) for _ in range(4)]
     found = [effect_density(z, estimate, error, np.array([5.0]))[0] for z, _ in points]
     expected = [by_definition(z, spread) for z, spread in points]
     np.testing.assert_allclose(np.diff(found), np.diff(expected), atol=2e-5)
 
 
+def test_the_effects_of_most_experiments_are_students() -> None:
+    """Tail probabilities of five normals beside those of Student's t with 4 degrees of freedom, at the same scale."""
+    shape = np.sqrt(VARIANCE / VARIANCE.min() / 2.4)
+    away = np.array([0.5, 1.0, 2.0, 3.0])
+    normals = (SHARE[:, None] * sps.norm.sf(away / shape[:, None])).sum(axis=0)
+    np.testing.assert_allclose(normals, sps.t.sf(away, 4), rtol=0.03)
+    assert SHARE.sum() == pytest.approx(1) and pytest.approx(1) == SHARE @ VARIANCE
+
+
 def test_a_metric_turned_over_has_the_same_density_and_the_opposite_correlations() -> None:
     rng = np.random.default_rng(4)
     estimate, error = data_of(rng, 5, 2)
-    z = np.array([0.7, 1.2, 0.9])
-    turned = effect_density(z * [1, -1, 1], estimate, error, np.array([2.0]))[0]
-    flipped = effect_density(z * [1, 1, -1], estimate, error, np.array([2.0]))[0]
-    assert turned == pytest.approx(flipped, rel=1e-12)
+    z, room = np.array([0.7, -0.2, 0.9, 0.1, 0.4]), np.array([2.0])
+    over = np.array([1.0, -1.0])
+    flipped = effect_density(z * [1, 1, -1, 1, -1], estimate * over, error * np.outer(over, over), room)[0]
+    assert effect_density(z, estimate, error, room)[0] == pytest.approx(flipped, rel=1e-12)
 
 
 def test_data_that_say_nothing_are_refused_with_a_reason() -> None:
@@ -129,7 +140,7 @@ def test_nuts_equals_the_grid_for_one_input(experiments: int, program_of: Progra
 @pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("pymc")
 def test_effects_as_parameters_give_the_same_posterior(program_of: ProgramOf) -> None:
-    """The third voice: PyMC's own LKJ prior, every effect and every mean a parameter; three metrics."""
+    """The third voice: PyMC's own LKJ prior and every effect a parameter; three metrics."""
     import nutpie
 
     question = drawn_question(np.random.default_rng(8), 40, SPREAD)
@@ -181,7 +192,7 @@ def test_summaries_are_in_units_of_the_estimates() -> None:
     """Draws of the coordinates become covariances on the log lift; slopes of true effects follow."""
     question = drawn_question(np.random.default_rng(2), 40, SPREAD)
     rng = np.random.default_rng(1)
-    draws = Draws({"score": rng.normal(size=(4, 50, 6))}, 0)
+    draws = Draws({"score": rng.normal(size=(4, 50, 9))}, 0)
     found = question.summarise(draws, seed=1)
     assert found.covariances is not None and found.covariances.shape == (200, 3, 3)
     spread = np.sqrt(found.covariances[:, 0, 0]) / question.scale[0]

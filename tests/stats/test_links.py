@@ -81,22 +81,41 @@ def test_an_input_that_only_noise_moved_has_no_slope_by_moments() -> None:
 
 
 def test_the_grid_is_fine_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    for experiments in (8, 20):
+    for experiments in (8, 15):
         estimate, covariance = a_history(experiments=experiments)
         found = slopes(pair(estimate, covariance, scales(estimate, covariance)))[0]
         with monkeypatch.context() as finer:
-            finer.setattr(effect_pairs, "_FINAL", (42, 42, 52))
+            finer.setattr(effect_pairs, "_FINAL", (36, 36, 36))
             exact = slopes(pair(estimate, covariance, scales(estimate, covariance)))[0]
         width = exact.upper_95 - exact.lower_95
         for name in ("median", "lower_80", "upper_80", "lower_95", "upper_95"):
             assert abs(getattr(found, name) - getattr(exact, name)) < 0.01 * width
 
 
+def test_common_means_are_integrated_out() -> None:
+    """Beside a sum over a plane of means, at two covariances."""
+    rng = np.random.default_rng(2)
+    x, errors = a_history(5, 12)
+    x, errors = x / 0.01, errors / 1e-4
+    spread = np.array([[0.6, 0.8, 0.3], [1.5, 0.4, -0.2]])
+    start = np.median(x, axis=0) + 0.1 * rng.normal(size=2)
+    found = (
+        effect_pairs._log_likelihood(spread, x - start, errors) + effect_pairs._of_means(spread, x, errors, start)[0]
+    )
+    axis = np.linspace(-2.5, 2.5, 51)
+    plane = np.array([
+        effect_pairs._log_likelihood(spread, x - np.array([a, b]), errors) - (a * a + b * b) / 2
+        for a in axis for b in axis
+    ])  # fmt: skip
+    whole = np.log(np.exp(plane).sum(axis=0) * 0.01 / (2 * np.pi))
+    np.testing.assert_allclose(found, whole, atol=0.05)
+
+
 def test_with_precise_experiments_true_effects_are_what_was_estimated() -> None:
     estimate, covariance = a_history(experiments=100)
     found = link(estimate, covariance * 1e-4)
     assert found.slope is not None and found.moment_standard_error is not None
-    assert found.slope.median == pytest.approx(naive_slope(estimate), rel=0.06)  # LKJ expects less
+    assert found.slope.median == pytest.approx(naive_slope(estimate), rel=0.06)  # large effects count less
     assert found.moment_slope == pytest.approx(naive_slope(estimate), rel=0.01)
     assert found.usable and found.chance == pytest.approx(1.0)
 

@@ -43,16 +43,17 @@ def _example(size: int) -> Data:
 
 DEFINITION: Final = ModelDefinition(
     name="effect_covariance",
-    version=1,
+    version=2,
     story=(
-        "Experiments have true effects on the North Star and on its inputs, on the log lift, drawn together from one "
-        "multivariate normal: what moves an input tends to move the North Star. Each experiment sees its effects with "
-        "normal errors of known covariance; the errors of different metrics are correlated, because the same people "
-        "are in all of them. Standard deviations of true effects are half-normal in the metric's own scale (the median "
-        "standard error, or the spread of the estimates where that is larger), correlations are LKJ(4), common means "
-        "normal with the same scale. True effects and common means are integrated out. It assumes that experiments are "
-        "exchangeable, and that what an experiment does to the North Star past its inputs has nothing to do with what "
-        "it does to them."
+        "Experiments have true effects on the North Star and on its inputs, on the log lift, drawn together: what "
+        "moves an input tends to move the North Star. They have fat tails (Student's t with 4 degrees of freedom, as "
+        "five normals), because a few changes matter much more than most, and then in all metrics. Each experiment "
+        "sees its effects with normal errors of known covariance; the errors of different metrics are correlated, "
+        "because the same people are in all of them. Standard deviations of true effects are half-normal in the "
+        "metric's own scale (the median standard error, or the spread of the estimates where that is larger), "
+        "correlations are LKJ(1), common means normal with the same scale. True effects are integrated out. It "
+        "assumes that experiments are exchangeable, and that what an experiment does to the North Star past its "
+        "inputs has nothing to do with what it does to them."
     ),
     methods=("E9",),
     sizes=(3, 6),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stats.bayes.models.effect_covariance import EffectCovarianceQuestion
-from stats.bayes.models.effect_covariance_density import coordinates_of, covariances_at
+from stats.bayes.models.effect_covariance_density import SHARE, VARIANCE, coordinates_of, covariances_at
 from stats.bayes.sampling.contract import Array
 
 SCALE = 0.01
@@ -40,15 +40,16 @@ def simulate(
 ) -> tuple[dict[str, float], EffectCovarianceQuestion]:
     """Covariance and means from the prior, and the question about data that they made; truths as they are monitored."""
     lkj = np.diag(np.ones(metrics))
-    while True:  # LKJ(4) by rejection: the density is the determinant's cube
+    while True:  # LKJ(1) by rejection: all correlation matrices alike
         upper = rng.uniform(-1, 1, metrics * (metrics - 1) // 2)
         lkj[np.triu_indices(metrics, 1)] = upper
         matrix = np.triu(lkj) + np.triu(lkj, 1).T
-        if np.linalg.eigvalsh(matrix)[0] > 0 and rng.random() < np.linalg.det(matrix) ** 3:
+        if np.linalg.eigvalsh(matrix)[0] > 0:
             break
     spread = np.abs(rng.standard_normal(metrics))
     mean = rng.standard_normal(metrics)
-    effects = SCALE * rng.multivariate_normal(mean, spread[:, None] * matrix * spread, experiments)
+    from_mean = rng.multivariate_normal(np.zeros(metrics), spread[:, None] * matrix * spread, experiments)
+    effects = SCALE * (mean + np.sqrt(rng.choice(VARIANCE, (experiments, 1), p=SHARE)) * from_mean)
     errors = error_covariances(rng, experiments, metrics, 0.8)
     question = EffectCovarianceQuestion(measured(rng, effects, errors), errors, np.full(metrics, SCALE))
     truth = {f"standard deviation {m}": float(spread[m]) for m in range(metrics)}
@@ -62,7 +63,7 @@ def at_random(rng: np.random.Generator, room: int, metrics: int) -> tuple[Array,
 
 
 def row_level(question: EffectCovarianceQuestion) -> Any:
-    """The model as anybody would write it: every true effect and every mean a parameter."""
+    """The model as anybody would write it: every true effect a parameter, PyMC's own prior on covariances."""
     import pymc as pm
     import pytensor.tensor as pt
 
@@ -70,9 +71,12 @@ def row_level(question: EffectCovarianceQuestion) -> Any:
     experiments, metrics = data["estimate"].shape
     inverse = np.linalg.inv(np.linalg.cholesky(data["error"]))
     with pm.Model() as model:
-        factor, _, _ = pm.LKJCholeskyCov("factor", n=metrics, eta=4.0, sd_dist=pm.HalfNormal.dist(1.0, shape=metrics))
+        half_normal = pm.HalfNormal.dist(1.0, shape=metrics)
+        factor, _, _ = pm.LKJCholeskyCov("factor", n=metrics, eta=1.0, sd_dist=half_normal)
         mean = pm.Normal("mean", 0.0, 1.0, shape=metrics)
-        latent = pm.Normal("latent", 0.0, 1.0, shape=(experiments, metrics))
+        latent = pm.Flat("latent", shape=(experiments, metrics))
+        given = np.log(SHARE) - metrics / 2 * np.log(VARIANCE) - 0.5 * (latent**2).sum(axis=1)[:, None] / VARIANCE
+        pm.Potential("fat", pm.math.logsumexp(given, axis=1).sum())
         left = data["estimate"] - mean - latent @ factor.T
         pm.Potential("seen", -0.5 * ((inverse * left[:, None, :]).sum(axis=-1) ** 2).sum())
         pm.Deterministic("spread", pt.sqrt(pt.diag(factor @ factor.T)))
