@@ -18,6 +18,8 @@ _LONGEST_NAME: Final = 200
 _COUNTED: Final = re.compile(r"^(.*?)([-_])(\d{1,3})$")
 _NAMED: Final = re.compile(r" \((?:iteration|replication)(?: \d+)?\)$")
 _WORD: Final = {"iterates": "iteration", "replicates": "replication"}
+_WITHOUT_A_FIELD: Final = ("prior_mean", "srm_threshold", "seed")
+"""Options of the estimation that the form does not ask for."""
 
 
 async def follow_up(session: AsyncSession, *, parent: Experiment, relation: Relation) -> ExperimentSpec:
@@ -53,20 +55,14 @@ def with_unseen_options(document: dict[str, Any], draft: ExperimentSpec) -> dict
         ({"direction": direction} if (direction := directions.get(item.get("metric_key"))) else {}) | item
         for item in document.get("metrics", [])
     ]
-    kept = {"metrics": metrics, "estimation": _under(document.get("estimation", {}), drafted["estimation"])}
+    unseen = {name: drafted["estimation"][name] for name in _WITHOUT_A_FIELD}
+    kept = {"metrics": metrics, "estimation": unseen | document.get("estimation", {})}
     trigger, was = document.get("trigger"), drafted.get("trigger")
     if trigger and was and trigger["fact_source"] == was["fact_source"]:
         kept["trigger"] = was
     if document.get("data") == "summary" and "north_star_share" in drafted:
         kept["north_star_share"] = drafted["north_star_share"]
     return document | kept
-
-
-_WITHOUT_A_FIELD: Final = ("prior_mean", "srm_threshold", "seed")
-
-
-def _under(typed: dict[str, Any], drafted: dict[str, Any]) -> dict[str, Any]:
-    return {name: drafted[name] for name in _WITHOUT_A_FIELD if name in drafted} | typed
 
 
 async def _free_key(session: AsyncSession, key: str) -> tuple[str, int]:

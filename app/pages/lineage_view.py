@@ -10,7 +10,7 @@ from app.charts.units import with_interval
 from experiments.lineage_graph import Edge, Estimate, Graph, Node
 
 WIDTHS: Final = {"hypothesis": 150, "experiment": 212, "launch": 190, "ledger": 196, "holdout": 190}
-HEIGHTS: Final = {"hypothesis": 128, "experiment": 212, "launch": 128, "ledger": 112, "holdout": 128}
+HEIGHTS: Final = {"hypothesis": 128, "experiment": 236, "launch": 128, "ledger": 112, "holdout": 128}
 HEIGHT: Final = max(HEIGHTS.values())
 """Of a row; lower cards stand in its middle."""
 ACROSS: Final = 30
@@ -47,7 +47,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A drawn lineage: its size in px, the stages with their left edges, cards and lines; `listed` has every node."""
+    """A drawn lineage: its size in px, the stages with their left edges, cards and lines; `listed` has every node.
+
+    Cards come row by row, so that what came of an experiment is read right after it.
+    """
 
     title: str
     key: str
@@ -84,7 +87,7 @@ def picture(graph: Graph, *, title: str, key: str) -> Picture:
             _said(node.measured),
             _said(node.believed),
         )
-        for node in graph.nodes
+        for node in sorted(graph.nodes, key=lambda node: places[node.id][::-1])
     ]
     cards = [card for card in listed if card.node.id not in inside]
     at = {card.node.id: card for card in cards}
