@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 
 from app.pages.headers import SECURITY_HEADERS
 from app.pages.rendering import render
-from experiments.errors import DomainError, Unauthenticated
+from experiments.errors import DomainError, InvalidDefinition, Unauthenticated
 from experiments.validation import invalid
 
 
@@ -23,6 +23,8 @@ class PageRoute(APIRoute):
 
         async def page(request: Request) -> Response:
             try:
+                if "\x00" in request.url.path or b"%00" in request.scope["query_string"]:
+                    raise InvalidDefinition("The address contains the character U+0000", remedy="Remove it.")
                 return await handle(request)
             except Unauthenticated as error:
                 return sign_in_first(request, error)

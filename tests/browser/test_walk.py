@@ -175,6 +175,7 @@ def test_no_page_is_wider_than_the_screen_and_none_breaks_its_own_policy(
     sign_in(page, key)
     page.set_viewport_size({"width": width, "height": 900})
     addresses = ["/", "/experiments", "/experiments/new", "/planning", "/launches", "/catalogue"]
+    addresses += ["/programme", "/holdouts", "/holdouts/new"]
     addresses += [f"/experiments/{item['key']}" for item in client.get("/v1/experiments")["items"]]
     for address in addresses:
         page.goto(address)

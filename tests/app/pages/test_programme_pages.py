@@ -160,6 +160,8 @@ async def test_a_programme_is_asked_for_once_however_often_the_button_is_pressed
         await define_north_star(session)
     text = (await newcomer.http.get("/programme/orders")).text
     assert "No experiment that measures <code>orders</code> has ended yet" in text and "Compute now" not in text
+    for path in ("/programme/%00", "/programme/%00/progress", "/links/%00", "/holdouts/%00"):
+        assert (await newcomer.http.get(path)).status_code == 422
     refused = await newcomer.submit("/programme/orders/analyses")
     assert refused.status_code == 409 and "has ended yet" in refused.text
     assert (await newcomer.submit("/programme/nothing/analyses")).status_code == 404
