@@ -33,6 +33,8 @@ CHECKS: Final = {
     "length": "Time held",
     "precision": "Precision",
     "unclaimed_launches": "Launches without a claim",
+    "time_live": "Time its launches were out",
+    "replicated_ships": "Shipped again",
     "links_completeness": "Completeness",
     "link_without_each_team": "Without each team",
 }

@@ -142,7 +142,7 @@ def logarithmic_mean(a: Array, b: Array) -> Array:
     apart = np.log(a / b)
     near = np.abs(apart) < 1e-4
     exact = (a - b) / np.where(near, 1.0, apart)
-    return np.where(near, np.sqrt(a * b) * (1 + apart**2 / 24), exact)
+    return np.where(near, np.sqrt(a) * np.sqrt(b) * (1 + apart**2 / 24), exact)
 
 
 def _observed(fit: LedgerFit) -> Array:

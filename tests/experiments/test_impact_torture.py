@@ -16,6 +16,7 @@ from experiments.plan import ReviewPlan
 from experiments.result import GrowthReviewResult
 from stats.ledger import collapsed
 from stats.ledger.contract import LedgerFit
+from stats.ledger.lines import logarithmic_mean
 from tests.experiments.review_cases import FIRST, WEEK, WEEKS, at_week, context, effect, review_plan
 
 
@@ -168,3 +169,9 @@ def test_a_holdout_of_other_launches_says_nothing_of_these() -> None:
     assert stale.data.held_out.tolist() == [[1.0] * (len(here) - 1) + [0.0]], "the last one came after it was measured"
     assert stale.data.holdout_week.tolist() == [89]
     assert given(failed_checks=["sample_ratio"]).unused_holdouts == ("nobody",)
+
+
+def test_a_week_is_split_alike_in_the_smallest_and_the_largest_units() -> None:
+    for unit in (1e-200, 1.0, 1e200):
+        a, b = np.array([1.0, 2.0]) * unit, np.array([1.0, 1.0]) * unit
+        np.testing.assert_allclose(logarithmic_mean(a, b) / unit, [1.0, 1 / np.log(2)], rtol=1e-12)
