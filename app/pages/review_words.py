@@ -84,6 +84,7 @@ METHODS: Final = {
     "F6": "The ledger: launches, season, outside influences, base and noise add up in every draw",
     "F7": "The stagnation alarm: the growth of the base, as it was known week by week",
     "F8": "Forecast without launches, and with as many as there usually are",
+    "G8": "Whether the North Star's formula is fit to steer by",
     "H6": "Growth review",
 }
 _LITTLE, _SOME = 0.9, 0.6
@@ -279,11 +280,11 @@ def moved(number: ChangedNumber, unit: str) -> str:
         return formats.NOTHING
     difference = number.now - number.before
     if number.unit == "share":
-        return f"{difference * 100:+.1f}".replace("-", formats.MINUS) + " points"
+        return amount(difference * 100, 0.1) + " points"
     if number.unit == "count":
         return formats.gain(round(difference))
     if number.unit == "lift":
-        return f"{difference * 100:+.2f}".replace("-", formats.MINUS) + " points"
+        return amount(difference * 100, 0.01) + " points"
     return rounded(difference, sign=True) + _of(unit)
 
 
