@@ -183,3 +183,7 @@ async def test_readers_read_and_mail_but_change_nothing(reader: Reader) -> None:
     assert file.headers["content-disposition"] == 'attachment; filename="growth-review-too-short.html"'
     assert "sandbox" in file.headers["content-security-policy"]
     await reader.sign_in(reader.keys.write)
+
+
+def test_every_method_of_a_review_is_said_in_words() -> None:
+    assert all(said for _, said in review_words.method_list([*too_short().methods, "H4"]))
