@@ -22,7 +22,7 @@ LEAST = 0.92
 MATCHED_STORIES = {
     "all from the priors": (Story(), 220),
     "typical": (Story(scalars=TYPICAL), 40),
-    "typical with a holdout": (Story(scalars=TYPICAL, holdout_error=0.01), 40),
+    "typical with a holdout": (Story(scalars=TYPICAL, holdout_error=0.01), 100),
 }
 
 
@@ -53,21 +53,7 @@ def matched(part: float = 1.0) -> list[Cell]:
     companies are all the same ones: only the total is judged there, and kappa. "ranks": the Kolmogorov-Smirnov p-value
     of uniform ranks of the truth among draws.
     """
-    cells = []
-    for number, (name, (story, runs)) in enumerate(MATCHED_STORIES.items()):
-        found = outcomes(story, _seeds(number, scaled(runs, part, 6)))
-        case = {"companies": name}
-        drawn = name == "all from the priors"
-        for what in ("total", "kappa", *(f"line {line}" for line in LINES if drawn), *(SCALARS if drawn else ())):
-            if what == "kappa" and drawn:
-                continue
-            held = covered(found, what)
-            cells.append(Cell(MATCHED, case, f"{what}: coverage", held, LEAST, len(found), "at_least", 0.0))
-            if drawn:
-                p = float(kstest(ranks(found, what), "uniform").pvalue)
-                cells.append(Cell(MATCHED, case, f"{what}: ranks", p, 0.001, len(found), "at_least", within=0.0))
-        cells += _total(MATCHED, case, found)
-    return cells
+    return [cell for number in range(len(MATCHED_STORIES)) for cell in _matched(number, part)]
 
 
 def stress(part: float = 1.0) -> list[Cell]:
@@ -88,6 +74,20 @@ def stress(part: float = 1.0) -> list[Cell]:
             cells.append(Cell(STRESS, case, "total: coverage, 80 %", least, 0.8, len(found), "at_most", within=-0.05))
         cells += _total(STRESS, case, found)
     return cells
+
+
+def _matched(number: int, part: float) -> list[Cell]:
+    name, (story, runs) = list(MATCHED_STORIES.items())[number]
+    found = outcomes(story, _seeds(number, scaled(runs, part, 6)))
+    case, drawn, cells = {"companies": name}, story.scalars is None, list[Cell]()
+    of_drawn = (*(f"line {line}" for line in LINES), *SCALARS)
+    for what in ("total", *(of_drawn if drawn else ("kappa",))):
+        held = covered(found, what)
+        cells.append(Cell(MATCHED, case, f"{what}: coverage", held, LEAST, len(found), "at_least", 0.0))
+        if drawn:
+            p = float(kstest(ranks(found, what), "uniform").pvalue)
+            cells.append(Cell(MATCHED, case, f"{what}: ranks", p, 0.001, len(found), "at_least", within=0.0))
+    return [*cells, *_total(MATCHED, case, found)]
 
 
 def _seeds(number: int, runs: int) -> range:

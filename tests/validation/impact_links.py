@@ -30,7 +30,7 @@ def slopes(part: float = 1.0) -> list[Cell]:
     cells = []
     for noise, wrong in NAIVE.items():
         for experiments in (60, 200):
-            runs = scaled(160, part, 12)
+            runs = scaled(160 if experiments == 60 else 60, part, 12)
             raw, moments, held = [], [], {0.8: 0, 0.95: 0}
             middle = []
             for child in np.random.SeedSequence([SEED, experiments, int(10 * noise)]).spawn(runs):

@@ -1,4 +1,4 @@
-"""Screens: companies whose truth is known, two years and sixty experiments each, and what every screen says of them.
+"""Companies whose truth is known, two years and sixty experiments each, and what every screen says of them.
 
 Each is drawn anew by the generator behind the demo (`stats.company.listening`): t4 effects of which eight tenths become
 real once everybody has the change (with a scatter of 0.2 %), a third of the launches lose half of their effect within
@@ -123,7 +123,7 @@ def ahead(part: float = 1.0) -> list[Cell]:
     found = [_ledger(seed)[1] for seed in _seeds(part)]
     cells = []
     for week in HORIZONS:
-        cells += _cells(AHEAD, f"forecast, {week} weeks ahead", found, f"week {week}", "at_least")
+        cells += _cells(AHEAD, f"forecast, {week} week{'s' * (week > 1)} ahead", found, f"week {week}", "at_least")
     for low, high in itertools.pairwise(BINS):
         cells += _hits(found, low, high)
     return cells

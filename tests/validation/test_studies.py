@@ -14,6 +14,13 @@ from tests.validation import (
     clusters,
     cuped,
     decisions,
+    impact_ahead,
+    impact_effects,
+    impact_engines,
+    impact_ledger,
+    impact_links,
+    impact_programme,
+    impact_screens,
     launches_before_after,
     launches_by_lot,
     launches_donors,
@@ -163,6 +170,43 @@ def test_the_whole_chain_gives_designs_their_grade_and_sees_what_spoils_them() -
     assert outside(cells) == []
     given = {cell.case["launch"]: cell.quantity for cell in cells if cell.table == launches_grades.GRADES}
     assert given == {launch: f"grade {letter}" for launch, letter in (expected | seen).items()}
+
+
+def test_screens_of_a_programme_hold_the_truth_where_the_naive_sum_does_not() -> None:
+    cells = impact_screens.measured(0.05)
+    assert outside(cells) == []
+    held = {cell.case["screen"]: cell.observed for cell in cells if cell.quantity == "coverage"}
+    assert held["programme total, naive sum"] < 0.5 < held["programme total"]
+
+
+def test_people_who_are_not_average_are_the_share_of_the_metric_that_they_are() -> None:
+    assert outside(impact_effects.toplines(0.02)) == []
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize(
+    ("study", "part"),
+    [
+        (impact_screens.reconciled, 0.1),
+        (impact_screens.ahead, 0.1),
+        (impact_screens.sums, 0.1),
+        (impact_effects.lasting, 0.2),
+        (impact_effects.projections, 0.2),
+        (impact_effects.blends, 0.2),
+        (impact_programme.totals, 0.2),
+        (impact_programme.numbers, 0.2),
+        (impact_ledger.matched, 0.1),
+        (impact_ledger.stress, 0.2),
+        (impact_ahead.stagnation, 0.2),
+        (impact_ahead.forecasts, 0.3),
+        (impact_engines.engines, 0.25),
+        (impact_links.slopes, 0.1),
+        (impact_links.companies, 0.2),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_the_company_level_keeps_what_it_promises(study: Callable[[float], list[Cell]], part: float) -> None:
+    assert outside(study(part)) == []
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=[report.name for report in REPORTS])
