@@ -231,10 +231,13 @@ def _precision(row: Row) -> tuple[float, str]:
     return row.standard_error / (1 + row.lift), row.variant_key
 
 
-def _topline(row: Row, before: MeasuredBefore, document: ExperimentResult) -> tuple[float, float, ToplineSource]:
+def _topline(
+    row: Row, before: MeasuredBefore, document: ExperimentResult
+) -> tuple[float | None, float | None, ToplineSource]:
     """The effect on the company: by the share of the metric that was reached, or as if that were everybody.
 
     It is the result's own, which knows a ratio by both its parts, moved by what corrects the effect for how it ended.
+    None where the share was looked for and is not known (less than a week): to the ledger such a launch is blind.
     """
     for each in document.topline:
         if each.variant_key != row.variant_key or not each.estimable or each.share is None:
@@ -250,6 +253,8 @@ def _topline(row: Row, before: MeasuredBefore, document: ExperimentResult) -> tu
             each.standard_error * float(spread[1] / spread[0]),
             each.source,
         )
+    if any(each.variant_key == row.variant_key and each.source == "measured" for each in document.topline):
+        return None, None, "everybody"
     return before.log_lift, before.standard_error, "everybody"
 
 

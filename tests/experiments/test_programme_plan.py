@@ -191,3 +191,18 @@ async def test_a_holdout_names_what_exists_and_fits_and_keeps_its_people(databas
     async with database.read() as session:
         assert [each.key for each in (await holdout.page(session, metric_key="revenue")).items] == ["autumn"]
         assert (await holdout.page(session, metric_key="cost")).items == []
+
+
+async def test_a_share_that_is_not_known_makes_no_claim_on_the_company(database: Database) -> None:
+    """Shorter than a week: the programme says that it counts as everybody, the ledger takes the launch as blind."""
+    unknown: dict[str, Any] = dict.fromkeys(set(ToplineImpact.model_fields) - {"reach"})
+    topline = ToplineImpact(
+        **unknown | {"metric_key": "revenue", "variant_key": "new", "source": "measured", "ci_level": 0.95}
+        | {"estimable": False, "reason": "no_full_week"}, reach=[],
+    )  # fmt: skip
+    async with database.write() as session:
+        await open_shop(session)
+        row = await conducted(session, "won", 0.05, ship=True)
+        await analyse(session, row, 0.05, at=AT - timedelta(days=1), topline=[topline])
+    effect = (await planned(database)).effects[0]
+    assert (effect.topline_log_lift, effect.topline_standard_error, effect.topline_source) == (None, None, "everybody")
