@@ -9,9 +9,11 @@ from tests.validation import (
     clusters,
     cuped,
     decisions,
+    impact_ahead,
     impact_effects,
     impact_engines,
     impact_ledger,
+    impact_links,
     impact_programme,
     impact_screens,
     launches_before_after,
@@ -218,7 +220,23 @@ IMPACT = (
         impact_ledger.matched,
         impact_ledger.stress,
     ),
+    _study(
+        "impact_ahead",
+        "Stagnation and forecasts",
+        impact_ahead.SEED,
+        impact_ahead.__doc__,
+        impact_ahead.stagnation,
+        impact_ahead.forecasts,
+    ),
     _study("impact_engines", "Two engines", impact_engines.SEED, impact_engines.__doc__, impact_engines.engines),
+    _study(
+        "impact_links",
+        "Learned links",
+        impact_links.SEED,
+        impact_links.__doc__,
+        impact_links.slopes,
+        impact_links.companies,
+    ),
 )
 
 
