@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import metric, north_star, stored_result
-from experiments.definitions import MetricSpec, NorthStarSpec
+from experiments.belonging import launch_is_about
+from experiments.definitions import LaunchSpec, MetricSpec, NorthStarSpec
 from experiments.tables import Analysis, Decision, Experiment, Launch, NorthStar, Result, ResultRow
 
 ACTIVE = ("queued", "running")
@@ -166,7 +167,17 @@ async def home(session: AsyncSession, *, key: str | None) -> Home:
     running = await session.scalars(
         sa.select(Experiment).where(col(Experiment.status).in_(("running", "paused"))).order_by(col(Experiment.id))
     )
-    launches = await session.scalars(sa.select(Launch).order_by(col(Launch.first_at), col(Launch.id)))
+    statement = (
+        sa.select(Launch, Experiment)
+        .outerjoin(Experiment, col(Experiment.id) == col(Launch.experiment_id))
+        .order_by(col(Launch.first_at), col(Launch.id))
+    )
+    launches = [
+        row
+        for row, experiment in (await session.execute(statement)).all()
+        if chosen is None
+        or launch_is_about([chosen.key], launch=LaunchSpec.model_validate(row.spec), experiment=experiment)
+    ]
     return Home(
         north_stars=stars,
         chosen=chosen,
@@ -174,7 +185,7 @@ async def home(session: AsyncSession, *, key: str | None) -> Home:
         metrics={name: item.spec for name, item in known.items()},
         series=await latest_result(session, kind="north_star", subject_key=chosen.key) if chosen else None,
         refreshing=await active_analysis(session, kind="north_star", subject_key=chosen.key) if chosen else None,
-        launches=launches.all(),
+        launches=launches,
         running=await glances(session, experiments=running.all()),
         learnings=await recent_learnings(session, limit=6),
         experiments=await session.scalar(sa.select(sa.func.count()).select_from(Experiment)) or 0,

@@ -14,13 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import series, series_values, stored_result
+from experiments import north_star, series, series_values, stored_result
 from experiments.definitions import NorthStarSpec, OutsideInfluence, SeriesSpec
 from experiments.errors import FieldError, NotReady
 from experiments.plan import InfluenceWeeks, Source, WeeksWithout
-from experiments.result import NorthStarSeries
+from experiments.result import NorthStarSeries, SeriesPoint
 from experiments.series_table import PERIOD, SeriesTable, start_of_period
-from experiments.tables import Result
+from experiments.tables import NorthStar, Result
 
 WEEK: Final = timedelta(weeks=1)
 LONGEST: Final = 156
@@ -88,6 +88,36 @@ async def company_weeks(
     only_facts = star is None and all(item.series_key is None for item in spec.input_metrics)
     without = _parts(facts, weeks) if only_facts and facts is not None else []
     return CompanyWeeks(weeks, aligned(values, weeks), inputs, without, influences, unit, sources)
+
+
+async def pushed_weeks(session: AsyncSession, row: NorthStar, *, at: datetime) -> NorthStarSeries | None:
+    """The weeks of a North Star whose totals are pushed, as a counted one has them; None where facts are counted.
+
+    None too where nothing was pushed yet.
+    """
+    spec = north_star.spec_of(row)
+    if spec.series_key is None:
+        return None
+    try:
+        company = await company_weeks(session, spec=spec, known_at=at, until=at)
+    except NotReady:
+        return None
+    return NorthStarSeries(
+        analysis_id="",
+        north_star_key=row.key,
+        north_star_version=row.version,
+        data_as_of=at,
+        points=[
+            SeriesPoint(
+                week=week,
+                value=company.values[i],
+                inputs={key: values[i] for key, values in company.inputs.items()},
+                complete=True,
+            )
+            for i, week in enumerate(company.weeks)
+        ],
+        code_version="",
+    )
 
 
 def by_week(table: SeriesTable, spec: SeriesSpec) -> Weekly:

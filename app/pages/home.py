@@ -14,7 +14,7 @@ from app.pages.headers import SECURITY_HEADERS
 from app.pages.rendering import render
 from app.pages.route import pages
 from app.pages.submission import ring
-from experiments import analysis_request, launch_overview, overview, review_overview
+from experiments import analysis_request, launch_overview, overview, review_overview, weekly_values
 from experiments.definitions import InputMetric, MetricSpec
 from experiments.formula_defects import formula_defects
 from experiments.overview import Home
@@ -63,7 +63,10 @@ async def home_page(
         series_names = await launch_overview.series_names(session) if effects else {}
         review = await review_overview.newest(session, north_star_key=view.chosen.key) if view.chosen else None
         formula = await formula_defects(session, view.chosen, at=at) if view.chosen else None
-    series = _last_year(NorthStarSeries.model_validate_json(view.series.body)) if view.series else None
+        pushed = await weekly_values.pushed_weeks(session, view.chosen, at=at) if view.chosen else None
+    counted = NorthStarSeries.model_validate_json(view.series.body) if view.series and pushed is None else None
+    found = pushed or counted
+    series = _last_year(found) if found else None
     return render(
         request,
         "home.html",

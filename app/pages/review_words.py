@@ -71,7 +71,6 @@ REASONS: Final = {
     "no_effects": "No experiment has measured an effect on the North Star.",
     "no_recent_weeks": "The last weeks of the North Star are not known.",
     "not_in_the_tree": "Some inputs of the tree have no values.",
-    "driver_edges": "The tree has inputs that drive the North Star but do not make it up.",
     "series_too_short_for_a_backtest": "There are too few weeks to try the ledger on an earlier day.",
 }
 METHODS: Final = {

@@ -97,6 +97,7 @@ MECHANISMS: Final = {"random": "at random", "ordered": "in order", "all_at_once"
 RELATIONS: Final = {"iterates": "iterates on", "replicates": "replicates", "contradicts": "contradicts"}
 
 REASONS: Final = {
+    "driver_edges": "The formula has drivers in it: statistical relations account for nothing.",
     "too_few_units": "There are too few units for a variance.",
     "zero_variance": "Every unit has the same value, so there is nothing to compare.",
     "denominator_near_zero": "The denominator is too close to zero to divide by.",

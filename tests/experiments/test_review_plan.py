@@ -15,6 +15,7 @@ from experiments import (
     launch,
     lifecycle,
     north_star,
+    overview,
     refresh,
     review_plan,
     series_table,
@@ -27,7 +28,7 @@ from experiments.plan import ReviewPlan, document, load
 from experiments.review_launches import sizes_in
 from experiments.series_table import SeriesTable
 from experiments.tables import Experiment, GrowthReview, LaunchEffect, Result, Series, SeriesValue
-from experiments.weekly_values import by_week
+from experiments.weekly_values import by_week, pushed_weeks
 from tests.experiments.launches import DAY, define_metrics, define_series, record_launch
 from tests.experiments.programmes import analyse
 from tests.workers.shop import EXPERIMENT, NORTH_STAR
@@ -223,6 +224,25 @@ async def test_a_review_is_due_when_its_period_has_ended_then_weekly_and_when_th
     assert await asked(END + 4 * DAY) == 0
     assert await asked(END + 10 * DAY) == 1, "a week has passed"
     assert await asked(END + 92 * DAY) == 0, "a quarter later only on request"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_pushed_weeks_are_drawn_like_counted_ones_with_the_launches_about_them(database: Database) -> None:
+    async with database.write() as session:
+        await company(session)
+        other = {**NORTH_STAR, "key": "another", "name": "Another"}
+        await north_star.create(session, spec=NorthStarSpec.model_validate(other), actor="tests", at=MONDAY)
+        steps = [{"at": MONDAY + 60 * WEEK, "coverage": 1, "mechanism": "all_at_once"}]
+        await record_launch(session, key="theirs", rollout=steps, measurements=[], north_star_key="another")
+    async with database.read() as session:
+        home = await overview.home(session, key="orders")
+        assert home.chosen is not None
+        found = await pushed_weeks(session, home.chosen, at=END + 2 * DAY)
+        assert [row.key for row in home.launches] == ["one-page"]
+        counted = await north_star.get(session, key="another")
+        assert await pushed_weeks(session, counted, at=END) is None
+    assert found is not None and len(found.points) == WEEKS
+    assert (found.points[0].value, found.points[-1].value, found.points[-1].complete) == (1000.0, 999.0 + WEEKS, True)
 
 
 def table(values: list[list[float]], first: datetime) -> SeriesTable:
