@@ -27,7 +27,7 @@ def amount(value: float | None, step: float, *, sign: bool = True) -> str:
 
 
 def with_interval(value: float | None, lower: float | None, upper: float | None) -> str:
-    """An amount with its interval beside a bar, in one scale and with the same digits: `+1.26M  (+0.74 to +1.83)`."""
+    """An amount with its interval beside a bar, in one scale and with the same digits: `+1.26M  (+0.74M to +1.83M)`."""
     if value is None:
         return "not estimable"
     known = lower is not None and upper is not None and lower != upper
@@ -36,7 +36,8 @@ def with_interval(value: float | None, lower: float | None, upper: float | None)
     shown = amount(value / scale, step) + suffix
     if not known or lower is None or upper is None:
         return shown
-    return f"{shown}  ({amount(lower / scale, step)} to {amount(upper / scale, step)})"
+    ends = f"{amount(lower / scale, step)}{suffix} to {amount(upper / scale, step)}{suffix}"
+    return f"{shown}  ({ends})"
 
 
 def _scale(size: float) -> tuple[float, str]:

@@ -65,8 +65,8 @@ def test_amounts_have_as_many_digits_as_their_interval_allows() -> None:
     assert amount(1_262_526.8, step_for(1_091_000)) == "+1,260,000"
     assert amount(-0.04123, step_for(0.02)) == "−0.0412"
     assert amount(-1e-13, step_for(1e-12)) == "0"
-    assert with_interval(307_213.0, 178_112.0, 453_001.0) == "+307k  (+178 to +453)"
-    assert with_interval(1_262_526.8, 740_114.0, 1_832_001.0) == "+1.26M  (+0.74 to +1.83)"
+    assert with_interval(307_213.0, 178_112.0, 453_001.0) == "+307k  (+178k to +453k)"
+    assert with_interval(1_262_526.8, 740_114.0, 1_832_001.0) == "+1.26M  (+0.74M to +1.83M)"
     assert with_interval(None, None, None) == "not estimable"
 
 
