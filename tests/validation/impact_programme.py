@@ -14,7 +14,8 @@ from tests.stats.test_programme_totals import CUT, drawn
 from tests.validation.cells import Cell, scaled
 
 SEED = 20403
-TABLE, GRID = "F1 totals of 60 experiments", "F1 totals by number of experiments"
+TABLE = "F1 totals of 60 experiments"
+NUMBER = 60
 RULES = {
     "naive sum": selection.naive,
     "Lee and Shen": selection.lee_shen,
@@ -30,49 +31,36 @@ LEAST = {"normal": 0.93, "t3": 0.90, "spike": 0.85}
 def totals(part: float = 1.0) -> list[Cell]:
     """METHODS F1: the naive sum is +93 % too large where errors are as large as effects, and +347 % where they are
     twice as large. The total that leads must be within 5 % and hold the truth in 93 % of programmes (90 % for t3).
+    `make simulation` has the whole grid of METHODS I1, from 10 to 200 experiments.
     """
-    cells = []
-    for kind, ratio in (("normal", 1.0), ("t3", 1.0), ("normal", 2.0), ("t3", 2.0), ("spike", 1.0)):
-        cells += _case(TABLE, kind, ratio, 60, scaled(120, part, 6), others=True)
-    return cells
+    kinds = (("normal", 1.0), ("t3", 1.0), ("normal", 2.0), ("t3", 2.0), ("spike", 1.0))
+    return [cell for kind, ratio in kinds for cell in _case(kind, ratio, scaled(120, part, 6))]
 
 
-def numbers(part: float = 1.0) -> list[Cell]:
-    """Over the number of experiments, with few replications; `make simulation` makes the whole grid of METHODS I1 with
-    200. Ten noisy experiments say little of how much effects spread: there the prior's spread is believed, and totals
-    of programmes that have less are too large.
-    """
-    cells = []
-    for number in (10, 200):
-        for kind in ("normal", "t3"):
-            for ratio in (0.5, 2.0):
-                cells += _case(GRID, kind, ratio, number, scaled(30, part, 3), others=False)
-    return cells
-
-
-def _case(table: str, kind: str, ratio: float, number: int, runs: int, *, others: bool) -> list[Cell]:
-    rng = np.random.default_rng([SEED, number, int(10 * ratio), len(kind)])
+def _case(kind: str, ratio: float, runs: int) -> list[Cell]:
+    rng = np.random.default_rng([SEED, NUMBER, int(10 * ratio), len(kind)])
     truth, ours, held = np.zeros((3, runs))
-    by_rule = {name: np.zeros((2, runs)) for name in RULES} if others else {}
+    by_rule = {name: np.zeros((2, runs)) for name in RULES}
     for r in range(runs):
-        effect, x, s = drawn(rng, kind, number, ratio)
+        effect, x, s = drawn(rng, kind, NUMBER, ratio)
         shipped = x > CUT * s
         truth[r] = effect[shipped].sum()
         found = programme(x, s).totals(shipped)
         ours[r], held[r] = found.mean[0], found.quantiles[0, 0] <= truth[r] <= found.quantiles[0, 3]
         for name, (total, covered) in by_rule.items():
             one = RULES[name](x, s, shipped)
-            total[r], covered[r] = one.total, abs(one.total - truth[r]) <= 1.96 * one.sd
+            total[r] = one.total
+            covered[r] = abs(one.total - truth[r]) <= 1.96 * one.sd if np.isfinite(one.sd) else np.nan
     whole = float(truth.mean())
     error = 3 * float((ours - truth).std()) / float(np.sqrt(runs)) / whole
-    far = 0.35 if number == 10 and ratio > 1 else 0.1 if kind == "spike" or number == 10 else 0.05
-    case = {"effects": kind, "error / spread": f"{ratio:g}", "experiments": str(number)}
+    far = 0.1 if kind == "spike" else 0.05
+    case = {"effects": kind, "error / spread": f"{ratio:g}"}
     cells = [
-        Cell(table, case, "full Bayes: coverage", float(held.mean()), LEAST[kind], runs, "at_least", 0.0),
-        Cell(table, case, "full Bayes: bias", float(ours.mean()) / whole - 1, 0.0, runs, within=far + error),
+        Cell(TABLE, case, "full Bayes: coverage", float(held.mean()), LEAST[kind], runs, "at_least", 0.0),
+        Cell(TABLE, case, "full Bayes: bias", float(ours.mean()) / whole - 1, 0.0, runs, within=far + error),
     ]
     for name, (total, covered) in by_rule.items():
-        cells.append(Cell(table, case, f"{name}: bias", float(total.mean()) / whole - 1, 0.0, runs, "report"))
-        if covered.any():
-            cells.append(Cell(table, case, f"{name}: coverage", float(covered.mean()), 0.95, runs, "report"))
+        cells.append(Cell(TABLE, case, f"{name}: bias", float(total.mean()) / whole - 1, 0.0, runs, "report"))
+        if np.isfinite(covered).all():
+            cells.append(Cell(TABLE, case, f"{name}: coverage", float(covered.mean()), 0.95, runs, "report"))
     return cells

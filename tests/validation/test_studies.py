@@ -194,7 +194,6 @@ def test_people_who_are_not_average_are_the_share_of_the_metric_that_they_are() 
         (impact_effects.projections, 0.2),
         (impact_effects.blends, 0.2),
         (impact_programme.totals, 0.2),
-        (impact_programme.numbers, 0.2),
         (impact_ledger.matched, 0.1),
         (impact_ledger.stress, 0.2),
         (impact_ahead.stagnation, 0.2),
