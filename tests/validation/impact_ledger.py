@@ -59,7 +59,7 @@ def matched(part: float = 1.0) -> list[Cell]:
 def stress(part: float = 1.0) -> list[Cell]:
     """What the model does not know of. The total must still be held in 92 % of companies, with one exception that must
     fail, and upwards: persistence that is not in the model turns what wore off into a falling base and leaves launches
-    too much. Errors of the ledger and of the claims are beside, relative to the true total.
+    too much. Biases of the ledger and of the claims are beside, on the log scale.
     """
     cells = []
     for number, (name, each) in enumerate(STRESSES.items(), start=len(MATCHED_STORIES)):
