@@ -31,7 +31,8 @@ HOLDOUT: dict[str, Any] = {
 async def ended(service: Service, key: str, lift: float, purpose: str = "test") -> None:
     """An experiment that has ended and has a result."""
     spec = {
-        "key": key, "name": key, "data": "summary", "purpose": purpose, "metrics": [{"metric_key": METRIC, "role": "primary"}],
+        "key": key, "name": key, "data": "summary", "purpose": purpose,
+        "metrics": [{"metric_key": METRIC, "role": "primary"}],
         "variants": [{"key": "control", "weight": 0.5, "is_control": True}, {"key": "new", "weight": 0.5}],
     }  # fmt: skip
     async with service.database.write() as session:
