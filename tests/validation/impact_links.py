@@ -27,7 +27,8 @@ def slopes(part: float = 1.0) -> list[Cell]:
     whatever the number of experiments; moments are right in the middle and noisy, so that they are judged by their
     median. The interval that Northlift shows must hold the slope. Where errors have twice the variance of effects its
     priors are felt even with 200 experiments: it is drawn towards no link, and its 80 % intervals hold this slope in
-    two thirds to eight tenths of histories (the slack is 0.1 there); in whole companies, below, they hold what they say.
+    two thirds to eight tenths of histories (the slack is 0.1 there); in whole companies, below, they hold what they
+    say.
     """
     cells = []
     for noise, wrong in NAIVE.items():

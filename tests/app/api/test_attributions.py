@@ -8,7 +8,7 @@ import pytest
 from app.api import examples
 from tests.app.api.service import Service, assert_problem, created, pointers, ratio
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)]
 PATH = "/v1/north-stars/weekly-orders/attribution"
 MONDAY = date(2026, 9, 7)
 USERS = [100, 100, 100, 100, 120, 120, 130, 110]

@@ -50,6 +50,18 @@ class Reader:
         return await self.http.post(path, data={"csrf_token": await self.token(), **fields})
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """Pages ask the registry, whose own tests and those of the API run on both databases."""
+    return sqlite_url
+
+
+@pytest.fixture(scope="module")
+def module_database_url(module_sqlite_url: str) -> str:
+    """The same for what the tests of a module share."""
+    return module_sqlite_url
+
+
 def application(database_url: str, redis_url: str) -> FastAPI:
     settings = Settings(database_url=database_url, redis_url=redis_url, sqlite_synchronous="OFF")
     return create_app(settings, clock=lambda: NOW)
