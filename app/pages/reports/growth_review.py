@@ -62,7 +62,7 @@ def _ledger(view: ReviewView) -> Iterator[Block]:
         "What each part accounts for; the parts add up to what was observed. The base is what nothing on record "
         "explains."
     )
-    yield from _picture(view.waterfall, "Black lines: 80 % intervals. Diamond: what experiments had claimed.")
+    yield from _picture(view.waterfall, "Thin lines: 80 % intervals. Diamond: what experiments had claimed.")
     yield from _picture(view.weeks, "Solid: observed. Dashed: without any launch, with its 80 % band.")
     rows = [
         [
