@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from experiments.definitions import Cap, Measure, MetricSpec, Role
+from experiments.definitions import Cap, FunnelStep, Measure, MetricSpec, Role
 from experiments.plan import AnalysisPlan
 from stats.formula import parse
 
@@ -20,7 +20,9 @@ MOST_AGED = 4
 AGED_DAYS = (2, 28)
 """Curves by age are for the few metrics that matter, with windows of this many whole days."""
 
-type Content = Literal["value", "indicator", "score", "answers", "responded", "no_history"]
+type Content = Literal[
+    "value", "indicator", "score", "answers", "responded", "no_history", "returned", "step", "days_share"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,15 @@ class Column:
     `content`: what becomes of the facts. "value": the measure's aggregate. "indicator": 1 if the aggregate is > 0, else
     0 (proportions). "score": the sum of the survey answers after `scale`, "answers": how many there are, "responded":
     1 if there is any. "no_history": 1 if the unit has no fact at all of any of `sources` in the pre-period (METHODS A7:
-    new units have no covariate, which is not the same as a covariate of 0). `measure` is None only for "no_history".
-    `cap` winsorises the values (METHODS A9); a column without a cap is as it is. A covariate's cap is a quantile of its
-    own values.
+    new units have no covariate, which is not the same as a covariate of 0).
+    "returned": 1 if there is a fact of `measure` in [s + delay_days, s + delay_days + window_days), s being the first
+    fact of `start` in [exposed_at, exposed_at + start_within_days); 0 without one.
+    "step": 1 if there are facts f1 < ... < f_step in the period, f_i of `steps[i - 1].measure`, each at most
+    `within_days` of its step after the one before (any such sequence counts, not only the earliest facts).
+    "days_share": the number of different days, floor((time - exposed_at) / 24 h), with a fact of `measure` in the
+    period, over the length of the period in whole days (rounded up).
+    `measure` is None only for "no_history" and "step". `cap` winsorises the values (METHODS A9); a column without a cap
+    is as it is. A covariate's cap is a quantile of its own values.
     """
 
     name: str
@@ -48,10 +56,32 @@ class Column:
     scale: Literal["score", "nps"] = "score"
     cap: Cap | None = None
     sources: tuple[str, ...] = ()
+    start: Measure | None = None
+    start_within_days: float = 0.0
+    steps: tuple[FunnelStep, ...] = ()
+    step: int = 0
+
+    @property
+    def complete_after_days(self) -> float | None:
+        """Days after exposure at which the value can change no more; None for an open window, 0 for a pre-period."""
+        if self.period == "pre":
+            return 0.0
+        return None if self.window_days is None else self.start_within_days + self.delay_days + self.window_days
 
     @property
     def reads(self) -> tuple["Column", ...]:
-        """The columns an engine has to read for this one: itself, or how many facts each of `sources` has."""
+        """The plain columns whose facts an engine has to read for this one: itself, or how many facts each of `sources`
+
+        has, or those of every step, or the start and whatever may be the return.
+        """
+        if self.content == "step":
+            plain = replace(self, content="value", steps=(), step=0)
+            return tuple(replace(plain, measure=step.measure) for step in self.steps[: self.step])
+        if self.content == "returned":
+            assert self.window_days is not None
+            plain = replace(self, content="value", start=None, start_within_days=0.0)
+            begin = replace(plain, measure=self.start, delay_days=0.0, window_days=self.start_within_days)
+            return begin, replace(plain, window_days=self.start_within_days + self.window_days)
         if self.content != "no_history":
             return (self,)
         measures = [Measure(fact_source=source, aggregation="count") for source in self.sources]
@@ -112,8 +142,7 @@ class ColumnLayout:
     def longest_window_days(self) -> float | None:
         """Days until a unit's last closed window is complete; None when every window is open-ended."""
         every = (*self.columns, *(quantile.column for quantile in self.quantiles))
-        closed = [c.delay_days + c.window_days for c in every if c.period == "outcome" and c.window_days is not None]
-        return max(closed, default=None)
+        return max((days for c in every if c.period == "outcome" and (days := c.complete_after_days)), default=None)
 
 
 def layout(specs: Sequence[MetricSpec]) -> ColumnLayout:

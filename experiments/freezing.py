@@ -43,7 +43,7 @@ async def freeze(session: AsyncSession, experiment: Experiment, *, pinned: Analy
         data=spec.data,
         variants=sorted(spec.variants, key=lambda variant: not variant.is_control),
         metrics=planned,
-        fact_sources=await sources_of(session, planned, sources, {spec.trigger.fact_source} if spec.trigger else set()),
+        fact_sources=await sources_of(session, planned, sources, _sources_beside(spec)),
         north_star=guide,
         segments=spec.segments,
         purpose=spec.purpose,
@@ -51,6 +51,7 @@ async def freeze(session: AsyncSession, experiment: Experiment, *, pinned: Analy
         north_star_share=spec.north_star_share,
         cluster=spec.cluster,
         trigger=spec.trigger,
+        exposures=spec.exposures,
         two_way_segments=spec.two_way_segments,
         planned_units=spec.planned_units,
         planned_end_at=spec.planned_end_at,
@@ -77,7 +78,7 @@ async def check(session: AsyncSession, *, spec: ExperimentSpec) -> None:
             )
     if spec.north_star_key is not None:
         errors += await _faults_of_north_star(session, spec)
-    errors += await _faults_of_trigger(session, spec)
+    errors += await _faults_of_sources(session, spec)
     faults = plan_faults(spec, {key: item.spec for key, item in known.items()})
     if errors:
         raise InvalidDefinition(
@@ -145,16 +146,24 @@ async def _faults_of_north_star(session: AsyncSession, spec: ExperimentSpec) -> 
     return [FieldError("/north_star_key", f"`{row.key}` is per {unit}, the experiment per {spec.unit_type}")]
 
 
-async def _faults_of_trigger(session: AsyncSession, spec: ExperimentSpec) -> list[FieldError]:
-    if spec.trigger is None:
-        return []
-    pointer = "/trigger/fact_source"
-    source = (await fact_source.by_keys(session, keys={spec.trigger.fact_source})).get(spec.trigger.fact_source)
-    if source is None:
-        return [FieldError(pointer, f"there is no fact source `{spec.trigger.fact_source}`")]
-    if source.unit_type != spec.unit_type:
-        return [FieldError(pointer, f"`{source.key}` is per {source.unit_type}, the experiment per {spec.unit_type}")]
-    return []
+def _sources_beside(spec: ExperimentSpec) -> set[str]:
+    """The sources that an experiment names itself."""
+    return {named.fact_source for named in (spec.trigger, spec.exposures) if named is not None}
+
+
+async def _faults_of_sources(session: AsyncSession, spec: ExperimentSpec) -> list[FieldError]:
+    known = await fact_source.by_keys(session, keys=_sources_beside(spec))
+    faults = []
+    for field, named in (("trigger", spec.trigger), ("exposures", spec.exposures)):
+        if named is None:
+            continue
+        pointer, source = f"/{field}/fact_source", known.get(named.fact_source)
+        if source is None:
+            faults.append(FieldError(pointer, f"there is no fact source `{named.fact_source}`"))
+        elif source.unit_type != spec.unit_type:
+            unit = f"`{source.key}` is per {source.unit_type}, the experiment per {spec.unit_type}"
+            faults.append(FieldError(pointer, unit))
+    return faults
 
 
 async def _north_star(
@@ -226,7 +235,11 @@ async def sources_of(
 ) -> list[FactSourceSpec]:
     """The fact sources of these metrics and `also` these, by key; the pinned ones as they were."""
     keys = {measure.fact_source for item in planned for measure in metric.measures_of(item.spec).values()} | also
-    sources = await fact_source.by_keys(session, keys=keys - pinned.keys()) | {
-        k: pinned[k] for k in keys & pinned.keys()
-    }
+    sources = dict[str, FactSourceSpec]()
+    while missing := keys - sources.keys():
+        found = await fact_source.by_keys(session, keys=missing - pinned.keys())
+        found |= {key: pinned[key] for key in missing & pinned.keys()}
+        sources |= found
+        # Also those that say whose the facts of these are; a key that is not there was never registered.
+        keys = {spec.unit_mapping.fact_source for spec in found.values() if spec.unit_mapping is not None}
     return [sources[key] for key in sorted(sources)]

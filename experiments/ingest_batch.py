@@ -1,6 +1,7 @@
 """Recorded batches: which client batches are in the store, with what report. Readers of the store go by these rows."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -55,18 +56,40 @@ async def record(
     return batch
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A batch with rows of a subject: the name of its files, when it was recorded, and when its rows happened."""
+
+    name: str
+    at: datetime
+    first_at: datetime
+    last_at: datetime
+    swept: bool
+
+
 async def recorded(
     session: AsyncSession, *, stream: str, subjects: Collection[str], until: datetime
-) -> dict[str, list[str]]:
-    """For each subject the file names of the batches recorded up to `until`, oldest first; empty batches have none."""
+) -> dict[str, list[Recorded]]:
+    """For each subject its batches recorded up to `until`, oldest first; those without good rows are left out."""
+    batch = IngestBatch
     rows = await session.execute(
-        sa.select(col(IngestBatch.path), col(IngestBatch.subjects))
-        .where(col(IngestBatch.stream) == stream, col(IngestBatch.created_at) <= until, col(IngestBatch.accepted) > 0)
-        .order_by(col(IngestBatch.created_at), col(IngestBatch.id))
+        sa.select(
+            col(batch.path),
+            col(batch.created_at),
+            col(batch.first_at),
+            col(batch.last_at),
+            col(batch.swept_at),
+            col(batch.subjects),
+        )
+        .where(col(batch.stream) == stream, col(batch.created_at) <= until, col(batch.accepted) > 0)
+        .order_by(col(batch.created_at), col(batch.id))
     )
-    found: dict[str, list[str]] = {subject: [] for subject in subjects}
-    for path, kept in rows:
+    found: dict[str, list[Recorded]] = {subject: [] for subject in subjects}
+    for path, at, first_at, last_at, swept_at, kept in rows:
+        if first_at is None or last_at is None:
+            raise ValueError(f"batch file {path!r} has rows but no times")
+        one = Recorded(path, at, first_at, last_at, swept_at is not None)
         for subject in kept:
             if subject in found:
-                found[subject].append(path)
+                found[subject].append(one)
     return found

@@ -40,8 +40,10 @@ def only_summaries(spec: MetricSpec, known: Mapping[str, Known]) -> bool:
 
 def measures_of(spec: MetricSpec) -> dict[str, Measure]:
     """The measures of a metric by the name of their field; none for a formula."""
-    fields = {"measure": spec.measure, "numerator": spec.numerator, "denominator": spec.denominator}
-    return {name: measure for name, measure in (fields | {"covariate": spec.covariate}).items() if measure is not None}
+    fields = {name: getattr(spec, name) for name in ("measure", "numerator", "denominator", "start", "covariate")}
+    steps = {f"steps/{i}/measure": step.measure for i, step in enumerate(spec.steps)}
+    further = {f"covariates/{i}": measure for i, measure in enumerate(spec.covariates)}
+    return {name: measure for name, measure in fields.items() if measure is not None} | steps | further
 
 
 async def create(session: AsyncSession, *, spec: MetricSpec, actor: str, at: datetime) -> Metric:

@@ -1,5 +1,6 @@
 """What the database knows about data: experiments that take rows, and the recorded files an analysis may read."""
 
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -7,15 +8,16 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import ingest_batch
+from experiments import ingest_batch, store_segment
 from experiments.allocation import allocation_of
 from experiments.definitions import EventSource
 from experiments.plan import AnalysisPlan, DataPlan
 from experiments.settings import Settings
 from experiments.tables import AuditEvent, Experiment
-from warehouse.data_slice import ConcurrentExposures, DataSlice
+from warehouse.data_slice import Arrival, ConcurrentExposures, DataSlice
+from warehouse.engine import epoch_us
 from warehouse.rows import KnownExperiment
-from warehouse.store import batch_file
+from warehouse.store import batch_file, segment_files
 
 MAX_CONCURRENT = 8
 """More experiments at the same time are screened by the length of their overlap."""
@@ -50,21 +52,35 @@ async def slice_for(
     concurrent if they were registered by `known_at` (default: `data_as_of`).
     """
     events = {source.event for source in plan.fact_sources if isinstance(source, EventSource)}
-    event_files = await _files(session, settings.data_dir, "events", events, data_as_of)
-    if not isinstance(plan, AnalysisPlan):
-        return DataSlice((), event_files, None, None, data_as_of, settings.file_source_dir)
-    if experiment is None or experiment.started_at is None:
-        raise ValueError("the analysis of an experiment needs the experiment, and a start")
-    files = await _files(session, settings.data_dir, "exposures", {plan.experiment_key}, data_as_of)
-    return DataSlice(
-        exposure_files=files[plan.experiment_key],
-        event_files=event_files,
-        started_at=experiment.started_at,
-        ended_at=experiment.stopped_at,
+    facts = await _stored(session, settings.data_dir, "events", events, data_as_of)
+    of_company = DataSlice(
+        exposure_files=(),
+        event_files={event: stored.files for event, stored in facts.items()},
+        started_at=None,
+        ended_at=None,
         data_as_of=data_as_of,
         file_source_dir=settings.file_source_dir,
+        recorded_before_us=epoch_us(data_as_of) if any(stored.later for stored in facts.values()) else None,
+        event_arrivals={event: stored.arrivals for event, stored in facts.items()},
+        data_dir=settings.data_dir,
+    )
+    if not isinstance(plan, AnalysisPlan):
+        return of_company
+    if experiment is None or experiment.started_at is None:
+        raise ValueError("the analysis of an experiment needs the experiment, and a start")
+    shown = (await _stored(session, settings.data_dir, "exposures", {plan.experiment_key}, data_as_of))[
+        plan.experiment_key
+    ]
+    concurrent, later = await _concurrent(session, settings, plan, experiment, data_as_of, known_at or data_as_of)
+    return replace(
+        of_company,
+        exposure_files=shown.files,
+        exposure_arrivals=shown.arrivals,
+        started_at=experiment.started_at,
+        ended_at=experiment.stopped_at,
         allocation=await allocation_of(session, experiment=experiment, plan=plan, until=data_as_of),
-        concurrent=await _concurrent(session, settings, plan, experiment, data_as_of, known_at or data_as_of),
+        concurrent=concurrent,
+        recorded_before_us=epoch_us(data_as_of) if shown.later or later else of_company.recorded_before_us,
     )
 
 
@@ -75,13 +91,14 @@ async def _concurrent(
     experiment: Experiment,
     data_as_of: datetime,
     known_at: datetime,
-) -> tuple[ConcurrentExposures, ...]:
+) -> tuple[tuple[ConcurrentExposures, ...], bool]:
     """Other experiments with exposures on units of this type while this one ran, the longest overlaps first (A16).
 
-    None with clustered randomisation: the arms of another experiment cut through clusters.
+    And whether their files also hold batches that were recorded later. None with clustered randomisation: the arms of
+    another experiment cut through clusters.
     """
     if not plan.estimation.screen_interactions or plan.cluster is not None or experiment.started_at is None:
-        return ()
+        return (), False
     start, end = experiment.started_at, min(experiment.stopped_at or data_as_of, data_as_of)
     # A stop may be dated back: an attempt after it was recorded must see what one before it saw.
     stops = sa.select(col(AuditEvent.subject_key)).where(
@@ -107,16 +124,47 @@ async def _concurrent(
             variants = sorted(document["variants"], key=lambda variant: not variant["is_control"])
             found.append((overlap, key, tuple(variant["key"] for variant in variants), period))
     found.sort(key=lambda one: (-one[0], one[1]))
-    files = await _files(session, settings.data_dir, "exposures", {key for _, key, _, _ in found}, data_as_of)
-    others = [ConcurrentExposures(key, arms, files[key], *period) for _, key, arms, period in found if files[key]]
-    return tuple(others[:MAX_CONCURRENT])
+    stored = await _stored(session, settings.data_dir, "exposures", {key for _, key, _, _ in found}, data_as_of)
+    others = [
+        ConcurrentExposures(key, arms, stored[key].files, *period)
+        for _, key, arms, period in found
+        if stored[key].files
+    ][:MAX_CONCURRENT]
+    return tuple(others), any(stored[other.key].later for other in others)
 
 
-async def _files(
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The files of a subject, its batches, and whether files also hold batches that were recorded later."""
+
+    files: tuple[Path, ...]
+    arrivals: tuple[Arrival, ...]
+    later: bool
+
+
+async def _stored(
     session: AsyncSession, data_dir: Path, stream: str, subjects: set[str], until: datetime
-) -> dict[str, tuple[Path, ...]]:
-    names = await ingest_batch.recorded(session, stream=stream, subjects=subjects, until=until)
-    return {
-        subject: tuple(batch_file(data_dir, stream, subject, name) for name in found)
-        for subject, found in names.items()
-    }
+) -> dict[str, _Stored]:
+    """What is in the store of each subject as it was recorded at `until`."""
+    batches = await ingest_batch.recorded(session, stream=stream, subjects=subjects, until=until)
+    segments = await store_segment.live(session, stream=stream, subjects=subjects)
+    found = {}
+    for subject, known in batches.items():
+        compacted = {name for segment in segments[subject] for name in segment.batches}
+        arrivals = tuple(
+            Arrival(
+                one.name,
+                epoch_us(one.at),
+                epoch_us(one.first_at),
+                epoch_us(one.last_at),
+                None if one.name in compacted or one.swept else batch_file(data_dir, stream, subject, one.name),
+            )
+            for one in known
+        )
+        loose = [one.path for one in arrivals if one.path is not None]
+        names = {one.name for one in known}
+        used = [segment for segment in segments[subject] if not names.isdisjoint(segment.batches)]
+        together = [path for segment in used for path in segment_files(data_dir, stream, subject, segment.name)]
+        later = any(segment.newest_batch_at > until for segment in used)
+        found[subject] = _Stored((*together, *loose), arrivals, later)
+    return found

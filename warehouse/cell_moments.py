@@ -54,7 +54,7 @@ def concurrent_moments(measured: Measured) -> tuple[Moments, ...]:
     """Cells (other variants, V) at the last look for each concurrent experiment (METHODS A16)."""
     work, arms = measured.work, measured.arms
     others = work.data.concurrent
-    given = variants_elsewhere(work.connection, others, measured.placed.units)
+    given = variants_elsewhere(work.connection, work.data, measured.placed.units)
     return tuple(
         reshape(_crossed(measured, given[i], len(other.variants)), (len(other.variants), arms))
         for i, other in enumerate(others)

@@ -1,12 +1,11 @@
 """What other experiments gave the units of this one (METHODS A16)."""
 
-from collections.abc import Sequence
-
 import duckdb
 import numpy as np
 
 from stats.moments import Ints
-from warehouse.data_slice import ConcurrentExposures
+from warehouse import parquet
+from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, epoch_us
 from warehouse.units import UNITS, Units
 
@@ -14,13 +13,12 @@ FEWEST_COMMON_UNITS = 200
 """An interaction between experiments with fewer common units could not be seen."""
 
 
-def variants_elsewhere(
-    connection: duckdb.DuckDBPyConnection, others: Sequence[ConcurrentExposures], units: Units
-) -> Ints:
-    """(others, n) position of each unit's arm in each other experiment.
+def variants_elsewhere(connection: duckdb.DuckDBPyConnection, data: DataSlice, units: Units) -> Ints:
+    """(others, n) position of each unit's arm in each of the slice's concurrent experiments.
 
     -1 where a unit is not in it, was seen in two of its variants, or in one that it no longer has.
     """
+    others = data.concurrent
     found = np.full((len(others), len(units)), -1, dtype=np.int64)
     if not others or not len(units):
         return found
@@ -30,7 +28,7 @@ def variants_elsewhere(
         arm = " ".join(f"WHEN {parameters.add(key)} THEN {j}" for j, key in enumerate(other.variants))
         selects.append(
             f"SELECT {i} AS other, unit_id, CASE variant_key {arm} ELSE {len(other.variants)} END AS arm FROM"
-            f" read_parquet({parameters.add_paths(other.exposure_files)}, union_by_name = true)"
+            f" {parquet.relation(other.exposure_files, parameters, data.recorded_before_us)}"
             f" WHERE exposed_at >= make_timestamptz({parameters.add(epoch_us(other.started_at))})"
             f" AND exposed_at < make_timestamptz({parameters.add(epoch_us(other.ended_at))})"
         )

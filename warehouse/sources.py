@@ -15,6 +15,7 @@ import duckdb
 
 from experiments.definitions import DuckDBSource, EventSource, FactSourceSpec, FileSource, Filter
 from experiments.errors import SourceUnreadable
+from warehouse import parquet
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, Value, identifier
 
@@ -88,7 +89,7 @@ def open_source(
             files = data.event_files.get(spec.event, ())
             if not files:
                 return None
-            relation = f"read_parquet({parameters.add_paths(files)}, union_by_name = true)"
+            relation = parquet.relation(files, parameters, data.recorded_before_us)
             unit, time, events = "unit_id", "occurred_at", True
         case FileSource():
             path = source_path(data.file_source_dir, spec.path, spec.key)

@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from warehouse.parquet import BUCKETS, bucket_file_name
 from warehouse.rows import SUBJECT_FIELD, Stream, plain_text
 from warehouse.vectors import pc
 
@@ -44,6 +45,12 @@ def subject_folder(data_dir: Path, stream: str, subject: str) -> Path:
 def batch_file(data_dir: Path, stream: str, subject: str, name: str) -> Path:
     """Where a recorded batch keeps the rows of one subject."""
     return subject_folder(data_dir, stream, subject) / name
+
+
+def segment_files(data_dir: Path, stream: str, subject: str, name: str) -> tuple[Path, ...]:
+    """The files of a compacted segment, by bucket."""
+    folder = subject_folder(data_dir, stream, subject) / name
+    return tuple(folder / bucket_file_name(bucket) for bucket in range(BUCKETS))
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.moments import Ints
+from warehouse import parquet
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, epoch_us, identifier
 
@@ -300,7 +301,7 @@ def _exposure_rows(data: DataSlice, parameters: Parameters, segments: Sequence[s
         bounds.append(f"exposed_at >= make_timestamptz({parameters.add(epoch_us(data.started_at))})")
     return (
         f"SELECT unit_id, epoch_us(exposed_at) AS at_us, variant_key{levels} FROM"
-        f" read_parquet({parameters.add_paths(data.exposure_files)}, union_by_name = true) WHERE {' AND '.join(bounds)}"
+        f" {parquet.relation(data.exposure_files, parameters, data.recorded_before_us)} WHERE {' AND '.join(bounds)}"
     )
 
 

@@ -3,10 +3,27 @@
 These models validate input and are what is stored, versioned and hashed. Tables keep them as canonical JSON.
 """
 
+from experiments.definitions.connection import ConnectionSpec, PostgresConnection, SparkConnection
 from experiments.definitions.elements import KEY_PATTERN, Definition, Direction, Key, MetricKey, Moment, Stage
 from experiments.definitions.estimation import Beliefs, Estimation, Sequential
-from experiments.definitions.experiment import DeclaredShare, ExperimentSpec, PlanMetric, Role, Trigger, Variant
-from experiments.definitions.facts import DuckDBSource, EventSource, FactSourceSpec, FileSource
+from experiments.definitions.experiment import (
+    DeclaredShare,
+    ExperimentSpec,
+    ExposureSource,
+    PlanMetric,
+    Role,
+    Trigger,
+    Variant,
+)
+from experiments.definitions.facts import (
+    DuckDBSource,
+    EventSource,
+    FactSourceSpec,
+    FileSource,
+    TableSource,
+    UnitMapping,
+)
+from experiments.definitions.filters import Filter
 from experiments.definitions.growth_review import ReviewSpec
 from experiments.definitions.holdout import HoldoutSpec
 from experiments.definitions.launch import (
@@ -18,7 +35,7 @@ from experiments.definitions.launch import (
     Mechanism,
     RolloutStep,
 )
-from experiments.definitions.metric import Cap, Filter, Measure, MetricSpec
+from experiments.definitions.metric import Cap, FunnelStep, Measure, MetricSpec
 from experiments.definitions.north_star import InputMetric, NorthStarSpec, Omtm, OutsideInfluence, Stock, Target
 from experiments.definitions.series import Grain, SeriesSpec
 
@@ -27,6 +44,7 @@ __all__ = [
     "Beliefs",
     "Cap",
     "Confounder",
+    "ConnectionSpec",
     "DecisionSpec",
     "DeclaredShare",
     "Definition",
@@ -36,9 +54,11 @@ __all__ = [
     "Estimation",
     "EventSource",
     "ExperimentSpec",
+    "ExposureSource",
     "FactSourceSpec",
     "FileSource",
     "Filter",
+    "FunnelStep",
     "Grain",
     "HoldoutSpec",
     "InputMetric",
@@ -54,14 +74,18 @@ __all__ = [
     "Omtm",
     "OutsideInfluence",
     "PlanMetric",
+    "PostgresConnection",
     "ReviewSpec",
     "Role",
     "RolloutStep",
     "Sequential",
     "SeriesSpec",
+    "SparkConnection",
     "Stage",
     "Stock",
+    "TableSource",
     "Target",
     "Trigger",
+    "UnitMapping",
     "Variant",
 ]

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from experiments.definitions.elements import Definition, Direction, Key, MetricKey, Moment
 from experiments.definitions.estimation import Estimation
-from experiments.definitions.metric import Filter
+from experiments.definitions.filters import Filter
 
 
 class Variant(Definition):
@@ -53,6 +53,21 @@ class Trigger(Definition):
     filters: list[Filter] = Field(default_factory=list, max_length=20)
 
 
+class ExposureSource(Definition):
+    """Exposures that are rows of a fact source instead of being sent: its unit and time, and the named columns.
+
+    `variant_column` holds variant keys; rows with another text count as an arm that is not in the plan. `filters` pick
+    the rows of this experiment. `segments` name, for each segment, the column with its level.
+    """
+
+    fact_source: Key
+    variant_column: str = Field(min_length=1, max_length=200)
+    filters: list[Filter] = Field(default_factory=list, max_length=20)
+    segments: dict[str, Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        default_factory=dict, max_length=50
+    )
+
+
 class DeclaredShare(Definition):
     """How much of the North Star comes from those who could be exposed, where the data cannot say (METHODS E5)."""
 
@@ -90,6 +105,9 @@ class ExperimentSpec(Definition):
         description="Segment of the exposures that names the cluster (account, store) whose units share a variant",
     )
     trigger: Trigger | None = None
+    exposures: ExposureSource | None = Field(
+        default=None, description="Where exposures are read; without it they are sent to /v1/ingest/exposures"
+    )
     segments: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(default_factory=list, max_length=10)
     two_way_segments: list[tuple[str, str]] = Field(
         default_factory=list, max_length=5, description="Pairs of `segments` to break down together"
@@ -119,6 +137,8 @@ class ExperimentSpec(Definition):
                 raise ValueError("two_way_segments: each pair names two different ones of `segments`")
         if self.data == "summary" and (self.cluster is not None or self.trigger is not None):
             raise ValueError("summaries carry neither clusters nor triggers: use data = events")
+        if self.data == "summary" and self.exposures is not None:
+            raise ValueError("summaries have no exposures: use data = events")
         if self.data == "events" and self.north_star_share is not None:
             raise ValueError("north_star_share: is measured where there are exposures and events")
         if self.purpose == "holdout" and len(self.variants) != 2:

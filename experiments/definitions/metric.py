@@ -5,21 +5,17 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from experiments.definitions.elements import Definition, Direction, Key, MetricKey, Stage
-
-
-class Filter(Definition):
-    """Keep only facts for which `column op value` holds. Structured, so no user text reaches SQL."""
-
-    column: str = Field(min_length=1, max_length=200)
-    op: Literal["=", "!=", "<", "<=", ">", ">=", "in"] = "="
-    value: str | float | bool | list[str] | list[float]
+from experiments.definitions.filters import Filter
 
 
 class Measure(Definition):
-    """A number per unit: an aggregation of one column of a fact source. Units without facts count as 0."""
+    """A number per unit: an aggregation of one column of a fact source. Units without facts count as 0.
+
+    `last` is the value of the latest fact (the largest one where several share that moment).
+    """
 
     fact_source: Key
-    aggregation: Literal["sum", "count", "max", "distinct_days", "any"] = "count"
+    aggregation: Literal["sum", "count", "max", "distinct_days", "any", "last"] = "count"
     column: str = Field(
         default="value", min_length=1, max_length=200, description="Ignored by count, any, distinct_days"
     )
@@ -44,9 +40,25 @@ class Cap(Definition):
         return self
 
 
+class FunnelStep(Definition):
+    """A step of a funnel: a fact of `measure` (its aggregation and column do not matter).
+
+    It comes later than the fact of the step before, and at most `within_days` after it if that is given.
+    """
+
+    measure: Measure
+    name: str = Field(default="", max_length=200)
+    within_days: float | None = Field(default=None, gt=0, le=365)
+
+
 class MetricSpec(Definition):
     """A recipe over facts per unit (METHODS A1, A4, A6, A13; windows per B4).
 
+    `retention`: who has a fact of `measure` in the window that begins `delay_days` after exposure; with `start`, after
+    the unit's first fact of `start` within `start_within_days` of exposure, among those who have one.
+    `funnel`: who has a fact of every one of `steps`, in order, within the window; of all units, or with `funnel_of:
+    first_step` of those with a fact of the first step.
+    `participation`: the share of the days of the window (24 hours each, from exposure on) with a fact of `measure`.
     `quantile`: the `quantile` of the units' values, or of single facts clustered by unit (`quantile_of: event`).
     `survey`: the mean answer of those who answered; `measure` counts answers, its `column` holds the score.
     """
@@ -54,7 +66,9 @@ class MetricSpec(Definition):
     key: MetricKey
     name: str = Field(min_length=1, max_length=200)
     description: str = Field(default="", max_length=4000)
-    kind: Literal["mean", "proportion", "ratio", "formula", "quantile", "survey"]
+    kind: Literal[
+        "mean", "proportion", "ratio", "formula", "quantile", "survey", "retention", "funnel", "participation"
+    ]
     direction: Direction = Direction.INCREASE
     unit: str = Field(default="", max_length=32, description="Unit of display: orders, EUR, %, …")
     owner: str = Field(default="", max_length=200)
@@ -63,6 +77,10 @@ class MetricSpec(Definition):
     numerator: Measure | None = None
     denominator: Measure | None = None
     formula: str | None = Field(default=None, max_length=500)
+    start: Measure | None = Field(default=None, description="Retention: the fact that starts a unit's clock")
+    start_within_days: float = Field(default=7, gt=0, le=365)
+    steps: list[FunnelStep] = Field(default_factory=list, max_length=10)
+    funnel_of: Literal["units", "first_step"] = "units"
     quantile: float | None = Field(default=None, gt=0, lt=1)
     quantile_of: Literal["unit", "event"] = "unit"
     scale: Literal["score", "nps"] = Field(
@@ -78,6 +96,9 @@ class MetricSpec(Definition):
     )
     covariate: Measure | None = Field(
         default=None, description="CUPED covariate; default: the measure itself, before exposure"
+    )
+    covariates: list[Measure] = Field(
+        default_factory=list, max_length=8, description="Further CUPED covariates: any measures, before exposure"
     )
     window_days: float | None = Field(default=7, gt=0, le=365, description="Closed cohort window; null: until the look")
     delay_days: float = Field(default=0, ge=0, le=365)
@@ -95,13 +116,17 @@ class MetricSpec(Definition):
             "formula": ("formula",),
             "quantile": ("measure",),
             "survey": ("measure",),
+            "retention": ("measure", "start"),
+            "funnel": ("steps",),
+            "participation": ("measure",),
         }[self.kind]
-        for field in ("measure", "numerator", "denominator", "formula"):
-            present = getattr(self, field) is not None
+        for field in ("measure", "numerator", "denominator", "formula", "start", "steps"):
+            present = getattr(self, field) not in (None, [])
             if present and field not in wanted:
                 raise ValueError(f"a {self.kind} metric must not have `{field}`")
-            if not present and field in wanted and field != "measure":
+            if not present and field in wanted and field not in ("measure", "start"):
                 raise ValueError(f"a {self.kind} metric needs `{field}`")
+        self._check_windows()
         if (self.kind == "quantile") != (self.quantile is not None):
             raise ValueError("a quantile metric, and only a quantile metric, has `quantile`")
         if self.quantile_of == "event" and self.kind != "quantile":
@@ -120,4 +145,21 @@ class MetricSpec(Definition):
             raise ValueError(f"the likelihood `{self.likelihood}` needs single units: give a `measure`")
         if self.covariate is not None and self.kind not in ("mean", "proportion"):
             raise ValueError("an explicit `covariate` is for mean and proportion metrics")
+        if self.covariates and self.kind in ("formula", "quantile", "survey"):
+            raise ValueError(f"`covariates` are not for {self.kind} metrics")
+        if self.covariates and self.pre_period_days == 0:
+            raise ValueError("`covariates` need `pre_period_days`")
         return self
+
+    def _check_windows(self) -> None:
+        """Kinds whose question is about a closed window."""
+        if self.kind in ("retention", "participation") and self.measure is None:
+            raise ValueError(f"a {self.kind} metric needs `measure`")
+        if self.kind in ("retention", "funnel", "participation") and self.window_days is None:
+            raise ValueError(f"a {self.kind} metric needs a closed window: give `window_days`")
+        if self.kind == "retention" and self.start is None and self.delay_days == 0:
+            raise ValueError("retention without `start` is about a later window: give `delay_days`")
+        if self.kind == "funnel" and len(self.steps) < 2:
+            raise ValueError("a funnel has at least two `steps`")
+        if self.kind == "participation" and self.window_days is not None and self.window_days % 1:
+            raise ValueError("participation counts days: give `window_days` as a whole number")

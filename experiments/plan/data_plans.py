@@ -11,6 +11,7 @@ from experiments.definitions import (
     Direction,
     Eligible,
     Estimation,
+    ExposureSource,
     FactSourceSpec,
     LaunchMeasurement,
     MetricSpec,
@@ -95,6 +96,7 @@ class AnalysisPlan(Definition):
     north_star_share: DeclaredShare | None = None
     cluster: str | None = None
     trigger: Trigger | None = None
+    exposures: ExposureSource | None = None
     two_way_segments: list[tuple[str, str]] = Field(default_factory=list)
     planned_units: int | None
     planned_end_at: AwareDatetime | None

@@ -2,6 +2,7 @@
 
 from experiments.tables.access import ApiKey, AuditEvent, BrowserSession, IdempotentRequest
 from experiments.tables.definitions import (
+    Connection,
     FactSource,
     GrowthReview,
     Holdout,
@@ -18,6 +19,7 @@ from experiments.tables.experiments import Amendment, Decision, Experiment, Phas
 from experiments.tables.fields import metadata
 from experiments.tables.runs import (
     Analysis,
+    Erasure,
     IngestBatch,
     LaunchEffect,
     LedgerRow,
@@ -25,6 +27,7 @@ from experiments.tables.runs import (
     Result,
     ResultRow,
     SeriesValue,
+    StoreSegment,
     Summary,
 )
 
@@ -34,7 +37,9 @@ __all__ = [
     "ApiKey",
     "AuditEvent",
     "BrowserSession",
+    "Connection",
     "Decision",
+    "Erasure",
     "Experiment",
     "FactSource",
     "GrowthReview",
@@ -56,6 +61,7 @@ __all__ = [
     "Series",
     "SeriesValue",
     "SeriesVersion",
+    "StoreSegment",
     "Summary",
     "metadata",
 ]

@@ -22,6 +22,21 @@ class FactSource(SQLModel, table=True):
     updated_at: datetime = moment()
 
 
+class Connection(SQLModel, table=True):
+    """A warehouse. `secret` is encrypted, and never leaves the service; `check` is what the last test found."""
+
+    __tablename__: ClassVar[Any] = "connections"
+    id: uuid.UUID = identifier()
+    key: str = Field(max_length=63, unique=True)
+    version: int = 1
+    spec: dict[str, Any] = document()
+    secret: bytes | None = Field(default=None, sa_type=sa.LargeBinary, nullable=True)
+    check: dict[str, Any] | None = document(nullable=True)
+    checked_at: datetime | None = moment(nullable=True)
+    created_at: datetime = moment()
+    updated_at: datetime = moment()
+
+
 class Metric(SQLModel, table=True):
     """The current version of a metric; every version is kept in `metric_versions`."""
 

@@ -11,7 +11,11 @@ from experiments.tables.fields import document, identifier, moment
 
 
 class IngestBatch(SQLModel, table=True):
-    """A batch that is in the store: the client's id, the file, and what was kept and refused."""
+    """A batch that is in the store: the client's id, the file, and what was kept and refused.
+
+    `dead_letters` names the file of its refused rows. `swept_at`: its loose files were removed because segments hold
+    its rows, or because they were older than what is retained.
+    """
 
     __tablename__: ClassVar[Any] = "ingest_batches"
     __table_args__ = (sa.UniqueConstraint("stream", "batch_id"),)
@@ -24,10 +28,53 @@ class IngestBatch(SQLModel, table=True):
     rejected: int
     errors: list[dict[str, Any]] = document()
     subjects: list[str] = document()
+    dead_letters: str | None = Field(default=None, max_length=200)
+    swept_at: datetime | None = moment(nullable=True)
     first_at: datetime | None = moment(nullable=True)
     last_at: datetime | None = moment(nullable=True)
     created_at: datetime = moment(index=True)
     created_by: str = Field(max_length=200)
+
+
+class StoreSegment(SQLModel, table=True):
+    """Batches of one subject that were compacted into files by hash bucket. Readers go by these rows.
+
+    `batches` are the names (`IngestBatch.path`) whose rows are in it; `name` is its folder. `newest_batch_at` is when
+    the newest of them was recorded. A retired segment was replaced; its files go after a while.
+    """
+
+    __tablename__: ClassVar[Any] = "store_segments"
+    __table_args__ = (sa.Index("ix_store_segments_subject", "stream", "subject"),)
+    id: uuid.UUID = identifier()
+    stream: str = Field(max_length=16)
+    subject: str = Field(max_length=200)
+    name: str = Field(max_length=64, unique=True)
+    level: int
+    batches: list[str] = document()
+    rows: int = Field(sa_type=sa.BigInteger)
+    size_bytes: int = Field(sa_type=sa.BigInteger)
+    newest_batch_at: datetime = moment()
+    created_at: datetime = moment()
+    retired_at: datetime | None = moment(nullable=True)
+
+
+class Erasure(SQLModel, table=True):
+    """A request to erase a unit's rows. `unit_id` is there until it is done, and then only its keyed digest.
+
+    `effects` says what went: rows by stream and subject, and which experiments lose a unit in which variant.
+    """
+
+    __tablename__: ClassVar[Any] = "erasures"
+    id: uuid.UUID = identifier()
+    unit_type: str = Field(max_length=64)
+    unit_digest: str = Field(max_length=64, index=True)
+    unit_id: str | None = Field(default=None, max_length=200)
+    reason: str = Field(default="", max_length=1000)
+    state: str = Field(default="queued", max_length=16, index=True)
+    effects: dict[str, Any] | None = document(nullable=True)
+    requested_by: str = Field(max_length=200)
+    requested_at: datetime = moment(index=True)
+    finished_at: datetime | None = moment(nullable=True)
 
 
 class Summary(SQLModel, table=True):

@@ -1,0 +1,41 @@
+"""Stored Parquet files as a relation of the embedded engine: loose batches and compacted ones, as of a time.
+
+A compacted file holds the rows of several batches, each with `recorded_us`, when its batch was recorded (a loose file
+has no such column: it is one batch). Compacted files come in `BUCKETS` per segment, by `unit_bucket(unit_id)`.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from warehouse.engine import Parameters
+
+BUCKETS: Final = 16
+"""Files of a compacted segment; a power of two."""
+RECORDED: Final = "recorded_us"
+_COMPACTED: Final = re.compile(r"^(?P<bucket>\d\d)-of-16\.parquet$")
+
+
+def bucket_of(path: Path) -> int | None:
+    """The hash bucket whose units a compacted file holds; None for a loose file, which holds units of all buckets."""
+    match = _COMPACTED.match(path.name)
+    return int(match["bucket"]) if match else None
+
+
+def bucket_expression(unit: str) -> str:
+    """SQL of the bucket of a unit: the top four bits of the MD5 of its id, the same in every version and engine."""
+    return f"(md5_number_upper({unit}) >> 60)::UTINYINT"
+
+
+def bucket_file_name(bucket: int) -> str:
+    """The name of a compacted file inside the folder of its segment."""
+    return f"{bucket:02d}-of-{BUCKETS}.parquet"
+
+
+def relation(files: Sequence[Path], parameters: Parameters, recorded_before_us: int | None = None) -> str:
+    """What follows FROM to read these files. `recorded_before_us` leaves out rows of batches recorded later."""
+    read = f"read_parquet({parameters.add_paths(tuple(files))}, union_by_name = true)"
+    if recorded_before_us is None or all(bucket_of(path) is None for path in files):
+        return read
+    return f"(SELECT * FROM {read} WHERE {RECORDED} IS NULL OR {RECORDED} <= {parameters.add(recorded_before_us)})"
