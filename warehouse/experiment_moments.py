@@ -1,11 +1,12 @@
 """An experiment's unit-level data to moments: first exposures, one per-unit table, moments per look and segment."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Protocol, Self
 
+import duckdb
 import numpy as np
 
 from experiments.columns import CLUSTER_SIZE, layout
@@ -98,6 +99,31 @@ def extract_experiment(
     `exposures` and populations still count units. Strata are there where the plan or a ramp has several
     (`warehouse.strata`). The same slice gives the same bytes for any number of threads. Raises `SourceUnreadable`.
     """
+    with (
+        connect(threads=threads, memory_limit=memory_limit) as connection,
+        ThreadPoolExecutor(max(1, threads)) as pool,
+    ):
+        work = prepare(plan, data, connection, pool)
+        most = count_exposures(connection, data)
+        of = max(1, -(-most * max(1, len(work.columns) + work.wanted.width) * 8 // BUCKET_BYTES))
+        if of > 1:
+            every = (units_of(work, plan, Bucket(index, of)) for index in range(of))
+            work = replace(work, wanted=work.wanted.with_caps(caps_of_buckets(work, every, most)))
+        parts, reached = [], []
+        of_company = reach_wanted(plan, work.exposed_us)
+        for index in range(of):
+            progress("reading exposures", index / of)
+            parts.append(measure(work, units_of(work, plan, Bucket(index, of)), _Share(progress, index, of)))
+            if of_company is not None:
+                here = reach_sums(work, of_company, everybody=index == 0, triggered=plan.trigger is not None)
+                reached.append(here)
+    progress("computing moments", 1.0)
+    found = combine(work, reduce(Parts.merge, parts))
+    return replace(found, reach=reduce(ReachSums.merge, reached).finish(of_company)) if of_company else found
+
+
+def prepare(plan: AnalysisPlan, data: DataSlice, connection: duckdb.DuckDBPyConnection, pool: Executor) -> Pass:
+    """Everything about a pass that does not depend on which units are measured."""
     columns = layout([metric.spec for metric in plan.metrics])
     if data.started_at is None:
         raise ValueError("an experiment's slice needs `started_at`")
@@ -113,54 +139,41 @@ def extract_experiment(
         every_days=sequential.look_every_days if sequential.method == "group_sequential" else None,
     )
     exposed_until = data.data_as_of if data.ended_at is None else min(data.ended_at, data.data_as_of)
-    with (
-        connect(threads=threads, memory_limit=memory_limit) as connection,
-        ThreadPoolExecutor(max(1, threads)) as pool,
-    ):
-        attributes = [*plan.segments, *plan.estimation.stratify_by]
-        levels = tuple(segment_levels(connection, data, list(dict.fromkeys(attributes))))
-        sources = {source.key: source for source in plan.fact_sources}
-        exposed_us = (epoch_us(data.started_at), epoch_us(exposed_until))
-        work = Pass(
-            connection=connection,
-            data=data,
-            sources=sources,
-            columns=columns.columns,
-            longest_us=days_us(longest) if longest is not None else 0,
-            looks=looks,
-            variants=tuple(variant.key for variant in plan.variants),
-            levels=levels,
-            exposed_us=exposed_us,
-            pool=pool,
-            segments=segments(connection, data, levels, plan.segments, plan.two_way_segments),
-            strata=strata_of(connection, data, levels, plan.estimation.stratify_by),
-            clustered=plan.cluster is not None,
-            wanted=extra,
-        )
-        trigger = None
-        if plan.trigger is not None:
-            source = sources[plan.trigger.fact_source]
-            trigger = partial(keep_triggered, connection, source, plan.trigger, data, exposed_us)
-        most = count_exposures(connection, data)
-        of = max(1, -(-most * max(1, len(work.columns) + extra.width) * 8 // BUCKET_BYTES))
+    attributes = [*plan.segments, *plan.estimation.stratify_by]
+    levels = tuple(segment_levels(connection, data, list(dict.fromkeys(attributes))))
+    return Pass(
+        connection=connection,
+        data=data,
+        sources={source.key: source for source in plan.fact_sources},
+        columns=columns.columns,
+        longest_us=days_us(longest) if longest is not None else 0,
+        looks=looks,
+        variants=tuple(variant.key for variant in plan.variants),
+        levels=levels,
+        exposed_us=(epoch_us(data.started_at), epoch_us(exposed_until)),
+        pool=pool,
+        segments=segments(connection, data, levels, plan.segments, plan.two_way_segments),
+        strata=strata_of(connection, data, levels, plan.estimation.stratify_by),
+        clustered=plan.cluster is not None,
+        wanted=extra,
+    )
 
-        def units_of(index: int) -> Units:
-            bucket = Bucket(index, of)
-            return exposed_units(connection, data, work.variants, levels, bucket, cluster=plan.cluster, trigger=trigger)
 
-        if of > 1:
-            work = replace(work, wanted=extra.with_caps(caps_of_buckets(work, map(units_of, range(of)), most)))
-        parts, reached = [], []
-        of_company = reach_wanted(plan, exposed_us)
-        for index in range(of):
-            progress("reading exposures", index / of)
-            parts.append(measure(work, units_of(index), _Share(progress, index, of)))
-            if of_company is not None:
-                here = reach_sums(work, of_company, everybody=index == 0, triggered=trigger is not None)
-                reached.append(here)
-    progress("computing moments", 1.0)
-    found = combine(work, reduce(Parts.merge, parts))
-    return replace(found, reach=reduce(ReachSums.merge, reached).finish(of_company)) if of_company else found
+def units_of(work: Pass, plan: AnalysisPlan, bucket: Bucket) -> Units:
+    """The units of a bucket, also as the table `UNITS` of the connection."""
+    trigger = None
+    if plan.trigger is not None:
+        source = work.sources[plan.trigger.fact_source]
+        trigger = partial(keep_triggered, work.connection, source, plan.trigger, work.data, work.exposed_us)
+    return exposed_units(
+        work.connection,
+        work.data,
+        work.variants,
+        work.levels,
+        bucket,
+        cluster=plan.cluster,
+        trigger=trigger,
+    )
 
 
 @dataclass(frozen=True, slots=True)
