@@ -21,6 +21,7 @@ from warehouse.engine import Parameters, connect, days_us, epoch_us, identifier
 from warehouse.experiment_moments import BUCKET_BYTES, Parts, combine, measure
 from warehouse.one_pass import Pass
 from warehouse.sources import open_source, unreadable
+from warehouse.unit_mapping import with_mappings
 from warehouse.units import UNITS, Bucket, Units
 from warehouse.wanted import wanted
 
@@ -63,6 +64,7 @@ def extract_baseline(
         connect(threads=threads, memory_limit=memory_limit) as connection,
         ThreadPoolExecutor(max(1, threads)) as pool,
     ):
+        data = with_mappings(connection, plan.fact_sources, data)
         work = Pass(
             connection=connection,
             data=data,

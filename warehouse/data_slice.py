@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from experiments.definitions import ExposureSource, FactSourceSpec
+
 
 @dataclass(frozen=True, slots=True)
 class ConcurrentExposures:
     """The exposures of another experiment on the same units (METHODS A16), in [`started_at`, `ended_at`).
 
-    `variants` are its arms, control first.
+    `variants` are its arms, control first. `exposures` and `fact_sources` are there where they are rows of a fact
+    source; `exposure_table` is then the table that a pass made of them.
     """
 
     key: str
@@ -18,6 +21,9 @@ class ConcurrentExposures:
     exposure_files: tuple[Path, ...]
     started_at: datetime
     ended_at: datetime
+    exposures: ExposureSource | None = None
+    fact_sources: tuple[FactSourceSpec, ...] = ()
+    exposure_table: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,10 @@ class DataSlice:
 
     `allocation`: from when on which share of the units each variant of the plan got, ascending; neighbours differ, so
     that each entry is a stage of the ramp (METHODS A8). `concurrent`: other experiments on the same units.
+
+    `exposure_table` and `mapping_tables` (by fact source) are tables that a pass makes on its own connection
+    (`warehouse.exposures.with_tables`): exposures that are rows of a fact source, and whose the ids of a source are.
+    The files of a source with a mapping are sorted by the other id, not by the unit.
     """
 
     exposure_files: tuple[Path, ...]
@@ -63,3 +73,5 @@ class DataSlice:
     event_arrivals: Mapping[str, tuple[Arrival, ...]] = field(default_factory=dict)
     erasures: int = 0
     data_dir: Path | None = None
+    exposure_table: str | None = None
+    mapping_tables: Mapping[str, str] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from warehouse.clusters import ClusterTotals, measure_clusters
 from warehouse.crossings import segments
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect, days_us, epoch_us
+from warehouse.exposures import with_tables
 from warehouse.hash_buckets import BucketSums, bucket_sums
 from warehouse.looks import MAX_LOOKS, MAX_OPEN_LOOKS, look_times
 from warehouse.measured import Measured, in_order
@@ -104,7 +105,7 @@ def extract_experiment(
         ThreadPoolExecutor(max(1, threads)) as pool,
     ):
         work = prepare(plan, data, connection, pool)
-        most = count_exposures(connection, data)
+        most = count_exposures(connection, work.data)
         of = max(1, -(-most * max(1, len(work.columns) + work.wanted.width) * 8 // BUCKET_BYTES))
         if of > 1:
             every = (units_of(work, plan, Bucket(index, of)) for index in range(of))
@@ -129,6 +130,7 @@ def prepare(plan: AnalysisPlan, data: DataSlice, connection: duckdb.DuckDBPyConn
         raise ValueError("an experiment's slice needs `started_at`")
     longest, sequential = columns.longest_window_days, plan.estimation.sequential
     extra = wanted(columns, plan)
+    data = with_tables(connection, plan, data)
     has_open = any(is_open(column) for column in (*columns.columns, *extra.columns))
     looks = look_times(
         started_at=data.started_at,

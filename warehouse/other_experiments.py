@@ -4,7 +4,7 @@ import duckdb
 import numpy as np
 
 from stats.moments import Ints
-from warehouse import parquet
+from warehouse import exposures
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, epoch_us
 from warehouse.units import UNITS, Units
@@ -25,13 +25,17 @@ def variants_elsewhere(connection: duckdb.DuckDBPyConnection, data: DataSlice, u
     parameters = Parameters()
     selects = []
     for i, other in enumerate(others):
+        rows = exposures.relation(other, parameters, data.recorded_before_us)
+        if rows is None:
+            continue
         arm = " ".join(f"WHEN {parameters.add(key)} THEN {j}" for j, key in enumerate(other.variants))
         selects.append(
-            f"SELECT {i} AS other, unit_id, CASE variant_key {arm} ELSE {len(other.variants)} END AS arm FROM"
-            f" {parquet.relation(other.exposure_files, parameters, data.recorded_before_us)}"
+            f"SELECT {i} AS other, unit_id, CASE variant_key {arm} ELSE {len(other.variants)} END AS arm FROM {rows}"
             f" WHERE exposed_at >= make_timestamptz({parameters.add(epoch_us(other.started_at))})"
             f" AND exposed_at < make_timestamptz({parameters.add(epoch_us(other.ended_at))})"
         )
+    if not selects:
+        return found
     table = connection.sql(
         f"SELECT e.other, u.rowid AS r, min(e.arm) AS arm, max(e.arm) AS last_arm"
         f" FROM ({' UNION ALL '.join(selects)}) e JOIN {UNITS} u ON e.unit_id = u.unit_id GROUP BY e.other, u.rowid",

@@ -16,7 +16,7 @@ from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, days_us, epoch_us, identifier
 from warehouse.exact_totals import any_not_finite, any_off_scale, scales_of, total_over_units, unit_value
 from warehouse.facts import measure_of
-from warehouse.sources import FactRelation, open_source, unreadable
+from warehouse.sources import FactRelation, open_source, plain_text, unreadable
 
 MAX_SEGMENTS: Final = 1000
 
@@ -166,8 +166,7 @@ def _segment(source: FactRelation, dimension: str) -> str:
     """A fact's segment as text, null where it has none; a number that shares its column with text is read as text."""
     if not dimension:
         return "''"
-    text = f"regexp_replace(CAST({source.column(dimension)} AS VARCHAR), '^(-?[0-9]+)\\.0$', '\\1')"
-    return f"nullif({text}, '')"
+    return f"nullif({plain_text(source.column(dimension))}, '')"
 
 
 def _adds_up(column: Column) -> bool:

@@ -19,6 +19,7 @@ from warehouse.data_slice import DataSlice
 from warehouse.engine import connect, epoch_us
 from warehouse.facts import measure_of
 from warehouse.period_totals import Beginnings, Periods, beginnings, period_totals
+from warehouse.unit_mapping import with_mappings
 
 MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -42,6 +43,7 @@ def extract_segment_series(
     sources = {source.key: source for source in plan.fact_sources}
     found: dict[str, SeriesTable] = {}
     with connect(threads=threads, memory_limit=memory_limit) as connection:
+        data = with_mappings(connection, plan.fact_sources, data)
         for key, (planned, since) in used.items():
             progress("reading facts", len(found) / len(used))
             found[key] = _table(connection, planned, sources, data, since)

@@ -13,6 +13,7 @@ from warehouse.answers import INVALID_ANSWERS
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect, from_epoch_us
 from warehouse.period_totals import Periods, beginnings, period_totals
+from warehouse.unit_mapping import with_mappings
 from warehouse.values import NON_FINITE
 
 A_DAY = timedelta(days=1)
@@ -66,6 +67,7 @@ def extract_series(
     keys = list(dict.fromkeys(column.measure.fact_source for column in columns if column.measure))
     first_us: list[int] = []
     with connect(threads=threads, memory_limit=memory_limit) as connection:
+        data = with_mappings(connection, plan.fact_sources, data)
         for done, key in enumerate(keys):
             progress("reading facts", done / len(keys))
             places = [i for i, column in enumerate(columns) if column.measure and column.measure.fact_source == key]

@@ -8,12 +8,12 @@ statement plus a third of a second of import time to every analysis, and its gai
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
-from experiments.definitions import DuckDBSource, EventSource, FactSourceSpec, FileSource, Filter
+from experiments.definitions import DuckDBSource, EventSource, FactSourceSpec, FileSource, Filter, TableSource
 from experiments.errors import SourceUnreadable
 from warehouse import parquet
 from warehouse.data_slice import DataSlice
@@ -30,7 +30,10 @@ def property_column(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FactRelation:
-    """A fact source opened on a connection. `relation` is what follows FROM; `types` the columns it has."""
+    """A fact source opened on a connection. `relation` is what follows FROM; `types` the columns it has.
+
+    It has only rows that pass the source's filters. With a unit mapping `unit` is null for an id with several units.
+    """
 
     key: str
     relation: str
@@ -65,24 +68,28 @@ class FactRelation:
         return property_column(name) if self.events and name != EVENT_VALUE else name
 
     @property
-    def _zoned_time(self) -> str:
+    def zoned_time(self) -> str:
+        """The time with its zone; times without one are UTC."""
         column = identifier(self.time)
         return column if self.types[self.time] == "TIMESTAMP WITH TIME ZONE" else f"CAST({column} AS TIMESTAMPTZ)"
 
     @property
     def time_us(self) -> str:
         """The time as microseconds since 1970; times without a zone are UTC."""
-        return f"epoch_us({self._zoned_time})"
+        return f"epoch_us({self.zoned_time})"
 
     def time_test(self, op: str, microseconds: str) -> str:
         """The stored column against a constant, so that the engine can skip row groups by their statistics."""
-        return f"{self._zoned_time} {op} make_timestamptz({microseconds})"
+        return f"{self.zoned_time} {op} make_timestamptz({microseconds})"
 
 
 def open_source(
     connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, data: DataSlice, parameters: Parameters
 ) -> FactRelation | None:
-    """The relation of a source; None for an event that has never been ingested (it has no facts)."""
+    """The relation of a source; None for an event that has never been ingested (it has no facts).
+
+    A source with a unit mapping needs its table in `data` (`warehouse.unit_mapping`). Raises `SourceUnreadable`.
+    """
     earlier = set(parameters.values)
     match spec:
         case EventSource():
@@ -100,6 +107,11 @@ def open_source(
             path = source_path(data.file_source_dir, spec.path, spec.key)
             relation = f"{_attach(connection, path, spec.key)}.{_table_name(spec.table)}"
             unit, time, events = spec.unit_column, spec.timestamp_column, False
+        case TableSource():
+            raise SourceUnreadable(
+                f"fact source {spec.key!r} lives in the connection {spec.connection!r}, and this analysis does not",
+                remedy="all fact sources of a plan, and its exposures, must be tables of that one connection",
+            )
     own = {name: value for name, value in parameters.values.items() if name not in earlier}
     types = _describe(connection, spec.key, relation, own)
     source = FactRelation(spec.key, relation, unit, time, types, events)
@@ -110,7 +122,36 @@ def open_source(
                 remedy="correct the source's unit or timestamp column; it has " + ", ".join(sorted(types)[:20]),
                 column=name,
             )
-    return source
+    return _of_units(_filtered(source, spec.filters, parameters), spec, data)
+
+
+def _filtered(source: FactRelation, filters: Sequence[Filter], parameters: Parameters) -> FactRelation:
+    if not filters:
+        return source
+    passing = " AND ".join(predicate(source, item, parameters) for item in filters)
+    return replace(source, relation=f"(SELECT * FROM {source.relation} WHERE {passing})")
+
+
+def _of_units(source: FactRelation, spec: FactSourceSpec, data: DataSlice) -> FactRelation:
+    """The source by unit, where its rows name another id. Facts of ids without a unit are left out."""
+    if spec.unit_mapping is None:
+        return source
+    if spec.key not in data.mapping_tables:
+        raise ValueError(f"the unit mapping of {spec.key!r} was not made on this connection")
+    unit = "unit by mapping"
+    while unit in source.types:
+        unit += " "
+    relation = (
+        f"(SELECT facts.*, owners.unit_id AS {identifier(unit)} FROM {source.relation} AS facts"
+        f" JOIN {data.mapping_tables[spec.key]} AS owners"
+        f" ON {plain_text(f'facts.{identifier(source.unit)}')} = owners.other_id)"
+    )
+    return replace(source, relation=relation, unit=unit, types={**source.types, unit: "VARCHAR"})
+
+
+def plain_text(expression: str) -> str:
+    """SQL of a value as text. A number that shares its column with text is read as text: 12 must not become 12.0."""
+    return f"regexp_replace(CAST({expression} AS VARCHAR), '^(-?[0-9]+)\\.0$', '\\1')"
 
 
 def source_path(folder: Path | None, relative: str, key: str) -> Path:
@@ -164,9 +205,7 @@ def _comparison(column: str, kind: str, op: str, value: str | float | bool, para
     if isinstance(value, str):
         number = _as_number(value) if _is_numeric(kind) else None
         if number is None:
-            # A number that shares its column with text is read as text: 12 must not become 12.0.
-            text = f"regexp_replace(CAST({column} AS VARCHAR), '^(-?[0-9]+)\\.0$', '\\1')"
-            return f"({text} {symbol} {parameters.add(value)})"
+            return f"({plain_text(column)} {symbol} {parameters.add(value)})"
         value = number
     return f"(TRY_CAST({column} AS DOUBLE) {symbol} {parameters.add(float(value))})"
 

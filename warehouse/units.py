@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.moments import Ints
-from warehouse import parquet
+from warehouse import exposures
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, epoch_us, identifier
 
@@ -208,8 +208,6 @@ def segment_levels(
     connection: duckdb.DuckDBPyConnection, data: DataSlice, dimensions: Sequence[str]
 ) -> list[tuple[str, list[str]]]:
     """The levels of each dimension that exposures carry, most frequent first; a dimension nobody sent is left out."""
-    if not data.exposure_files:
-        return []
     found = []
     present = _columns(connection, data)
     for name in dimensions:
@@ -240,11 +238,11 @@ def count_level_combinations(
 
 def count_exposures(connection: duckdb.DuckDBPyConnection, data: DataSlice) -> int:
     """Rows of exposures, an upper bound of the number of units, from the files' footers alone."""
-    if not data.exposure_files:
-        return 0
     parameters = Parameters()
-    files = parameters.add_paths(data.exposure_files)
-    row = connection.execute(f"SELECT count(*) FROM read_parquet({files})", parameters.values).fetchone()
+    rows = exposures.relation(data, parameters, None)
+    if rows is None:
+        return 0
+    row = connection.execute(f"SELECT count(*) FROM {rows}", parameters.values).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -273,7 +271,7 @@ def _rows_with_arm(
     cluster: str | None,
 ) -> str:
     """Exposures with the position of their variant as `arm` (one past the last for variants not in the plan)."""
-    if cluster is not None and (not data.exposure_files or segment_column(cluster) not in _columns(connection, data)):
+    if cluster is not None and segment_column(cluster) not in _columns(connection, data):
         cluster = ""
     rows = _exposure_rows(data, parameters, segments, cluster)
     arm = " ".join(f"WHEN {parameters.add(key)} THEN {i}" for i, key in enumerate(variants))
@@ -289,7 +287,8 @@ def _exposure_rows(data: DataSlice, parameters: Parameters, segments: Sequence[s
     if cluster is not None:
         named = f"CAST({identifier(segment_column(cluster))} AS VARCHAR)" if cluster else "NULL::VARCHAR"
         levels += f", {named} AS {CLUSTER}"
-    if not data.exposure_files:
+    stored = exposures.relation(data, parameters, data.recorded_before_us)
+    if stored is None:
         nothing = "".join(f", NULL::VARCHAR AS {_column(i)}" for i in range(len(segments)))
         nothing += "" if cluster is None else f", NULL::VARCHAR AS {CLUSTER}"
         return (
@@ -300,17 +299,16 @@ def _exposure_rows(data: DataSlice, parameters: Parameters, segments: Sequence[s
     if data.started_at is not None:
         bounds.append(f"exposed_at >= make_timestamptz({parameters.add(epoch_us(data.started_at))})")
     return (
-        f"SELECT unit_id, epoch_us(exposed_at) AS at_us, variant_key{levels} FROM"
-        f" {parquet.relation(data.exposure_files, parameters, data.recorded_before_us)} WHERE {' AND '.join(bounds)}"
+        f"SELECT unit_id, epoch_us(exposed_at) AS at_us, variant_key{levels} FROM {stored} WHERE {' AND '.join(bounds)}"
     )
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, data: DataSlice) -> set[str]:
     parameters = Parameters()
-    files = parameters.add_paths(data.exposure_files)
-    described = connection.execute(
-        f"DESCRIBE SELECT * FROM read_parquet({files}, union_by_name = true)", parameters.values
-    ).fetchall()
+    rows = exposures.relation(data, parameters, None)
+    if rows is None:
+        return set()
+    described = connection.execute(f"DESCRIBE SELECT * FROM {rows}", parameters.values).fetchall()
     return {str(row[0]) for row in described}
 
 
