@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.moments import Floats, Ints
+from warehouse.engine import MICROSECONDS_A_DAY
 
-type Aggregation = Literal["sum", "count", "max", "distinct_days", "any"]
+type Aggregation = Literal["sum", "count", "max", "distinct_days", "any", "last"]
 type Positions = NDArray[np.int64] | NDArray[np.int32]
 
 
@@ -19,14 +20,15 @@ def aggregate(
     out: Floats,
     *,
     number: Callable[[], Floats] | None = None,
-    day: Callable[[], Ints] | None = None,
+    time: Callable[[], Ints] | None = None,
     most: int,
 ) -> None:
     """Fill `out` (units,) with an aggregation of each unit's facts; 0 for units without any.
 
-    `position` (facts,) says whose fact it is; `number` gives the facts' values, for sums and largest values, and `day`
-    their days, for days; `most` is the largest number of facts a unit can have. Facts without a number are left out by
-    the caller. Numbers that are not finite come as +inf and give a value that is not finite.
+    `position` (facts,) says whose fact it is; `number` gives the facts' values, where numbers are aggregated, and
+    `time` their microseconds since 1970, for days and for what is last; `most` is the largest number of facts a unit
+    can have. Facts without a number are left out by the caller. Numbers that are not finite come as +inf and give a
+    value that is not finite, wherever they are among the unit's facts.
     """
     match aggregation:
         case "count":
@@ -41,8 +43,11 @@ def aggregate(
             assert number is not None
             out[:] = max_per_unit(number(), position, len(out))
         case "distinct_days":
-            assert day is not None
-            out[:] = distinct_per_unit(day(), position, len(out))
+            assert time is not None
+            out[:] = distinct_per_unit(time() // MICROSECONDS_A_DAY, position, len(out))
+        case "last":
+            assert number is not None and time is not None
+            out[:] = last_per_unit(number(), time(), position, len(out))
 
 
 def sum_per_unit(values: Floats, position: Positions, units: int, most: int) -> Floats:
@@ -71,6 +76,14 @@ def max_per_unit(values: Floats, position: Positions, units: int) -> Floats:
     best = np.full(units, -np.inf)
     np.maximum.at(best, position, values)
     return np.where(best == -np.inf, 0.0, best)
+
+
+def last_per_unit(values: Floats, times: Ints, position: Positions, units: int) -> Floats:
+    """The value at each unit's latest time, the largest where several share it; 0 for units without any."""
+    latest = np.full(units, np.iinfo(np.int64).min)
+    np.maximum.at(latest, position, times)
+    counts = (times == latest[position]) | ~np.isfinite(values)
+    return max_per_unit(values[counts], position[counts], units)
 
 
 def distinct_per_unit(values: Ints, position: Positions, units: int) -> Floats:

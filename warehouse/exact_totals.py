@@ -71,6 +71,9 @@ def unit_value(
     match measure.aggregation:
         case "max":
             return f"CAST(coalesce(max(CASE WHEN {known} THEN {number} END), 0) * {parameters.add(scale)} AS HUGEINT)"
+        case "last":
+            latest = f"max(CASE WHEN {known} THEN {{'at': {source.time_us}, 'number': {number}}} END).number"
+            return f"CAST(coalesce({latest}, 0) * {parameters.add(scale)} AS HUGEINT)"
         case "count":
             return f"count(CASE WHEN {where} THEN 1 END)"
         case "any":

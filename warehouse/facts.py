@@ -8,6 +8,7 @@ measures need; windows are then applied to these arrays. That beats a GROUP BY w
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 import duckdb
 import numpy as np
@@ -18,7 +19,7 @@ from experiments.definitions import FactSourceSpec, Filter, Measure
 from stats.moments import Bools, Floats, Ints
 from warehouse.aggregates import aggregate
 from warehouse.data_slice import DataSlice
-from warehouse.engine import MICROSECONDS_A_DAY, Parameters, days_us, identifier
+from warehouse.engine import Parameters, days_us, identifier
 from warehouse.sources import FactRelation, open_source, predicate, unreadable
 from warehouse.units import UNITS, Units
 
@@ -52,9 +53,12 @@ def span_of(column: Column) -> Span:
     return Span(start, None if column.window_days is None else start + days_us(column.window_days))
 
 
+_OF_NUMBERS: Final = ("sum", "max", "last")
+
+
 def takes_numbers(column: Column) -> bool:
     """Whether a column needs the facts' numbers, and not only that they happened."""
-    return column.content in ("score", "answers", "responded") or measure_of(column).aggregation in ("sum", "max")
+    return column.content in ("score", "answers", "responded") or measure_of(column).aggregation in _OF_NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +101,26 @@ class Facts:
         Returns whose facts hold a null where there must be a number (once per such fact).
         """
         aggregation = measure_of(column).aggregation
-        if aggregation in ("sum", "max"):
-            numbers = self.numbers(column, look_us)
-            aggregate(aggregation, numbers.position, out, number=lambda: numbers.values, most=self.most)
-            return numbers.missing
+        if aggregation in _OF_NUMBERS:
+            found = self.numbers(column, look_us)
+            values, facts = found.values, found.facts
+            aggregate(
+                aggregation,
+                found.position,
+                out,
+                number=lambda: values,
+                time=lambda: self.times(facts),
+                most=self.most,
+            )
+            return found.missing
         chosen = self.select(column, look_us)
-        aggregate(aggregation, chosen.position, out, day=lambda: self._days(chosen.facts), most=self.most)
+        aggregate(aggregation, chosen.position, out, time=lambda: self.times(chosen.facts), most=self.most)
         return chosen.position[:0]
 
     def mark(self, column: Column, look_us: int, out: Bools) -> None:
         """Set `out` (units,) for units with a fact that `column` would aggregate: not a null, if it takes numbers."""
         found = self.numbers(column, look_us) if takes_numbers(column) else self.select(column, look_us)
         out[found.position] = True
-
-    def _days(self, facts: Ints) -> Ints:
-        return self.times(facts) // MICROSECONDS_A_DAY
 
     def times(self, facts: Ints) -> Ints:
         """(n,) microseconds since 1970 of some facts."""
@@ -148,6 +157,10 @@ class Facts:
         if span.end is not None:
             self._closed[key] = selection
         return selection
+
+    def since(self, column: Column) -> Ints:
+        """(facts,) microseconds since what a column's period is measured from."""
+        return self.since_us if column.period == "pre" else self.since_exposure
 
     @cached_property
     def since_exposure(self) -> Ints:

@@ -30,7 +30,8 @@ class WeeklySeries:
 
     `columns` are the names of `experiments.columns.layout`, outcomes only. An indicator's total is how many units had
     a value above 0 in the week, any other column's the sum over units of the week's aggregate; of a survey that is all
-    scores and all answers. Caps do not apply: a company's total is what it is. Quantile metrics have no columns.
+    scores and all answers. Caps do not apply: a company's total is what it is. Metrics that do not add up over units
+    and weeks (`MetricSpec.adds_up`) have no columns.
     Weeks before the first fact are left out: nobody counted then, which is not zero. `complete` is false for a week
     that had not ended at `data_as_of`, and for the first week when its first fact came more than a day after it began.
     `invalid` maps columns with NaN or infinite facts, or answers off their scale, whose totals are nan, to a reason.
@@ -56,7 +57,7 @@ def extract_series(
 
     Raises `SourceUnreadable`.
     """
-    specs = layout([metric.spec for metric in plan.metrics])
+    specs = layout([metric.spec for metric in plan.metrics if metric.spec.adds_up])
     columns = [column for column in specs.columns if column.period == "outcome"]
     last = week_of(data.data_as_of - timedelta(microseconds=1))
     periods = Periods(last - WEEK * (plan.weeks - 1), WEEK, plan.weeks, data.data_as_of)

@@ -11,6 +11,7 @@ from stats.moments import Bools, Floats
 from warehouse.answers import score_answers
 from warehouse.facts import Facts, measure_of, read_facts
 from warehouse.one_pass import Pass, is_open
+from warehouse.sequences import fill_days_share, fill_sequence
 from warehouse.units import Units
 
 NON_FINITE = "non_finite_values"
@@ -93,6 +94,9 @@ class Values:
     def _measure(self, i: int, column: Column, facts: AllFacts, look_us: int) -> str:
         """Fill a column with what its facts say; returns why it cannot be."""
         value = self.values[i]
+        if column.content in ("step", "returned"):
+            fill_sequence(column, [(facts_of(facts, read), read) for read in column.reads], look_us, value)
+            return ""
         if column.content == "no_history":
             seen: Bools = np.zeros(len(value), dtype=np.bool_)
             for read in column.reads:
@@ -103,6 +107,9 @@ class Values:
             return ""
         source = facts_of(facts, column)
         if source is None:
+            return ""
+        if column.content == "days_share":
+            fill_days_share(column, source, look_us, value)
             return ""
         if column.content in ("value", "indicator"):
             self.missing[i] = source.measure(column, look_us, value)

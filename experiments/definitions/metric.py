@@ -107,6 +107,29 @@ class MetricSpec(Definition):
         default=False, description="The mean over units is never zero, so that formulas may divide by this metric"
     )
 
+    @property
+    def estimated_as(self) -> Literal["mean", "proportion", "ratio", "formula", "quantile"]:
+        """What the statistics see: retention and funnels are proportions, or ratios if only some units can succeed."""
+        match self.kind:
+            case "retention":
+                return "proportion" if self.start is None else "ratio"
+            case "funnel":
+                return "proportion" if self.funnel_of == "units" else "ratio"
+            case "participation":
+                return "mean"
+            case "survey":
+                return "ratio"
+            case _:
+                return self.kind
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the facts of a week make a value of it for a whole company.
+
+        Quantiles do not add up, and retention, funnels and participation are about days since a unit's own beginning.
+        """
+        return self.kind not in ("quantile", "retention", "funnel", "participation")
+
     @model_validator(mode="after")
     def _recipe_matches_kind(self) -> Self:
         wanted = {
@@ -137,11 +160,11 @@ class MetricSpec(Definition):
             raise ValueError("a `cap` is for mean and ratio metrics")
         if self.cap is not None and self.cap.basis == "pre_period" and self.pre_period_days == 0:
             raise ValueError("a cap from the pre-period needs `pre_period_days`")
-        if self.likelihood == "beta_binomial" and self.kind != "proportion":
-            raise ValueError("the likelihood `beta_binomial` is for proportions")
+        if self.likelihood == "beta_binomial" and self.estimated_as != "proportion":
+            raise ValueError("the likelihood `beta_binomial` is for proportions, and shares of all units")
         if self.likelihood not in ("lift", "beta_binomial") and self.kind != "mean":
             raise ValueError(f"the likelihood `{self.likelihood}` is for means")
-        if self.likelihood != "lift" and self.measure is None:
+        if self.likelihood != "lift" and self.measure is None and not self.steps:
             raise ValueError(f"the likelihood `{self.likelihood}` needs single units: give a `measure`")
         if self.covariate is not None and self.kind not in ("mean", "proportion"):
             raise ValueError("an explicit `covariate` is for mean and proportion metrics")
@@ -159,7 +182,19 @@ class MetricSpec(Definition):
             raise ValueError(f"a {self.kind} metric needs a closed window: give `window_days`")
         if self.kind == "retention" and self.start is None and self.delay_days == 0:
             raise ValueError("retention without `start` is about a later window: give `delay_days`")
+        if self.kind == "retention" and self.delay_days == 0 and _same_facts(self.start, self.measure):
+            raise ValueError("the fact of `start` would be its own return: give `delay_days`, or another `measure`")
         if self.kind == "funnel" and len(self.steps) < 2:
             raise ValueError("a funnel has at least two `steps`")
-        if self.kind == "participation" and self.window_days is not None and self.window_days % 1:
-            raise ValueError("participation counts days: give `window_days` as a whole number")
+        if self.kind == "funnel" and self.steps[0].within_days is not None:
+            raise ValueError("the first step of a funnel has no step before it: leave out its `within_days`")
+        if self.kind != "funnel" and self.funnel_of != "units":
+            raise ValueError("`funnel_of` is for funnels")
+        if self.kind == "participation" and ((self.window_days or 0) % 1 or self.delay_days % 1):
+            raise ValueError("participation counts days: give `window_days` and `delay_days` as whole numbers")
+
+
+def _same_facts(first: Measure | None, second: Measure | None) -> bool:
+    if first is None or second is None:
+        return False
+    return (first.fact_source, first.filters) == (second.fact_source, second.filters)
