@@ -1,6 +1,6 @@
 """An experiment's unit-level data to moments: first exposures, one per-unit table, moments per look and segment."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -9,7 +9,7 @@ from typing import Protocol, Self
 import duckdb
 import numpy as np
 
-from experiments.columns import CLUSTER_SIZE, layout
+from experiments.columns import CLUSTER_SIZE, Column, layout
 from experiments.plan import AnalysisPlan
 from stats.moment_set import ConcurrentCells, MomentSet
 from stats.moments import Floats, Moments
@@ -20,6 +20,7 @@ from warehouse.clusters import ClusterTotals, measure_clusters
 from warehouse.crossings import segments
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect, days_us, epoch_us
+from warehouse.entered import of_entered
 from warehouse.exposures import with_tables
 from warehouse.hash_buckets import BucketSums, bucket_sums
 from warehouse.looks import MAX_LOOKS, MAX_OPEN_LOOKS, look_times
@@ -32,7 +33,7 @@ from warehouse.reach import ReachSums, reach_sums, reach_wanted
 from warehouse.strata import strata_of
 from warehouse.triggers import keep_triggered
 from warehouse.units import OTHER_LEVELS, Bucket, Units, count_exposures, exposed_units, segment_levels
-from warehouse.values import Values, read_all
+from warehouse.values import AllFacts, Values, read_all
 from warehouse.wanted import wanted
 
 type Progress = Callable[[str, float], None]
@@ -93,7 +94,7 @@ def extract_experiment(
     A unit enters at the first look at which its longest closed window is complete; only then do its values count, in
     all columns. Looks are daily, or the planned ones (`warehouse.looks`). `by_segment` has a level `(none)` for units
     without one; pairs of dimensions are dimensions named `a × b`. Columns with NaN, infinities or values above
-    `LARGEST_VALUE` in any unit's window come back as zeros and in `invalid`.
+    `LARGEST_VALUE` in any such unit's window come back as zeros and in `invalid`.
 
     With a trigger the exposures are assignments and windows begin at the first trigger (`warehouse.triggers`). With a
     cluster the units of all moments are clusters, whose values are the totals of their units (`warehouse.clusters`);
@@ -190,15 +191,19 @@ class _Share:
         self.whole("computing moments", (self.index + fraction) / self.of)
 
 
-def measure(work: Pass, units: Units, progress: Callable[[float], None]) -> Parts:
-    """The moments of one bucket of units."""
+type Reader = Callable[[Pass, Units, int, Sequence[Column]], AllFacts]
+"""As `values.read_all`."""
+
+
+def measure(work: Pass, units: Units, progress: Callable[[float], None], read: Reader = read_all) -> Parts:
+    """The moments of one bucket of units, whose facts come from `read`."""
     looks_us = np.array([epoch_us(look) for look in work.looks])
     arms, last, k = len(work.variants), len(work.looks) - 1, len(work.columns)
     placed = in_order(units, looks_us, work.longest_us, arms)
     units = placed.units
 
     table = Values.empty(k, len(units))
-    facts = read_all(work, units, int(looks_us[-1]), columns_to_read(work))
+    facts = of_entered(read(work, units, int(looks_us[-1]), columns_to_read(work)), placed.entered)
     table.fill(work.columns, facts, int(looks_us[-1]))
     products = products_of(work, facts, table, placed)
     progress(0.7)
