@@ -1,11 +1,11 @@
 """Fact sources as relations of the engine: unit, time in microseconds, and the columns that measures ask for.
 
-Two roads lead from a plan to moments. This one, the embedded road, reads the store and files with DuckDB: its statements
-are few and their shape never depends on user text. All that varies are names and values. Names only enter through
-`engine.identifier`, values (file paths included) only as bound parameters, filters are compiled from the structured
-`Filter` model; so there is nothing to parse or to escape, and the text is what the engine runs and what one reads in a
-profile. The compiled road (`warehouse.compile`) turns the whole plan into one relational statement for the dialect of a
-warehouse; it is built of sqlglot's expressions, whose third of a second of import time this road does not pay.
+Two roads lead from a plan to moments. This one, the embedded road, reads the store and files with DuckDB: its
+statements are few and their shape never depends on user text. All that varies are names and values. Names only enter
+through `engine.identifier`, values (file paths included) only as bound parameters, filters are compiled from the
+structured `Filter` model; so there is nothing to parse or to escape, and the text is what the engine runs and what one
+reads in a profile. The compiled road (`warehouse.compile`) turns the whole plan into one relational statement in the
+dialect of a warehouse; it is built of sqlglot's expressions, whose third of a second of import time is not paid here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -110,8 +110,9 @@ def open_source(
             unit, time, events = spec.unit_column, spec.timestamp_column, False
         case TableSource():
             raise SourceUnreadable(
-                f"fact source {spec.key!r} lives in the connection {spec.connection!r}, and this analysis does not",
-                remedy="all fact sources of a plan, and its exposures, must be tables of that one connection",
+                f"fact source {spec.key!r} lives in the connection {spec.connection!r} and cannot be read from here",
+                remedy="analyse experiments whose sources and exposures all live there; weekly series and baselines "
+                "need events, files or DuckDB tables",
             )
     own = {name: value for name, value in parameters.values.items() if name not in earlier}
     types = _describe(connection, spec.key, relation, own)
