@@ -2,8 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import partial
 from io import BytesIO
 from itertools import islice
@@ -13,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
-import pyarrow.parquet as pq
 
 from experiments.errors import BatchRejected, UnsupportedMediaType
 from warehouse.json_lines import BLOCK, LONGEST_ROW, lines_of, lines_of_array, parse_line
+from warehouse.records import Chunk, Malformed, Record
 from warehouse.rows import ATTRIBUTES, FIELDS, Stream
+from warehouse.tabular_bodies import ROWS_AT_ONCE, arrow_chunks, parquet_chunks
 
-PARQUET_ROWS = 1 << 18
 FORMATS = {
     "application/json": "json",
     "application/x-ndjson": "ndjson",
@@ -30,35 +29,19 @@ FORMATS = {
     "application/vnd.apache.parquet": "parquet",
     "application/parquet": "parquet",
     "application/x-parquet": "parquet",
+    "application/vnd.apache.arrow.stream": "arrow_stream",
+    "application/vnd.apache.arrow.file": "arrow_file",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """A row that could not even be parsed."""
-
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Some consecutive rows. `table` has them as they came, or is None when they do not fit one; `untyped` tells that
-
-    everything in it is text. `records` gives the same rows one by one.
-    """
-
-    table: pa.Table | None
-    records: Callable[[], Iterable[object | Malformed]]
-    untyped: bool = False
-
-
 def format_of(content_type: str) -> str:
-    """`json`, `ndjson`, `csv` or `parquet`; `UnsupportedMediaType` otherwise."""
+    """`json`, `ndjson`, `csv`, `parquet`, `arrow_stream` or `arrow_file`; `UnsupportedMediaType` otherwise."""
     kind = content_type.split(";")[0].strip().lower()
     if kind not in FORMATS:
         raise UnsupportedMediaType(
             f"rows cannot be sent as {kind or 'an unnamed type'!r}",
-            remedy="send application/json, application/x-ndjson, text/csv or application/vnd.apache.parquet",
+            remedy="send application/json, application/x-ndjson, text/csv, application/vnd.apache.parquet,"
+            " application/vnd.apache.arrow.stream or application/vnd.apache.arrow.file",
         )
     return FORMATS[kind]
 
@@ -72,8 +55,12 @@ def chunks_of(path: Path, content_type: str, stream: Stream) -> Iterator[Chunk]:
             return _json_chunks(lines_of(path), stream, blank_lines=True)
         case "csv":
             return _csv_chunks(path)
+        case "parquet":
+            return parquet_chunks(path)
+        case "arrow_stream":
+            return arrow_chunks(path, pa.ipc.open_stream)
         case _:
-            return _parquet_chunks(path)
+            return arrow_chunks(path, pa.ipc.open_file)
 
 
 def _json_chunks(pieces: Iterator[bytes], stream: Stream, *, blank_lines: bool) -> Iterator[Chunk]:
@@ -92,17 +79,19 @@ def _lines(piece: bytes) -> list[bytes]:
     return piece.removesuffix(b"\n").split(b"\n")
 
 
-def _json_records(piece: bytes, blank_lines: bool) -> Iterator[object | Malformed]:
+def _json_records(piece: bytes, blank_lines: bool) -> Iterator[Record]:
     for line in _lines(piece):
-        if not line.strip() and blank_lines:
-            continue
-        if len(line) > LONGEST_ROW:
-            yield Malformed(f"the row is longer than {LONGEST_ROW} bytes")
-            continue
-        try:
-            yield parse_line(line)
-        except (ValueError, RecursionError) as error:
-            yield Malformed(f"not valid JSON: {str(error)[:200]}")
+        if line.strip() or not blank_lines:
+            yield Record(_parsed(line), line)
+
+
+def _parsed(line: bytes) -> object | Malformed:
+    if len(line) > LONGEST_ROW:
+        return Malformed(f"the row is longer than {LONGEST_ROW} bytes")
+    try:
+        return parse_line(line)
+    except (ValueError, RecursionError) as error:
+        return Malformed(f"not valid JSON: {str(error)[:200]}")
 
 
 class _JsonReader:
@@ -177,7 +166,7 @@ def _csv_chunks(path: Path) -> Iterator[Chunk]:
             yield Chunk(table, partial(_text_records, table), untyped=True)
     except pa.ArrowInvalid:
         records = islice(_csv_records(path), done, None)
-        while block := list(islice(records, PARQUET_ROWS)):
+        while block := list(islice(records, ROWS_AT_ONCE)):
             yield Chunk(None, block.copy, untyped=True)
 
 
@@ -192,7 +181,7 @@ def _header(path: Path) -> list[str]:
     return header
 
 
-def _csv_records(path: Path) -> Iterator[object | Malformed]:
+def _csv_records(path: Path) -> Iterator[Record]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file)
         header = next(reader)
@@ -202,22 +191,25 @@ def _csv_records(path: Path) -> Iterator[object | Malformed]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Malformed(str(error))
+                yield Record(Malformed(str(error)), [])
                 continue
             if not fields:
                 continue
             if len(fields) != len(header):
-                yield Malformed(f"{len(fields)} fields where the header has {len(header)}")
+                fault = f"{len(fields)} fields where the header has {len(header)}"
+                yield Record(Malformed(fault), fields)
                 continue
-            yield _decoded({name: text or None for name, text in zip(header, fields, strict=True)})
+            received = {name: text or None for name, text in zip(header, fields, strict=True)}
+            yield Record(_decoded(received), received)
 
 
-def _text_records(table: pa.Table) -> Iterator[object | Malformed]:
-    return map(_decoded, table.to_pylist())
+def _text_records(table: pa.Table) -> Iterator[Record]:
+    return (Record(_decoded(received), received) for received in table.to_pylist())
 
 
-def _decoded(record: dict[str, Any]) -> object | Malformed:
+def _decoded(received: Mapping[str, Any]) -> object | Malformed:
     """A CSV record; a nested column in it is JSON."""
+    record = dict(received)
     for nested, _ in ATTRIBUTES.values():
         if record.get(nested) is not None:
             try:
@@ -225,27 +217,3 @@ def _decoded(record: dict[str, Any]) -> object | Malformed:
             except ValueError:
                 return Malformed(f"{nested} is not valid JSON")
     return record
-
-
-def _parquet_chunks(path: Path) -> Iterator[Chunk]:
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BatchRejected(
-            "the body is not a Parquet file", remedy="send a complete Parquet file, or correct the content type"
-        ) from error
-    with file:
-        try:
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS):
-                table = pa.Table.from_batches([batch])
-                yield Chunk(table, partial(_typed_records, table))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise BatchRejected(f"the Parquet file is damaged: {str(error)[:200]}", remedy="send it again") from error
-
-
-def _typed_records(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows with times in the precision that Python has."""
-    for i, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
-            table = table.set_column(i, field.name, table.column(i).cast(pa.timestamp("us", field.type.tz), safe=False))
-    return table.to_pylist()

@@ -21,9 +21,10 @@ from experiments.database import Database
 from experiments.errors import BatchMismatch, BatchRejected, FieldError
 from experiments.settings import Settings
 from experiments.tables import IngestBatch
-from warehouse.bodies import Malformed, chunks_of, format_of
+from warehouse.bodies import chunks_of, format_of
 from warehouse.catalog import known_experiments
 from warehouse.engine import Parameters, connect, from_epoch_us
+from warehouse.records import Malformed
 from warehouse.report import MAX_ERRORS, IngestReport, Refusals, RowError, reasons_of
 from warehouse.rows import SUBJECT_FIELD, TIME_FIELD, RowFault, Rules, Stream, check_row
 from warehouse.store import BatchWriter, batch_name, discard
@@ -122,11 +123,13 @@ def _store(data_dir: Path, name: str, body: Path, content_type: str, rules: Rule
 
 def _write(writer: BatchWriter, body: Path, content_type: str, rules: Rules) -> _Stored:
     stored = _Stored(0, Refusals(), [], None, None)
+    subjects: set[str] = set()
     attributes: set[str] = set()
     for table in _accepted(body, content_type, rules, stored.refusals):
-        writer.write(table)
+        subjects.update(pc.unique(table.column(SUBJECT_FIELD[rules.stream])).to_pylist())
         attributes.update(table.column_names)
-        _check_size(writer, attributes, rules.stream)
+        _check_size(subjects, attributes, rules.stream)
+        writer.write(table)
         bounds = pc.min_max(table.column(TIME_FIELD[rules.stream]).cast(pa.int64())).as_py()
         stored.accepted += table.num_rows
         stored.first_at = min(filter(None, (stored.first_at, from_epoch_us(bounds["min"]))))
@@ -143,11 +146,11 @@ def _accepted(body: Path, content_type: str, rules: Rules, refusals: Refusals) -
             good = []
             count = 0
             for count, record in enumerate(chunk.records(), start=1):
-                if isinstance(record, Malformed):
-                    refusals.add(RowError(row + count, "", "malformed_row", record.detail))
+                if isinstance(record.content, Malformed):
+                    refusals.add(RowError(row + count, "", "malformed_row", record.content.detail))
                     continue
                 try:
-                    good.append(check_row(record, rules))
+                    good.append(check_row(record.content, rules))
                 except RowFault as fault:
                     refusals.add(fault.at(row + count))
             row += count
@@ -180,8 +183,8 @@ def rejected_batch(refusals: Refusals, *, keepable: bool = True) -> BatchRejecte
     )
 
 
-def _check_size(writer: BatchWriter, attributes: set[str], stream: Stream) -> None:
-    if len(writer.subjects) > MAX_SUBJECTS:
+def _check_size(subjects: set[str], attributes: set[str], stream: Stream) -> None:
+    if len(subjects) > MAX_SUBJECTS:
         raise BatchRejected(
             f"the batch has more than {MAX_SUBJECTS} different values of {SUBJECT_FIELD[stream]}",
             remedy="put what varies into a property, or send smaller batches",

@@ -14,17 +14,17 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.parquet import BUCKETS, bucket_file_name
-from warehouse.rows import SUBJECT_FIELD, Stream, plain_text
-from warehouse.vectors import pc
+from warehouse.rows import SUBJECT_FIELD, TIME_FIELD, Stream, plain_text
 
 STAGING = ".staging"
 
@@ -96,12 +96,10 @@ class BatchWriter:
 
     def write(self, table: pa.Table) -> None:
         """Append a chunk in stored form (with its subject column), split by subject."""
-        column = table.column(SUBJECT_FIELD[self._stream])
-        subjects = pc.unique(column)
-        for i, subject in enumerate(subjects.to_pylist()):
-            part = table if len(subjects) == 1 else table.filter(pc.is_in(column, value_set=subjects.slice(i, 1)))
-            if self._stream == "exposures":
-                part = part.drop_columns([SUBJECT_FIELD["exposures"]])
+        for subject, part in _by_subject(table, SUBJECT_FIELD[self._stream]):
+            if self._stream == "events":
+                name = pa.DictionaryArray.from_arrays(np.zeros(len(part), dtype=np.int32), [subject])
+                part = part.add_column(0, SUBJECT_FIELD["events"], name)
             self._append(subject, part)
 
     def publish(self) -> None:
@@ -126,9 +124,7 @@ class BatchWriter:
             files.close()
             files.paths.append(self._folder / f"{uuid.uuid4().hex}.parquet")
             files.schema = part.schema
-            # Ids hardly repeat: a dictionary of them only costs time. (The stubs forget that a list is allowed.)
-            repeated: Any = [i.name for i in part.schema if pa.types.is_string(i.type) and i.name != "unit_id"] or False
-            files.writer = pq.ParquetWriter(files.paths[-1], part.schema, compression="snappy", use_dictionary=repeated)
+            files.writer = _writer(files.paths[-1], part.schema, self._stream)
         files.writer.write_table(part)
 
     def _merged(self, paths: Sequence[Path]) -> Path:
@@ -136,12 +132,46 @@ class BatchWriter:
             return paths[0]
         schema = unified([pq.read_schema(path) for path in paths])
         merged = self._folder / f"{uuid.uuid4().hex}.parquet"
-        with pq.ParquetWriter(merged, schema, compression="snappy") as writer:
+        with _writer(merged, schema, self._stream) as writer:
             for path in paths:
                 with pq.ParquetFile(path) as file:
                     for batch in file.iter_batches():
                         writer.write_table(conform(pa.Table.from_batches([batch]), schema))
         return merged
+
+
+def _by_subject(table: pa.Table, name: str) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of each subject, without its column (a dictionary)."""
+    column: Any = table.column(name).combine_chunks()
+    rest = table.drop_columns([name])
+    codes = column.indices.to_numpy()
+    counts = np.bincount(codes, minlength=len(column.dictionary))
+    present = np.flatnonzero(counts).tolist()
+    if len(present) > 1:
+        # Stable: the rows of a subject stay in the order in which they came.
+        narrow = np.uint16 if len(counts) < 1 << 16 else np.int32
+        rest = rest.take(np.argsort(codes.astype(narrow), kind="stable"))
+    starts = np.cumsum(counts) - counts
+    for code in present:
+        yield column.dictionary[code].as_py(), rest.slice(int(starts[code]), int(counts[code]))
+
+
+def _writer(path: Path, schema: pa.Schema, stream: Stream) -> pq.ParquetWriter:
+    """Files are written once and read a few times before they are compacted: what is quick to write is good enough.
+
+    Only times are ever compared with constants, so only they have statistics. Ids hardly repeat: a dictionary of them
+    would only cost time.
+    """
+    # The stubs forget that a list is allowed.
+    repeated: Any = [item.name for item in schema if _is_text(item.type) and item.name != "unit_id"] or False
+    timed: Any = [TIME_FIELD[stream]]
+    return pq.ParquetWriter(
+        path, schema, compression="lz4", use_dictionary=repeated, write_statistics=timed, store_schema=False
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_dictionary(kind)
 
 
 def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:

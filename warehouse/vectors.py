@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
@@ -31,6 +32,9 @@ type Column = Any
 pc: Any = pyarrow.compute
 
 TIME = pa.timestamp("us", tz="UTC")
+FEW = frozenset({"experiment_key", "variant_key", "event"})
+FEW_TEXTS: Any = pa.dictionary(pa.int32(), pa.string())
+"""How columns with few different texts (`FEW`) are held: checked and written once per text and not once per row."""
 EXACT_INTEGERS = 2**53
 # Numbers that a reader of text would take for nothing else; 0123 and 20-digit ids stay text.
 PLAIN_NUMBER = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?([eE][-+]?[0-9]{1,2})?$"
@@ -59,6 +63,7 @@ def from_rows(rows: list[dict[str, Any]], stream: Stream) -> pa.Table:
         for name in FIELDS[stream]
     }
     columns = {name: pa.array([row[name] for row in rows], type=kind) for name, kind in types.items()}
+    columns |= {name: columns[name].cast(FEW_TEXTS) for name in FEW & columns.keys()}
     names = dict.fromkeys(name for row in rows for name in row if name not in types)
     for name in names:
         values = [row.get(name) for row in rows]
@@ -90,17 +95,39 @@ def _fields(table: pa.Table, rules: Rules) -> Iterator[tuple[str, Column]]:
             yield name, _finite(table.column(name))
         elif name == TIME_FIELD[stream]:
             yield name, _times(table.column(name), rules.latest)
+        elif name == "unit_id":
+            yield name, _units(table.column(name))
         else:
-            yield name, _texts(table.column(name), MAX_UNIT_ID if name == "unit_id" else MAX_NAME, name == "unit_id")
+            yield name, _few_texts(table.column(name))
 
 
-def _texts(column: Column, longest: int, integers: bool) -> Column:
+def _units(column: Column) -> Column:
     column = _plain(column)
-    if integers and pa.types.is_integer(column.type):
+    if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
+    return _names(column, MAX_UNIT_ID)
+
+
+def _few_texts(column: Column) -> Column:
+    """Text with each value once: what holds of the values holds of all rows."""
+    if not pa.types.is_dictionary(column.type):
+        if not _is_text(column.type) or column.null_count:
+            raise NotUniform
+        column = column.cast(pa.string()).dictionary_encode()
+    if not _is_text(column.type.value_type) or column.null_count:
+        raise NotUniform
+    column = column.cast(FEW_TEXTS).unify_dictionaries()
+    if column.num_chunks:
+        _names(column.chunk(0).dictionary, MAX_NAME)
+    return column
+
+
+def _names(column: Column, longest: int) -> Column:
+    """Text where none is null, blank, too long, or not UTF-8."""
     if not _is_text(column.type) or column.null_count:
         raise NotUniform
     column = column.cast(pa.string())
+    column.validate(full=True)
     lengths: dict[str, int] = pc.min_max(pc.binary_length(column)).as_py()
     if len(column) and (lengths["min"] < 1 or lengths["max"] > longest):
         raise NotUniform
@@ -137,14 +164,12 @@ def _finite(column: Column) -> Column:
 def _check_subjects(columns: Mapping[str, Column], rules: Rules) -> None:
     if rules.stream == "events":
         return
-    named, shown = columns["experiment_key"], columns["variant_key"]
-    keys = pc.unique(named)
-    for i, key in enumerate(keys.to_pylist()):
+    named, shown = columns["experiment_key"].combine_chunks(), columns["variant_key"].combine_chunks()
+    keys, variants = named.dictionary.to_pylist(), shown.dictionary.to_pylist()
+    pairs = np.unique(named.indices.to_numpy().astype(np.int64) * max(len(variants), 1) + shown.indices.to_numpy())
+    for key, variant in ((keys[pair // len(variants)], variants[pair % len(variants)]) for pair in pairs.tolist()):
         known = rules.experiments.get(key)
-        if known is None or not (known.started and known.takes_exposures):
-            raise NotUniform
-        variants = pc.unique(shown if len(keys) == 1 else shown.filter(pc.is_in(named, value_set=keys.slice(i, 1))))
-        if not known.variants.issuperset(variants.to_pylist()):
+        if known is None or not (known.started and known.takes_exposures) or variant not in known.variants:
             raise NotUniform
     if rules.crossed:
         units = pa.array(list({unit for _, unit in rules.crossed}))
@@ -190,6 +215,7 @@ def _scalar(column: Column, *, as_text: bool) -> Column | None:
         return column.cast(pa.string()) if as_text else column
     if _is_text(kind):
         column = column.cast(pa.string())
+        column.validate(full=True)
         lengths = pc.min_max(pc.binary_length(column)).as_py()
         if lengths["max"] > MAX_TEXT:
             raise NotUniform

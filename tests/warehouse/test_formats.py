@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from experiments.errors import BatchRejected, UnsupportedMediaType
 from warehouse import json_lines
-from warehouse.bodies import Malformed, chunks_of, format_of
+from warehouse.bodies import chunks_of, format_of
 from warehouse.json_lines import lines_of_array
+from warehouse.records import Malformed
 from warehouse.rows import KnownExperiment, Rules, Stream, check_row
 from warehouse.vectors import accept, from_rows, type_texts
 
@@ -50,6 +51,8 @@ TYPES = {
     "ndjson": "application/x-ndjson",
     "csv": "text/csv; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
+    "arrow stream": "application/vnd.apache.arrow.stream",
+    "arrow file": "application/vnd.apache.arrow.file",
 }
 
 
@@ -73,12 +76,18 @@ def encode(path: Path, rows: list[dict[str, Any]], stream: Stream, kind: str) ->
                 writer = csv.writer(file)
                 writer.writerow(names)
                 writer.writerows([_text(row.get(name)) for name in names] for row in flat)
-        case "parquet":
+        case _:
             time = "exposed_at" if stream == "exposures" else "occurred_at"
             for row in flat:
                 row[time] = datetime.fromisoformat(row[time])
             names = list(dict.fromkeys(name for row in flat for name in row))
-            pq.write_table(pa.table({name: pa.array([row.get(name) for row in flat]) for name in names}), path)
+            table = pa.table({name: pa.array([row.get(name) for row in flat]) for name in names})
+            if kind == "parquet":
+                pq.write_table(table, path)
+            else:
+                opened = pa.ipc.new_stream if kind == "arrow stream" else pa.ipc.new_file
+                with opened(path, table.schema) as sink:
+                    sink.write_table(table, max_chunksize=2)
     return path
 
 
@@ -92,7 +101,7 @@ def stored(path: Path, kind: str, stream: Stream, *, by_row: bool) -> list[dict[
         table = None if by_row or chunk.table is None else accept(chunk.table, RULES[stream])
         if table is None:
             assert by_row, "rows without faults were not taken as a whole"
-            table = from_rows([check_row(row, RULES[stream]) for row in chunk.records()], stream)
+            table = from_rows([check_row(row.content, RULES[stream]) for row in chunk.records()], stream)
         if chunk.untyped:
             table = type_texts(table, stream)
         found += [{name: value for name, value in row.items() if value is not None} for row in table.to_pylist()]
@@ -162,7 +171,7 @@ def test_a_comma_too_many_is_a_malformed_row(tmp_path: Path) -> None:
     path = tmp_path / "body"
     path.write_text('[{"event": "a", "unit_id": "u", "occurred_at": "2026-01-01T00:00:00Z"},,]')
     records = [record for chunk in chunks_of(path, "application/json", "events") for record in chunk.records()]
-    assert [isinstance(record, Malformed) for record in records][:2] == [False, True]
+    assert [isinstance(record.content, Malformed) for record in records][:2] == [False, True]
 
 
 def test_other_content_types_are_not_supported() -> None:
