@@ -2,6 +2,7 @@
 reference of what extraction must find."""
 
 import itertools
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from experiments.definitions import (
     EventSource,
     FactSourceSpec,
     Filter,
+    FunnelStep,
+    Measure,
     MetricSpec,
     Role,
     Variant,
@@ -192,6 +195,14 @@ def direct_moments(per_cell: Sequence[Sequence[Sequence[float]]], k: int) -> Mom
 def value_of(
     column: Column, unit: str, exposed: datetime, facts: Mapping[str, Sequence[Fact]], look: datetime
 ) -> float:
+    if column.content == "step":
+        return float(_completes(column.steps, _period(column, exposed, look), unit, facts))
+    if column.content == "returned":
+        return float(_returns(column, unit, exposed, facts))
+    if column.content == "days_share":
+        begin, end = _period(column, exposed, look)
+        days = {(fact.at - exposed) // DAY for fact in _chosen(column.measure, begin, end, unit, facts)}
+        return len(days) / math.ceil((end - begin) / DAY)
     value = sum(_measured(read, unit, exposed, facts, look) for read in column.reads)
     match column.content:
         case "indicator":
@@ -204,21 +215,59 @@ def value_of(
             return value
 
 
-def _measured(
-    column: Column, unit: str, exposed: datetime, facts: Mapping[str, Sequence[Fact]], look: datetime
-) -> float:
+def _period(column: Column, exposed: datetime, look: datetime) -> tuple[datetime, datetime]:
     if column.period == "pre":
-        begin, end = exposed - column.pre_period_days * DAY, exposed
-    else:
-        begin = exposed + column.delay_days * DAY
-        end = look if column.window_days is None else begin + column.window_days * DAY
-    measure = column.measure
+        return exposed - column.pre_period_days * DAY, exposed
+    begin = exposed + column.delay_days * DAY
+    return begin, look if column.window_days is None else begin + column.window_days * DAY
+
+
+def _chosen(
+    measure: Measure | None, begin: datetime, end: datetime, unit: str, facts: Mapping[str, Sequence[Fact]]
+) -> list[Fact]:
     assert measure is not None
-    chosen = [
+    return [
         fact
         for fact in facts.get(measure.fact_source, ())
         if fact.unit == unit and begin <= fact.at < end and all(passes(fact, item) for item in measure.filters)
     ]
+
+
+def _completes(
+    steps: Sequence[FunnelStep],
+    period: tuple[datetime, datetime],
+    unit: str,
+    facts: Mapping[str, Sequence[Fact]],
+    after: datetime | None = None,
+) -> bool:
+    """Every way through the funnel is tried."""
+    if not steps:
+        return True
+    step, *rest = steps
+    for fact in _chosen(step.measure, *period, unit, facts):
+        late = after is None or after < fact.at
+        near = after is None or step.within_days is None or fact.at - after <= step.within_days * DAY
+        if late and near and _completes(rest, period, unit, facts, fact.at):
+            return True
+    return False
+
+
+def _returns(column: Column, unit: str, exposed: datetime, facts: Mapping[str, Sequence[Fact]]) -> bool:
+    assert column.window_days is not None
+    within = exposed + column.start_within_days * DAY
+    started = [fact.at for fact in _chosen(column.start, exposed, within, unit, facts)]
+    if not started:
+        return False
+    begin = min(started) + column.delay_days * DAY
+    return bool(_chosen(column.measure, begin, begin + column.window_days * DAY, unit, facts))
+
+
+def _measured(
+    column: Column, unit: str, exposed: datetime, facts: Mapping[str, Sequence[Fact]], look: datetime
+) -> float:
+    measure = column.measure
+    assert measure is not None
+    chosen = _chosen(measure, *_period(column, exposed, look), unit, facts)
     values = [fact.value for fact in chosen if fact.value is not None]
     if column.content in ("answers", "responded"):
         return float(len(values))
@@ -232,6 +281,7 @@ def _measured(
         "max": lambda: float(max(values)) if values else 0.0,
         "any": lambda: float(bool(chosen)),
         "distinct_days": lambda: float(len({fact.at.date() for fact in chosen})),
+        "last": lambda: max(((fact.at, fact.value) for fact in chosen if fact.value is not None), default=(0, 0.0))[1],
     }[measure.aggregation]()
     return value
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.columns import layout
-from experiments.definitions import EventSource, Measure, MetricSpec
+from experiments.definitions import EventSource, Filter, FunnelStep, Measure, MetricSpec
 from experiments.plan import AnalysisPlan
 from stats.moments import Moments
 from tests.warehouse.cases import (
@@ -43,6 +43,41 @@ OPEN = MetricSpec(
     key="visitors", name="v", kind="proportion", window_days=None, pre_period_days=2,
     measure=Measure(fact_source="visits", aggregation="any"),
 )  # fmt: skip
+VISITED = Measure(fact_source="visits", aggregation="any")
+ORDERED = Measure(fact_source="orders", aggregation="any")
+BIG_ORDER = Measure(fact_source="orders", aggregation="any", filters=[Filter(column="value", op=">", value=4.0)])
+RICH = (
+    MetricSpec(
+        key="back_next_days", name="b", kind="retention", delay_days=1, window_days=2, pre_period_days=3,
+        measure=VISITED, covariates=[Measure(fact_source="orders", aggregation="sum")],
+    ),
+    MetricSpec(
+        key="orders_again", name="o", kind="retention", delay_days=0.5, window_days=2.5, pre_period_days=4,
+        start=ORDERED, start_within_days=2, measure=BIG_ORDER,
+    ),
+    MetricSpec(
+        key="visit_order_visit", name="v", kind="funnel", window_days=5, pre_period_days=6,
+        steps=[
+            FunnelStep(measure=VISITED),
+            FunnelStep(measure=ORDERED, within_days=3),
+            FunnelStep(measure=VISITED, within_days=3),
+        ],
+    ),
+    MetricSpec(
+        key="two_visits", name="t", kind="funnel", funnel_of="first_step", delay_days=0.25, window_days=3,
+        pre_period_days=3, steps=[FunnelStep(measure=VISITED), FunnelStep(measure=VISITED)],
+    ),
+    MetricSpec(
+        key="days_visited", name="d", kind="participation", delay_days=1, window_days=3, pre_period_days=3.5,
+        measure=VISITED,
+        covariates=[VISITED, Measure(fact_source="orders", aggregation="last"), VISITED],
+    ),
+    MetricSpec(
+        key="last_order", name="l", kind="mean", window_days=3, pre_period_days=4,
+        measure=Measure(fact_source="orders", aggregation="last"),
+    ),
+)  # fmt: skip
+"""One of every kind that looks at the order of facts or at their days."""
 AS_OF = START + 14 * DAY
 
 
@@ -66,11 +101,13 @@ def random_world(
     units: int = 120,
     clustered: bool = False,
     amount: Callable[[np.random.Generator], float] = normal_amount,
+    facts_of: tuple[float, float] = (1.5, 3),
     **changes: Any,
 ) -> World:
     """Units that are exposed up to three times in ten days, some of them in both arms; orders and visits of theirs.
 
     They have a country (or none), a platform and an account. With `clustered` the account decides on the arm.
+    `facts_of` is how many orders and visits each has on average, in 22 days.
     """
     rng = np.random.default_rng(seed)
     exposures, facts = [], {"orders": list[Fact](), "visits": list[Fact]()}
@@ -86,8 +123,8 @@ def random_world(
             at = START + float(rng.uniform(-0.2, 10)) * DAY
             crossed = rng.random() < (0.01 if clustered else 0.04)
             exposures.append(Exposure(f"unit {i}", ARMS[1 - arm if crossed else arm], at, segments))
-        for source, found in facts.items():
-            for _ in range(int(rng.poisson(3 if source == "visits" else 1.5))):
+        for found, usual in zip(facts.values(), facts_of, strict=True):
+            for _ in range(int(rng.poisson(usual))):
                 value = None if rng.random() < 0.1 else amount(rng)
                 found.append(Fact(f"unit {i}", START + float(rng.uniform(-6, 16)) * DAY, value))
     files = {
