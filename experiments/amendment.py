@@ -129,6 +129,8 @@ def _refuse_another_experiment(before: ExperimentSpec, after: ExperimentSpec, ch
     arms = [{(variant.key, variant.is_control) for variant in spec.variants} for spec in (before, after)]
     if arms[0] != arms[1]:
         errors.append(FieldError("/changes/variants", "variants cannot be added, removed, or take over as control"))
+    if (before.exposures is None) != (after.exposures is None):
+        errors.append(FieldError("/changes/exposures", "exposures stay where they are: sent, or in a fact source"))
     errors += [
         FieldError(f"/changes/{field}", "is not part of the plan: PATCH the experiment")
         for field in changes

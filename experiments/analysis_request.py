@@ -64,7 +64,7 @@ async def of_north_star(
     data_as_of: datetime | None = None,
     max_attempts: int = 5,
 ) -> tuple[Analysis, bool]:
-    """Compute the weekly series of a North Star at its current version. Raises `NotFound`."""
+    """Compute the weekly series of a North Star at its current version. Raises `NotFound`, `NotReady`."""
     plan = document(await freezing.north_star_plan(session, key=key))
     return await _submit(
         session,

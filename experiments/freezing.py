@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from experiments import fact_source, learned_prior, metric, north_star, tree_gaps
-from experiments.definitions import ExperimentSpec, FactSourceSpec, NorthStarSpec, PlanMetric, Role
-from experiments.errors import FieldError, InvalidDefinition, NotFound, PlanIncomplete
+from experiments.definitions import ExperimentSpec, FactSourceSpec, NorthStarSpec, PlanMetric, Role, TableSource
+from experiments.errors import FieldError, InvalidDefinition, NotFound, NotReady, PlanIncomplete
 from experiments.metric import Known
 from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, PlannedMetric, PlannedNorthStar
-from experiments.plan_rules import plan_faults
+from experiments.plan_rules import home_faults, plan_faults
 from experiments.tables import Experiment
 from stats.formula import parse
 
@@ -36,14 +36,16 @@ async def freeze(session: AsyncSession, experiment: Experiment, *, pinned: Analy
     known = await metric.all_known(session) | kept
     guide = await _north_star(session, spec, pinned)
     planned = await _with_priors(session, spec, _planned(spec, known, guide.spec if guide else None), pinned)
-    sources = {source.key: source for source in pinned.fact_sources} if pinned else {}
+    before = {source.key: source for source in pinned.fact_sources} if pinned else {}
+    sources = await sources_of(session, planned, before, _sources_beside(spec))
+    _refuse(home_faults(spec, sources))
     return AnalysisPlan(
         experiment_key=spec.key,
         unit_type=spec.unit_type,
         data=spec.data,
         variants=sorted(spec.variants, key=lambda variant: not variant.is_control),
         metrics=planned,
-        fact_sources=await sources_of(session, planned, sources, _sources_beside(spec)),
+        fact_sources=sources,
         north_star=guide,
         segments=spec.segments,
         purpose=spec.purpose,
@@ -80,12 +82,22 @@ async def check(session: AsyncSession, *, spec: ExperimentSpec) -> None:
         errors += await _faults_of_north_star(session, spec)
     errors += await _faults_of_sources(session, spec)
     faults = plan_faults(spec, {key: item.spec for key, item in known.items()})
+    if not errors:
+        guide = None
+        if spec.north_star_key is not None:
+            guide = north_star.spec_of(await north_star.get(session, key=spec.north_star_key))
+        sources = await sources_of(session, _planned(spec, known, guide), {}, _sources_beside(spec))
+        faults += home_faults(spec, sources)
     if errors:
         raise InvalidDefinition(
             f"The experiment refers to what it cannot use: {errors[0].detail}",
             remedy="Register what is missing first, or correct the keys under `errors`.",
             errors=[*errors, *faults],
         )
+    _refuse(faults)
+
+
+def _refuse(faults: Sequence[FieldError]) -> None:
     if faults:
         raise InvalidDefinition(
             f"Options of the plan do not go together: {faults[0].detail}",
@@ -97,16 +109,23 @@ async def check(session: AsyncSession, *, spec: ExperimentSpec) -> None:
 async def north_star_plan(session: AsyncSession, *, key: str, weeks: int = 156) -> NorthStarPlan:
     """The plan of a North Star's weekly series, as long as a ledger looks back (F6), at its current version.
 
-    Raises `NotFound`.
+    Raises `NotFound`, and `NotReady` for a North Star whose facts are in a connection.
     """
     row = await north_star.get(session, key=key)
     spec = north_star.spec_of(row)
     known = await metric.all_known(session, archived=True)
     planned = [pin(PlanMetric(metric_key=k, role=Role.MONITOR), known) for k in north_star.metric_keys_of(spec)]
+    sources = await sources_of(session, planned, {})
+    for source in sources:
+        if isinstance(source, TableSource):
+            raise NotReady(
+                f"`{key}` is measured in the connection `{source.connection}`: its weeks cannot be counted here",
+                remedy="Push the weeks as a series, or measure the North Star on events, files or DuckDB tables.",
+            )
     return NorthStarPlan(
         north_star=PlannedNorthStar(version=row.version, spec=spec),
         metrics=planned,
-        fact_sources=await sources_of(session, planned, {}),
+        fact_sources=sources,
         weeks=weeks,
     )
 
@@ -114,14 +133,18 @@ async def north_star_plan(session: AsyncSession, *, key: str, weeks: int = 156) 
 async def baseline_plan(session: AsyncSession, *, unit_type: str, weeks: int = 8) -> BaselinePlan:
     """The plan of the history of all metrics per this unit. Raises `NotFound` when there is none.
 
-    Formulas are among them, except those that name a metric of another unit or an archived one.
+    Formulas are among them, except those that name a metric of another unit or an archived one. Metrics on tables of
+    a connection are not: their facts are not here.
     """
     known = await metric.all_known(session)
     ever = (await metric.all_known(session, archived=True)).keys()
+    elsewhere = await fact_source.in_connections(session)
     of_unit = [
         key
         for key, item in sorted(known.items())
-        if item.spec.kind != "formula" and await metric.unit_type_of(session, spec=item.spec, known=known) == unit_type
+        if item.spec.kind != "formula"
+        and await metric.unit_type_of(session, spec=item.spec, known=known) == unit_type
+        and elsewhere.isdisjoint(measure.fact_source for measure in metric.measures_of(item.spec).values())
     ]
     if not of_unit:
         raise NotFound(f"There is no metric per {unit_type}", remedy="Register a metric on facts of this unit first.")

@@ -3,9 +3,17 @@
 What one definition can check alone it does itself; these rules need the metrics that an experiment names.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from experiments.definitions import Estimation, ExperimentSpec, MetricSpec, PlanMetric, Role
+from experiments.definitions import (
+    Estimation,
+    ExperimentSpec,
+    FactSourceSpec,
+    MetricSpec,
+    PlanMetric,
+    Role,
+    TableSource,
+)
 from experiments.errors import FieldError
 from stats.bayes.prior import FLAT_FROM, Family, Prior
 from stats.formula import parse
@@ -15,7 +23,35 @@ _FEWEST_FOR_DUNNETT = 2
 
 def plan_faults(spec: ExperimentSpec, known: Mapping[str, MetricSpec]) -> list[FieldError]:
     """Faults with the place of each; metrics that do not exist are somebody else's fault and are passed over."""
-    return [*_corrections(spec), *_sequential(spec, known), *_beliefs(spec), *_summaries(spec, known)]
+    return [
+        *_corrections(spec),
+        *_sequential(spec, known),
+        *_beliefs(spec),
+        *_summaries(spec, known),
+        *_exposure_segments(spec),
+    ]
+
+
+def home_faults(spec: ExperimentSpec, sources: Iterable[FactSourceSpec]) -> list[FieldError]:
+    """Whether one engine can read everything: tables of one connection, exposures among them, or no table at all."""
+    if spec.data == "summary":
+        return []
+    homes: dict[str | None, list[str]] = {}
+    for source in sources:
+        homes.setdefault(source.connection if isinstance(source, TableSource) else None, []).append(source.key)
+    if set(homes) <= {None}:
+        return []
+    if len(homes) > 1:
+        places = ", ".join(
+            f"{', '.join(keys)} in {'Northlift' if home is None else f'the connection `{home}`'}"
+            for home, keys in sorted(homes.items(), key=lambda item: (item[0] or "", item[1]))
+        )
+        return [FieldError("/metrics", f"the fact sources live in different places ({places}): use those of one")]
+    if spec.exposures is None:
+        where = next(iter(homes))
+        detail = f"the metrics are measured in the connection `{where}`, so exposures must be a table there: name it"
+        return [FieldError("/exposures", detail)]
+    return []
 
 
 def _corrections(spec: ExperimentSpec) -> Iterator[FieldError]:
@@ -100,3 +136,18 @@ def _summaries(spec: ExperimentSpec, known: Mapping[str, MetricSpec]) -> Iterato
     for i, item in enumerate(spec.metrics):
         if item.metric_key in known and known[item.metric_key].kind == "quantile":
             yield FieldError(f"/metrics/{i}/metric_key", "a quantile metric needs single units: use data = events")
+
+
+def _exposure_segments(spec: ExperimentSpec) -> Iterator[FieldError]:
+    """Exposures that are rows of a fact source carry the segments that are named, and no others."""
+    if spec.exposures is None:
+        return
+    named = {name.lower() for name in spec.exposures.segments}
+    wanted = [
+        ("/cluster", [spec.cluster] if spec.cluster is not None else []),
+        ("/segments", spec.segments),
+        ("/estimation/stratify_by", spec.estimation.stratify_by),
+    ]
+    for pointer, names in wanted:
+        if missing := [name for name in names if name.lower() not in named]:
+            yield FieldError(pointer, f"`exposures.segments` names no column for {', '.join(missing)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from stats.moments import Floats, Ints, Moments
 from stats.quantile import QuantileSummary
@@ -75,6 +76,17 @@ class ConcurrentCells:
     moments: Moments
 
 
+class UnmappedFacts(NamedTuple):
+    """Facts of a source that knows units by another id: all of them, and those that count for nobody.
+
+    The latter have an id `without_unit`, or an `ambiguous` one, which several units have.
+    """
+
+    facts: int
+    without_unit: int
+    ambiguous: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Reach:
     """How much of the company's North Star comes from those an experiment reached (METHODS E5).
@@ -118,6 +130,8 @@ class MomentSet:
     `refused` maps a quantile metric with non-finite values, which is not in `quantiles`, to a reason code.
     `units` per metric key: what a likelihood of single units is made of (METHODS C2). `reach` for a plan with a North
     Star: the company's totals beside those of exposed units.
+    `unmapped` per fact source with a unit mapping. `unscreened` maps other experiments whose exposures could not be
+    read to why.
     With clustered randomisation the units of every moment are clusters, `clusters` holds their totals.
     """
 
@@ -145,6 +159,8 @@ class MomentSet:
     refused: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, UnitSummary] = field(default_factory=dict)
     reach: Reach | None = None
+    unmapped: Mapping[str, UnmappedFacts] = field(default_factory=dict)
+    unscreened: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         arms, k = len(self.variants), len(self.columns)

@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.columns import layout
 from experiments.definitions import FactSourceSpec
+from experiments.metric import measures_of
 from experiments.plan import BaselinePlan
 from stats.moment_set import MomentSet
 from stats.moments import Ints
@@ -58,7 +59,9 @@ def extract_baseline(
     start = data.data_as_of - timedelta(weeks=plan.weeks)
     history = (epoch_us(start), epoch_us(data.data_as_of))
     sources = {source.key: source for source in plan.fact_sources}
-    active = [source for source in plan.fact_sources if source.unit_type == plan.unit_type]
+    # Rows that say whose an id is are no activity.
+    measured = {measure.fact_source for item in plan.metrics for measure in measures_of(item.spec).values()}
+    active = [sources[key] for key in sorted(measured) if sources[key].unit_type == plan.unit_type]
     first: Ints = np.zeros(0, dtype=np.int64)
     with (
         connect(threads=threads, memory_limit=memory_limit) as connection,

@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from experiments import ingest_batch, store_segment
 from experiments.allocation import allocation_of
-from experiments.definitions import EventSource
+from experiments.definitions import EventSource, ExposureSource, FactSourceSpec
 from experiments.plan import AnalysisPlan, DataPlan
 from experiments.settings import Settings
 from experiments.tables import AuditEvent, Experiment
@@ -33,7 +33,8 @@ async def known_experiments(session: AsyncSession) -> dict[str, KnownExperiment]
         known[key] = KnownExperiment(
             variants=frozenset(variant["key"] for variant in document["variants"]),
             started=started_at is not None,
-            takes_exposures=document["data"] == "events",
+            takes_exposures=document["data"] == "events" and document.get("exposures") is None,
+            reads_exposures=document.get("exposures") is not None,
         )
     return known
 
@@ -51,7 +52,13 @@ async def slice_for(
     `experiment` is None for analyses of the company (North Star series, baselines). Other experiments count as
     concurrent if they were registered by `known_at` (default: `data_as_of`).
     """
-    events = {source.event for source in plan.fact_sources if isinstance(source, EventSource)}
+    found = _Concurrent()
+    if isinstance(plan, AnalysisPlan):
+        if experiment is None or experiment.started_at is None:
+            raise ValueError("the analysis of an experiment needs the experiment, and a start")
+        found = await _concurrent(session, settings, plan, experiment, data_as_of, known_at or data_as_of)
+    read = [*plan.fact_sources, *(source for other in found.experiments for source in other.fact_sources)]
+    events = {source.event for source in read if isinstance(source, EventSource)}
     facts = await _stored(session, settings.data_dir, "events", events, data_as_of)
     of_company = DataSlice(
         exposure_files=(),
@@ -64,14 +71,11 @@ async def slice_for(
         event_arrivals={event: stored.arrivals for event, stored in facts.items()},
         data_dir=settings.data_dir,
     )
-    if not isinstance(plan, AnalysisPlan):
+    if not isinstance(plan, AnalysisPlan) or experiment is None:
         return of_company
-    if experiment is None or experiment.started_at is None:
-        raise ValueError("the analysis of an experiment needs the experiment, and a start")
-    shown = (await _stored(session, settings.data_dir, "exposures", {plan.experiment_key}, data_as_of))[
-        plan.experiment_key
-    ]
-    concurrent, later = await _concurrent(session, settings, plan, experiment, data_as_of, known_at or data_as_of)
+    own = {plan.experiment_key} if plan.exposures is None else set()
+    stored = await _stored(session, settings.data_dir, "exposures", own, data_as_of)
+    shown = stored.get(plan.experiment_key, _Stored((), (), later=False))
     return replace(
         of_company,
         exposure_files=shown.files,
@@ -79,9 +83,17 @@ async def slice_for(
         started_at=experiment.started_at,
         ended_at=experiment.stopped_at,
         allocation=await allocation_of(session, experiment=experiment, plan=plan, until=data_as_of),
-        concurrent=concurrent,
-        recorded_before_us=epoch_us(data_as_of) if shown.later or later else of_company.recorded_before_us,
+        concurrent=found.experiments,
+        recorded_before_us=epoch_us(data_as_of) if shown.later or found.later else of_company.recorded_before_us,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Concurrent:
+    """Other experiments, and whether their files also hold batches that were recorded later."""
+
+    experiments: tuple[ConcurrentExposures, ...] = ()
+    later: bool = False
 
 
 async def _concurrent(
@@ -91,14 +103,13 @@ async def _concurrent(
     experiment: Experiment,
     data_as_of: datetime,
     known_at: datetime,
-) -> tuple[tuple[ConcurrentExposures, ...], bool]:
+) -> _Concurrent:
     """Other experiments with exposures on units of this type while this one ran, the longest overlaps first (A16).
 
-    And whether their files also hold batches that were recorded later. None with clustered randomisation: the arms of
-    another experiment cut through clusters.
+    None with clustered randomisation: the arms of another experiment cut through clusters.
     """
     if not plan.estimation.screen_interactions or plan.cluster is not None or experiment.started_at is None:
-        return (), False
+        return _Concurrent()
     start, end = experiment.started_at, min(experiment.stopped_at or data_as_of, data_as_of)
     # A stop may be dated back: an attempt after it was recorded must see what one before it saw.
     stops = sa.select(col(AuditEvent.subject_key)).where(
@@ -113,7 +124,7 @@ async def _concurrent(
         col(Experiment.created_at) <= known_at,
         col(Experiment.started_at) < end,
     )
-    found = []
+    found, reading = [], set()
     for key, document, began, stopped in await session.execute(beside):
         if document["data"] == "events" and document["unit_type"] == plan.unit_type:
             known_stop = data_as_of if stopped is None or key in stopped_since else stopped
@@ -121,16 +132,34 @@ async def _concurrent(
             if period[1] <= start:
                 continue
             overlap = min(end, period[1]) - max(start, period[0])
+            if document.get("exposures") is not None:
+                reading.add(key)
             variants = sorted(document["variants"], key=lambda variant: not variant["is_control"])
             found.append((overlap, key, tuple(variant["key"] for variant in variants), period))
     found.sort(key=lambda one: (-one[0], one[1]))
     stored = await _stored(session, settings.data_dir, "exposures", {key for _, key, _, _ in found}, data_as_of)
+    read = await _exposure_sources(session, reading & {key for _, key, _, _ in found})
     others = [
-        ConcurrentExposures(key, arms, stored[key].files, *period)
+        ConcurrentExposures(key, arms, () if key in read else stored[key].files, *period, *read.get(key, ()))
         for _, key, arms, period in found
-        if stored[key].files
+        if stored[key].files or key in read
     ][:MAX_CONCURRENT]
-    return tuple(others), any(stored[other.key].later for other in others)
+    return _Concurrent(tuple(others), any(stored[other.key].later for other in others))
+
+
+async def _exposure_sources(
+    session: AsyncSession, keys: set[str]
+) -> dict[str, tuple[ExposureSource, tuple[FactSourceSpec, ...]]]:
+    """Of these experiments those whose exposures are rows of a fact source: where, and the sources of their plans."""
+    found = {}
+    plans = sa.select(col(Experiment.key), col(Experiment.plan)).where(col(Experiment.key).in_(keys))
+    for key, document in await session.execute(plans) if keys else ():
+        plan = AnalysisPlan.model_validate(document)
+        if plan.exposures is not None:
+            own = [source for source in plan.fact_sources if source.key == plan.exposures.fact_source]
+            mapped = {source.unit_mapping.fact_source for source in own if source.unit_mapping is not None}
+            found[key] = plan.exposures, (*own, *(source for source in plan.fact_sources if source.key in mapped))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

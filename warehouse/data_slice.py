@@ -13,7 +13,7 @@ class ConcurrentExposures:
     """The exposures of another experiment on the same units (METHODS A16), in [`started_at`, `ended_at`).
 
     `variants` are its arms, control first. `exposures` and `fact_sources` are there where they are rows of a fact
-    source; `exposure_table` is then the table that a pass made of them.
+    source; `exposure_table` is then the table that a pass made of them, or `unreadable` why it could not.
     """
 
     key: str
@@ -24,6 +24,7 @@ class ConcurrentExposures:
     exposures: ExposureSource | None = None
     fact_sources: tuple[FactSourceSpec, ...] = ()
     exposure_table: str | None = None
+    unreadable: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from warehouse.products import Products, products_of
 from warehouse.reach import ReachSums, reach_sums, reach_wanted
 from warehouse.strata import strata_of
 from warehouse.triggers import keep_triggered
+from warehouse.unit_mapping import unmapped_facts
 from warehouse.units import OTHER_LEVELS, Bucket, Units, count_exposures, exposed_units, segment_levels
 from warehouse.values import AllFacts, Values, read_all
 from warehouse.wanted import wanted
@@ -127,11 +128,14 @@ def extract_experiment(
 def prepare(plan: AnalysisPlan, data: DataSlice, connection: duckdb.DuckDBPyConnection, pool: Executor) -> Pass:
     """Everything about a pass that does not depend on which units are measured."""
     columns = layout([metric.spec for metric in plan.metrics])
+    data = with_tables(connection, plan, data)
     if data.started_at is None:
         raise ValueError("an experiment's slice needs `started_at`")
     longest, sequential = columns.longest_window_days, plan.estimation.sequential
     extra = wanted(columns, plan)
-    data = with_tables(connection, plan, data)
+    history = max((column.pre_period_days for column in (*columns.columns, *extra.columns)), default=0.0)
+    started_us = epoch_us(data.started_at)
+    relevant_us = (started_us - days_us(history), epoch_us(data.data_as_of))
     has_open = any(is_open(column) for column in (*columns.columns, *extra.columns))
     looks = look_times(
         started_at=data.started_at,
@@ -153,12 +157,13 @@ def prepare(plan: AnalysisPlan, data: DataSlice, connection: duckdb.DuckDBPyConn
         looks=looks,
         variants=tuple(variant.key for variant in plan.variants),
         levels=levels,
-        exposed_us=(epoch_us(data.started_at), epoch_us(exposed_until)),
+        exposed_us=(started_us, epoch_us(exposed_until)),
         pool=pool,
         segments=segments(connection, data, levels, plan.segments, plan.two_way_segments),
         strata=strata_of(connection, data, levels, plan.estimation.stratify_by),
         clustered=plan.cluster is not None,
         wanted=extra,
+        unmapped=unmapped_facts(connection, plan.fact_sources, data, relevant_us),
     )
 
 
@@ -280,6 +285,8 @@ def combine(work: Pass, parts: Parts) -> MomentSet:
         buckets=None if parts.buckets is None else parts.buckets.finish(bad),
         clusters=None if parts.clusters is None else parts.clusters.finish(bad),
         concurrent=concurrent,
+        unmapped=work.unmapped,
+        unscreened={other.key: other.unreadable for other in work.data.concurrent if other.unreadable},
         **parts.products.fields(work, parts.invalid, shown),
     )
 

@@ -12,6 +12,7 @@ from typing import Final
 import duckdb
 
 from experiments.definitions import ExposureSource, FactSourceSpec
+from experiments.errors import SourceUnreadable
 from experiments.plan import AnalysisPlan
 from warehouse import parquet
 from warehouse.data_slice import ConcurrentExposures, DataSlice
@@ -47,11 +48,15 @@ def with_tables(connection: duckdb.DuckDBPyConnection, plan: AnalysisPlan, data:
 
 
 def _other(connection: duckdb.DuckDBPyConnection, other: ConcurrentExposures, data: DataSlice) -> ConcurrentExposures:
+    """Another experiment's exposures. That they cannot be read is no reason to withhold this one's result."""
     if other.exposures is None:
         return other
     sources = {source.key: source for source in other.fact_sources}
-    mapped = with_mappings(connection, other.fact_sources, data)
-    table = _table(connection, other.exposures, sources, mapped, (other.started_at, other.ended_at))
+    try:
+        mapped = with_mappings(connection, other.fact_sources, data)
+        table = _table(connection, other.exposures, sources, mapped, (other.started_at, other.ended_at))
+    except SourceUnreadable as error:
+        return replace(other, unreadable=error.detail)
     return replace(other, exposure_table=table)
 
 

@@ -9,6 +9,7 @@ import duckdb
 
 from experiments.columns import Column
 from experiments.definitions import FactSourceSpec
+from stats.moment_set import UnmappedFacts
 from warehouse.crossings import Crossing
 from warehouse.data_slice import DataSlice
 from warehouse.strata import Strata
@@ -20,7 +21,8 @@ class Pass:
     """Everything about an extraction that does not depend on the bucket.
 
     `levels` are all dimensions that units carry, `segments` what is broken down, `strata` groups for adjustment. With
-    `clustered` randomisation moments are over clusters. `wanted` says what else the pass makes.
+    `clustered` randomisation moments are over clusters. `wanted` says what else the pass makes. `unmapped` are facts of
+    sources with a unit mapping that nobody can be found for.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -37,6 +39,7 @@ class Pass:
     strata: Strata | None = None
     clustered: bool = False
     wanted: Wanted = field(default_factory=Wanted)
+    unmapped: Mapping[str, UnmappedFacts] = field(default_factory=dict)
 
     @property
     def has_open_columns(self) -> bool:

@@ -30,11 +30,12 @@ SUBJECT_FIELD: Mapping[Stream, str] = {"exposures": "experiment_key", "events": 
 
 @dataclass(frozen=True, slots=True)
 class KnownExperiment:
-    """What ingest must know about an experiment."""
+    """What ingest must know about an experiment. With `reads_exposures` they are rows of a fact source."""
 
     variants: frozenset[str]
     started: bool
     takes_exposures: bool
+    reads_exposures: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,9 @@ def _check_experiment(experiment: str, variant: str, rules: Rules) -> None:
     known = rules.experiments.get(experiment)
     if known is None:
         raise RowFault("experiment_key", "unknown_experiment", f"there is no experiment {experiment!r}")
+    if known.reads_exposures:
+        detail = f"experiment {experiment!r} reads its exposures from a fact source"
+        raise RowFault("experiment_key", "exposures_read_elsewhere", detail)
     if not known.takes_exposures:
         raise RowFault("experiment_key", "summary_experiment", f"experiment {experiment!r} takes summaries")
     if not known.started:

@@ -9,6 +9,7 @@ import duckdb
 
 from experiments.definitions import FactSourceSpec, UnitMapping
 from experiments.errors import SourceUnreadable
+from stats.moment_set import UnmappedFacts
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, epoch_us, identifier
 from warehouse.sources import open_source, plain_text, unreadable
@@ -62,3 +63,41 @@ def _table(
     except duckdb.Error as error:
         raise unreadable(spec.key, error) from error
     return table
+
+
+def unmapped_facts(
+    connection: duckdb.DuckDBPyConnection,
+    sources: Sequence[FactSourceSpec],
+    data: DataSlice,
+    period_us: tuple[int, int],
+) -> dict[str, UnmappedFacts]:
+    """What the mappings of these sources lose of their facts in [period), everybody's. Raises `SourceUnreadable`."""
+    found = {}
+    for spec in sources:
+        if spec.unit_mapping is not None:
+            found[spec.key] = _lost(connection, spec, data, period_us)
+    return found
+
+
+def _lost(
+    connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, data: DataSlice, period_us: tuple[int, int]
+) -> UnmappedFacts:
+    parameters = Parameters()
+    source = open_source(connection, spec.model_copy(update={"unit_mapping": None}), data, parameters)
+    if source is None:
+        return UnmappedFacts(0, 0, 0)
+    unit, (start, end) = identifier(source.unit), (parameters.add(at) for at in period_us)
+    facts = (
+        f"SELECT {plain_text(unit)} AS other_id, count(*) AS n FROM {source.relation} WHERE {unit} IS NOT NULL"
+        f" AND {source.time_test('>=', start)} AND {source.time_test('<', end)} GROUP BY 1"
+    )
+    sql = (
+        "SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (owner.other_id IS NULL), 0),"
+        " coalesce(sum(n) FILTER (owner.other_id IS NOT NULL AND owner.unit_id IS NULL), 0)"
+        f" FROM ({facts}) AS facts LEFT JOIN {data.mapping_tables[spec.key]} AS owner USING (other_id)"
+    )
+    try:
+        ((every, without, ambiguous),) = connection.execute(sql, parameters.values).fetchall()
+    except duckdb.Error as error:
+        raise unreadable(spec.key, error) from error
+    return UnmappedFacts(int(every), int(without), int(ambiguous))

@@ -16,7 +16,7 @@ from app.api.routing import api_router
 from app.api.security import Reader, Writer
 from experiments import fact_source
 from experiments.definitions import FactSourceSpec
-from experiments.errors import KeyTaken, NotFound, PreconditionRequired, VersionConflict
+from experiments.errors import InvalidDefinition, KeyTaken, NotFound, PreconditionRequired, VersionConflict
 from experiments.tables import FactSource
 
 router = api_router("fact sources", "/fact-sources")
@@ -49,7 +49,7 @@ async def list_fact_sources(caller: Reader, session: ReadSession, paging: Paging
     return Listing[FactSourceOut].of(page, FactSourceOut.of)
 
 
-@router.post("", status_code=201, summary="Register a fact source", responses=problems(KeyTaken))
+@router.post("", status_code=201, summary="Register a fact source", responses=problems(KeyTaken, InvalidDefinition))
 async def create_fact_source(
     caller: Writer, session: UnitOfWork, now: Now, spec: SpecIn, response: Response
 ) -> FactSourceOut:
@@ -71,7 +71,7 @@ async def get_fact_source(
 @router.put(
     "/{key}",
     summary="Change a fact source",
-    responses=problems(NotFound, VersionConflict, PreconditionRequired),
+    responses=problems(NotFound, VersionConflict, PreconditionRequired, InvalidDefinition),
 )
 async def update_fact_source(
     caller: Writer,

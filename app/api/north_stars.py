@@ -23,6 +23,7 @@ from experiments.errors import (
     InvalidFormula,
     KeyTaken,
     NotFound,
+    NotReady,
     PreconditionRequired,
     VersionConflict,
 )
@@ -150,7 +151,9 @@ async def get_series(caller: Reader, session: ReadSession, key: Handle, request:
     return await latest_bytes(request, session, "north_star", key)
 
 
-@router.post("/{key}/analyses", status_code=202, summary="Compute the weekly series now", responses=problems(NotFound))
+@router.post(
+    "/{key}/analyses", status_code=202, summary="Compute the weekly series now", responses=problems(NotFound, NotReady)
+)
 async def analyse_north_star(
     caller: Writer,
     session: UnitOfWork,

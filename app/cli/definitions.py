@@ -73,7 +73,8 @@ def apply_definitions(
 ) -> Iterator[Change]:
     """Create what is missing and change what differs; what the file does not name stays as it is."""
     for kind, noun, adapter in KINDS:
-        for wanted in definitions.get(kind, []):
+        # Units are mapped by sources that have no mapping themselves.
+        for wanted in sorted(definitions.get(kind, []), key=lambda one: getattr(one, "unit_mapping", None) is not None):
             document = wanted.model_dump(mode="json")
             key = str(document["key"])
             current = _current(client, f"/v1/{noun}/{key}")

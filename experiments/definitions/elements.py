@@ -41,6 +41,8 @@ class Definition(BaseModel):
     def _texts_can_be_stored(self) -> Self:
         for value in self.__dict__.values():
             texts = value if isinstance(value, list) else (value,)
+            if isinstance(value, dict):
+                texts = [*value, *value.values()]
             if any(isinstance(text, str) and "\x00" in text for text in texts):
                 raise ValueError("texts cannot contain the character U+0000")
         return self

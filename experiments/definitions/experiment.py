@@ -56,16 +56,23 @@ class Trigger(Definition):
 class ExposureSource(Definition):
     """Exposures that are rows of a fact source instead of being sent: its unit and time, and the named columns.
 
-    `variant_column` holds variant keys; rows with another text count as an arm that is not in the plan. `filters` pick
-    the rows of this experiment. `segments` name, for each segment, the column with its level.
+    `variant_column` holds variant keys; rows with another text count as an arm that is not in the plan, rows without a
+    variant or a unit do not count. `filters` pick the rows of this experiment. `segments` name, for each segment, the
+    column with its level; null and the empty text are no level. Numbers are read as text: 30, not 30.0.
     """
 
     fact_source: Key
     variant_column: str = Field(min_length=1, max_length=200)
     filters: list[Filter] = Field(default_factory=list, max_length=20)
-    segments: dict[str, Annotated[str, Field(min_length=1, max_length=200)]] = Field(
-        default_factory=dict, max_length=50
-    )
+    segments: dict[
+        Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(min_length=1, max_length=200)]
+    ] = Field(default_factory=dict, max_length=50)
+
+    @model_validator(mode="after")
+    def _segments_differ(self) -> Self:
+        if len({name.lower() for name in self.segments}) != len(self.segments):
+            raise ValueError("segments: names that differ in their case only are the same segment")
+        return self
 
 
 class DeclaredShare(Definition):

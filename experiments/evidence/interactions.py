@@ -79,9 +79,19 @@ def screened(plan: AnalysisPlan, blocks: Sequence[Block], shapes: Sequence[Block
 
 def interaction_checks(plan: AnalysisPlan, blocks: Sequence[Block], found: Sequence[Interaction]) -> list[Check]:
     """Which pairs interfere, and whether any other experiment's assignment depends on this one's."""
+    unread = _unread(blocks)
     if not found:
+        return unread
+    return [_interference(found), *_assignments(plan, blocks), *unread]
+
+
+def _unread(blocks: Sequence[Block]) -> list[Check]:
+    unread = {key: why for block in blocks for key, why in block.moments.unscreened.items()}
+    if not unread:
         return []
-    return [_interference(found), *_assignments(plan, blocks)]
+    detail = "; ".join(f"{key}: {why}" for key, why in sorted(unread.items()))
+    remedy = "Make the exposures of these experiments readable, or decide without knowing whether they interfere."
+    return [check("concurrent_unread", "warn", f"Not screened for interactions: {detail}.", remedy)]
 
 
 def _interference(found: Sequence[Interaction]) -> Check:

@@ -17,7 +17,7 @@ from stats.survey import lee_bounds
 
 DIFFERS = 0.001
 """Shares that differ between variants at this p are said to differ."""
-LOW_RESPONSE, MUCH_CAPPED, LITTLE_HISTORY, MANY_MISSING = 0.1, 0.05, 0.5, 0.01
+LOW_RESPONSE, MUCH_CAPPED, LITTLE_HISTORY, MANY_MISSING, MANY_UNMAPPED = 0.1, 0.05, 0.5, 0.01, 0.01
 UNEVEN = 1.25
 FEWEST_IN_SEGMENT = 30
 """Units of a variant in a segment level below which even its standard error is a guess."""
@@ -106,6 +106,27 @@ def missing_values(facts: Facts) -> Check | None:
         detail += f" One variant loses more of {', '.join(uneven[:_SHOWN])}."
     remedy = "Find out why numbers are missing; do not trust effects on metrics of which one variant loses more."
     return check("missing_values", "warn" if uneven or most > MANY_MISSING else "pass", detail, remedy, least)
+
+
+def unit_mapping(facts: Facts) -> Check | None:
+    """Facts whose unit is not known: of which variant they are cannot be said either."""
+    found, many = [], []
+    for key, lost in facts.main.moments.unmapped.items():
+        rest = lost.without_unit + lost.ambiguous
+        share = rest / max(lost.facts, 1)
+        found.append(
+            f"{key} ({rest:,} of {lost.facts:,} facts: {lost.without_unit:,} with an id that has no unit, "
+            f"{lost.ambiguous:,} with one that several units have)"
+        )
+        if share > MANY_UNMAPPED:
+            many.append(f"{share:.1%} of {key}")
+    if not found:
+        return None
+    detail = f"Facts that count for nobody because their id is not mapped to one unit: {'; '.join(found)}."
+    if many:
+        detail += f" That is {', '.join(many)}."
+    remedy = "Add the missing rows of the mapping: values are too small, and effects wrong if one variant loses more."
+    return check("unit_mapping", "warn" if many else "pass", detail, remedy)
 
 
 def caps(facts: Facts) -> Check | None:

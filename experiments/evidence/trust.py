@@ -179,6 +179,7 @@ _RULES: tuple[Callable[[Facts], Check | None], ...] = (
     traffic.open_windows,
     measurement.responses,
     measurement.missing_values,
+    measurement.unit_mapping,
     measurement.caps,
     measurement.tied_quantiles,
     measurement.few_clusters,
