@@ -101,16 +101,20 @@ async def check(session: AsyncSession, *, spec: NorthStarSpec) -> str:
 
 
 def _refuse_unusable_metrics(spec: NorthStarSpec, known: dict[str, Known]) -> None:
-    places = {"/metric_key": spec.metric_key} | {
-        f"/input_metrics/{position}/metric_key": item.metric_key for position, item in enumerate(spec.input_metrics)
-    }
+    places = [("/metric_key", spec.metric_key, False)] + [
+        (f"/input_metrics/{position}/metric_key", item.metric_key, item.series_key is not None)
+        for position, item in enumerate(spec.input_metrics)
+    ]
     errors = [
-        FieldError(pointer, fault) for pointer, key in places.items() if (fault := _fault(key, known)) is not None
+        FieldError(pointer, fault)
+        for pointer, key, pushed in places
+        if (fault := _fault(key, known, pushed=pushed)) is not None
     ]
     if errors:
         raise InvalidDefinition(
             f"The tree uses a metric that it cannot use: {errors[0].detail}",
-            remedy="Use registered metrics of the kinds mean, proportion, ratio and survey that have measures.",
+            remedy="Use registered metrics of the kinds mean, proportion, ratio and survey that have measures; a "
+            "retention, funnel or participation only as an input whose weeks a `series_key` brings.",
             errors=errors,
         )
 
@@ -141,13 +145,15 @@ async def _refuse_unusable_series(session: AsyncSession, spec: NorthStarSpec) ->
         )
 
 
-def _fault(key: str, known: dict[str, Known]) -> str | None:
+def _fault(key: str, known: dict[str, Known], *, pushed: bool) -> str | None:
+    """Why a tree cannot have the metric. `pushed`: a series brings its weeks, so facts need not make them."""
     if key not in known:
         return f"there is no metric `{key}`"
     if known[key].spec.kind == "formula":
         return f"`{key}` is a formula metric"
-    if known[key].spec.kind == "quantile":
-        return f"`{key}` is a quantile: it does not add up over units and weeks"
+    kind = known[key].spec.kind
+    if kind == "quantile" or (not pushed and not known[key].spec.adds_up):
+        return f"`{key}` is a {kind}: it does not add up over units and weeks"
     if metric.only_summaries(known[key].spec, known):
         return f"`{key}` has no measure: only summaries can feed it"
     return None

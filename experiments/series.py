@@ -14,6 +14,7 @@ from experiments.errors import FieldError, InvalidDefinition
 from experiments.json_query import json_text
 from experiments.paging import Page, page_of
 from experiments.tables import Series, SeriesValue, SeriesVersion
+from stats.formula import parse
 
 FIXED_WITH_VALUES: Final = ("role", "grain", "dimension", "aggregation", "source")
 """What values mean: these stay once there are any."""
@@ -126,14 +127,16 @@ async def _check_metric(session: AsyncSession, spec: SeriesSpec, *, archived: bo
         _refuse("metric_key", f"there is no metric `{spec.metric_key}`", "Register the metric first, or leave it out.")
     if spec.source != "facts":
         return
-    definition = known[spec.metric_key].spec
-    if definition.kind == "quantile":
-        _refuse(
-            "metric_key",
-            f"`{spec.metric_key}` is a quantile: facts make no total of it",
-            "Use a mean, proportion, ratio, survey or formula metric, or push the values.",
-        )
-    if metric.only_summaries(definition, await metric.all_known(session, archived=True)):
+    definition, ever = known[spec.metric_key].spec, await metric.all_known(session, archived=True)
+    parts = [] if definition.formula is None else [ever[name].spec for name in parse(definition.formula).names]
+    for part in [definition, *parts]:
+        if not part.adds_up:
+            _refuse(
+                "metric_key",
+                f"`{part.key}` is a {part.kind}: facts make no value of a period of it",
+                "Use a mean, proportion, ratio, survey or formula metric of such, or push the values.",
+            )
+    if metric.only_summaries(definition, ever):
         _refuse(
             "metric_key",
             f"`{spec.metric_key}` has no measure: no facts can feed it",

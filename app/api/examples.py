@@ -25,6 +25,51 @@ LIKELIHOOD_METRIC: Final[dict[str, Any]] = {
     "likelihood": "hurdle_lognormal",
     "pre_period_days": 0,
 }
+RETENTION: Final[dict[str, Any]] = {
+    "key": "second_week_retention",
+    "name": "Ordered again in the second week",
+    "kind": "retention",
+    "unit": "%",
+    "aarrr_stage": "retention",
+    "start": {"fact_source": "orders"},
+    "start_within_days": 7,
+    "measure": {"fact_source": "orders"},
+    "delay_days": 7,
+    "window_days": 7,
+}
+FUNNEL: Final[dict[str, Any]] = {
+    "key": "basket_to_order",
+    "name": "From the basket to the order",
+    "kind": "funnel",
+    "unit": "%",
+    "aarrr_stage": "activation",
+    "steps": [
+        {"name": "Basket", "measure": {"fact_source": "baskets"}},
+        {"name": "Address", "measure": {"fact_source": "addresses"}, "within_days": 1},
+        {"name": "Order", "measure": {"fact_source": "orders"}, "within_days": 1},
+    ],
+    "funnel_of": "first_step",
+    "window_days": 7,
+}
+PARTICIPATION: Final[dict[str, Any]] = {
+    "key": "days_active",
+    "name": "Days with a visit",
+    "kind": "participation",
+    "unit": "%",
+    "aarrr_stage": "retention",
+    "measure": {"fact_source": "visits"},
+    "window_days": 14,
+}
+LAST_VALUE: Final[dict[str, Any]] = {
+    "key": "balance",
+    "name": "Balance",
+    "kind": "mean",
+    "unit": "EUR",
+    "measure": {"fact_source": "balances", "aggregation": "last", "column": "value"},
+    "covariates": [{"fact_source": "orders", "aggregation": "sum"}, {"fact_source": "visits"}],
+    "window_days": 7,
+    "pre_period_days": 28,
+}
 NORTH_STAR: Final[dict[str, Any]] = {
     "key": "weekly_orders",
     "name": "Orders per week",

@@ -1,7 +1,7 @@
 """/v1/metrics"""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Body, Query, Request, Response
 from pydantic import BaseModel
@@ -15,7 +15,7 @@ from app.api.problems import problems
 from app.api.routing import api_router
 from app.api.security import Reader, Writer
 from experiments import metric
-from experiments.definitions import MetricSpec
+from experiments.definitions import MetricKind, MetricSpec
 from experiments.errors import (
     InvalidDefinition,
     InvalidFormula,
@@ -31,6 +31,10 @@ _EXAMPLES: dict[str, Any] = {
     "mean": {"summary": "A count per user", "value": examples.METRIC},
     "formula": {"summary": "A formula over other metrics", "value": examples.FORMULA_METRIC},
     "likelihood": {"summary": "Revenue with a model of its units", "value": examples.LIKELIHOOD_METRIC},
+    "retention": {"summary": "Who orders again in the second week after the first order", "value": examples.RETENTION},
+    "funnel": {"summary": "Who gets from the basket to the order within a day", "value": examples.FUNNEL},
+    "participation": {"summary": "On which share of days there is a visit", "value": examples.PARTICIPATION},
+    "last": {"summary": "A balance as of the last change, with further covariates", "value": examples.LAST_VALUE},
 }
 SpecIn = Annotated[MetricSpec, Body(openapi_examples=_EXAMPLES)]
 
@@ -80,7 +84,7 @@ async def list_metrics(
     session: ReadSession,
     paging: Paging,
     owner: Annotated[str | None, Query(max_length=200)] = None,
-    kind: Literal["mean", "proportion", "ratio", "formula"] | None = None,
+    kind: MetricKind | None = None,
     archived: Annotated[bool, Query(description="Also list archived metrics")] = False,
 ) -> Listing[MetricOut]:
     page = await metric.page(session, owner=owner, kind=kind, archived=archived, limit=paging.limit, after=paging.after)

@@ -62,6 +62,7 @@ async def page_values(session: AsyncSession, row: Experiment) -> dict[str, Any]:
         "arms": arms,
         "plan": plan,
         "metric_names": {key: item.spec.name for key, item in known.items()},
+        "share_metrics": frozenset(item.metric_key for item in plan.metrics if item.spec.is_share) if plan else (),
         "metric_units": {key: item.spec.unit for key, item in known.items()},
         "variant_names": dict(names),
         "result": result,

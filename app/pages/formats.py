@@ -82,6 +82,11 @@ def share(value: float | None) -> str:
     return f"{value * 100:.3g}{PERCENT}"
 
 
+def points(value: float | None) -> str:
+    """A difference of shares, in percentage points with its sign: `+0.61 points`."""
+    return NOTHING if value is None else f"{gain(100 * value)}\u00a0points"
+
+
 def spread(value: float | None) -> str:
     """A standard error or deviation of lifts, with the decimals that lifts have: `1.5 %`."""
     return NOTHING if value is None else f"{value * 100:.{1 if value >= 0.001 else 3}f}{PERCENT}"

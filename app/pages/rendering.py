@@ -14,6 +14,7 @@ from app.pages import formats, launch_words, plan_words, programme_words, review
 from app.pages.beliefs_view import PRIORS
 from app.pages.experiment_options import DEFAULTS
 from app.pages.headers import SECURITY_HEADERS
+from app.pages.recipe_words import recipe
 from app.pages.static_files import static_url
 
 environment: Final = Environment(
@@ -32,6 +33,7 @@ environment.filters.update(
     gain=formats.gain,
     probability=formats.probability,
     share=formats.share,
+    points=formats.points,
     spread=formats.spread,
     unbroken=formats.unbroken,
     p_value=formats.p_value,
@@ -56,6 +58,7 @@ environment.globals.update(
     levels=formats.levels,
     differences=formats.differences,
     in_words=in_words,
+    recipe=recipe,
     days=formats.days,
     sparkline=sparkline,
     mini_interval=mini_interval,

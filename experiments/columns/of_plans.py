@@ -48,7 +48,7 @@ def aged(plan: AnalysisPlan) -> tuple[AgedMetric, ...]:
 def company_specs(plan: AnalysisPlan) -> dict[str, MetricSpec]:
     """The North Star's metric as the company counts it, outcomes without caps, and those its formula depends on (E5).
 
-    Empty without a North Star, and where it depends on a quantile, which is no function of totals.
+    Empty without a North Star, and where it depends on a metric that is no function of totals.
     """
     known = {metric.metric_key: metric.spec for metric in plan.metrics}
     found: dict[str, MetricSpec] = {}
@@ -56,7 +56,7 @@ def company_specs(plan: AnalysisPlan) -> dict[str, MetricSpec]:
     while left:
         key = left.popleft()
         spec = known.get(key)
-        if spec is None or spec.kind == "quantile":
+        if spec is None or not spec.adds_up:
             return {}
         if key not in found:
             found[key] = spec.model_copy(update={"pre_period_days": 0, "cap": None})

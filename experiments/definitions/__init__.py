@@ -35,7 +35,7 @@ from experiments.definitions.launch import (
     Mechanism,
     RolloutStep,
 )
-from experiments.definitions.metric import Cap, FunnelStep, Measure, MetricSpec
+from experiments.definitions.metric import Cap, FunnelStep, Measure, MetricKind, MetricSpec
 from experiments.definitions.north_star import InputMetric, NorthStarSpec, Omtm, OutsideInfluence, Stock, Target
 from experiments.definitions.series import Grain, SeriesSpec
 
@@ -68,6 +68,7 @@ __all__ = [
     "Measure",
     "Mechanism",
     "MetricKey",
+    "MetricKind",
     "MetricSpec",
     "Moment",
     "NorthStarSpec",

@@ -7,6 +7,10 @@ from pydantic import Field, model_validator
 from experiments.definitions.elements import Definition, Direction, Key, MetricKey, Stage
 from experiments.definitions.filters import Filter
 
+MetricKind = Literal[
+    "mean", "proportion", "ratio", "formula", "quantile", "survey", "retention", "funnel", "participation"
+]
+
 
 class Measure(Definition):
     """A number per unit: an aggregation of one column of a fact source. Units without facts count as 0.
@@ -66,9 +70,7 @@ class MetricSpec(Definition):
     key: MetricKey
     name: str = Field(min_length=1, max_length=200)
     description: str = Field(default="", max_length=4000)
-    kind: Literal[
-        "mean", "proportion", "ratio", "formula", "quantile", "survey", "retention", "funnel", "participation"
-    ]
+    kind: MetricKind
     direction: Direction = Direction.INCREASE
     unit: str = Field(default="", max_length=32, description="Unit of display: orders, EUR, %, …")
     owner: str = Field(default="", max_length=200)
@@ -121,6 +123,11 @@ class MetricSpec(Definition):
                 return "ratio"
             case _:
                 return self.kind
+
+    @property
+    def is_share(self) -> bool:
+        """Whether its values are parts of one, which people read as percentages."""
+        return self.kind in ("proportion", "retention", "funnel", "participation")
 
     @property
     def adds_up(self) -> bool:

@@ -139,7 +139,7 @@ def _begun(arms: Arms, block: BlockShapes, cells: Cells, skewness: Floats) -> Bo
     moments = cells.moments
     conversions = np.full(arms.units.shape, np.inf)
     for m, shape in enumerate(block.shapes):
-        if block.metrics[m].spec.kind == "proportion":
+        if block.metrics[m].spec.estimated_as == "proportion":
             made = moments.mean[..., shape.value] * moments.count
             size = moments.count if shape.denominator is None else moments.mean[..., shape.denominator] * moments.count
             conversions[..., m] = np.minimum(made, size - made)

@@ -24,7 +24,8 @@ from experiments.result import DecisionInterval, Row
 from stats.estimate import Estimates
 from stats.moments import Bools, Floats
 
-ESTIMATOR = {"mean": "A1", "proportion": "A1", "ratio": "A4", "formula": "E1", "quantile": "A6", "survey": "A4"}
+ESTIMATOR = {"mean": "A1", "proportion": "A1", "ratio": "A4", "formula": "E1", "quantile": "A6"}
+"""By what the statistics see (`MetricSpec.estimated_as`)."""
 type Segment = tuple[str, str] | None
 type RowDraft = dict[str, Any]
 """The fields of a row that are known so far."""
@@ -160,7 +161,7 @@ def absent_drafts(plan: AnalysisPlan, metric: PlannedMetric, reason: str) -> lis
             **blank,
             **_identity(metric),
             "variant_key": variant.key,
-            "method": ESTIMATOR[metric.spec.kind],
+            "method": ESTIMATOR[metric.spec.estimated_as],
             "interval_kind": "none",
             "n_control": 0,
             "n_treatment": 0,
@@ -223,7 +224,8 @@ def _spelled(estimator: str, options: tuple[str, ...]) -> tuple[str, ...]:
 def _words(plan: AnalysisPlan, metric: PlannedMetric) -> tuple[str, ...]:
     spec = metric.spec
     clustered = plan.cluster is not None
-    estimator = "A5" if clustered and spec.kind in ("mean", "proportion") else ESTIMATOR[spec.kind]
+    form = spec.estimated_as
+    estimator = "A5" if clustered and form in ("mean", "proportion") else ESTIMATOR[form]
     options = ["A5"] * (clustered and estimator != "A5") + ["A9"] * (spec.cap is not None)
     return _spelled(estimator, (*options, *["A13"] * (spec.kind == "survey")))
 

@@ -85,14 +85,18 @@ def north_star_series(
 
 
 def metric_values(specs: Mapping[str, MetricSpec], *, columns: Sequence[str], totals: Floats) -> dict[str, Floats]:
-    """The value of every metric by what was counted: `totals` (..., columns) make values (...); nan where undefined."""
-    places = layout(list(specs.values()))
+    """The value of every metric by what was counted: `totals` (..., columns) make values (...); nan where undefined.
+
+    Facts make no value of a metric that does not add up (`MetricSpec.adds_up`): it is nan throughout.
+    """
+    places = layout([spec for spec in specs.values() if spec.adds_up])
     index = {name: i for i, name in enumerate(columns)}
 
     def column(position: int) -> Floats:
         return np.asarray(totals[..., index[places.names[position]]], dtype=np.float64)
 
     values = {key: _plain(where, column) for key, where in places.metrics.items()}
+    values |= {key: np.full(totals.shape[:-1], np.nan) for key, spec in specs.items() if not spec.adds_up}
 
     def of(key: str) -> Floats:
         if key not in values:

@@ -61,7 +61,7 @@ def block_shapes(plan: AnalysisPlan, block: Block) -> BlockShapes:
         kinds: dict[bool, Literal["mean", "proportion"]] = {True: "proportion", False: "mean"}
         columns = [block.moments.column(metric.metric_key) for metric in wanted]
         shapes = tuple(
-            MetricShape(m.metric_key, kinds[m.spec.kind == "proportion"], value=column)
+            MetricShape(m.metric_key, kinds[m.spec.estimated_as == "proportion"], value=column)
             for m, column in zip(wanted, columns, strict=True)
         )
         return BlockShapes(tuple(wanted), shapes, _refused(block.moments), third_moments=False)
@@ -92,8 +92,8 @@ def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetri
             before = [index[column] for column in where.uncapped]
             bottom = before[1] if len(before) > 1 else shape.denominator
             uncapped[position] = replace(shape, value=before[0], denominator=bottom)
-        if specs[key].kind == "ratio" and shape.denominator is not None:
-            parts[position] = _part(shape, shape.value, size), _part(shape, shape.denominator, size)
+        if specs[key].estimated_as == "ratio" and where.denominator is not None and where.responded is None:
+            parts[position] = _part(shape, shape.value, size), _part(shape, index[where.denominator], size)
         if where.responded is not None:
             responded[position] = _part(shape, index[where.responded], size)
     return BlockShapes(

@@ -23,7 +23,7 @@ from experiments.verdict.judgement import FrequentistCase
 from experiments.verdict.outcomes import Forecast, Judgement, Verdict
 from experiments.verdict.situation import Situation
 
-_PER_UNIT: Final = ("mean", "proportion", "formula")
+_PER_UNIT: Final = ("mean", "formula")
 _UNITS: Final = 1000.0
 
 
@@ -132,9 +132,11 @@ def _per_thousand(plan: AnalysisPlan, rows: Sequence[Row], row: Row, loss: float
     """The loss in units of its metric per 1,000 exposed units, where the metric is something that units have each."""
     star = plan.north_star.spec.metric_key if plan.north_star else None
     key = star if unit == "north_star" else row.metric_key
-    kind = next((metric.spec.kind for metric in plan.metrics if metric.metric_key == key), None)
+    spec = next((metric.spec for metric in plan.metrics if metric.metric_key == key), None)
     mine = (r for r in rows if r.segment is None and (r.metric_key, r.variant_key) == (key, row.variant_key))
     mean = next((r.mean_control for r in mine), None)
-    if loss is None or mean is None or kind not in _PER_UNIT:
+    if loss is None or mean is None or spec is None:
+        return None
+    if spec.kind not in _PER_UNIT and spec.estimated_as != "proportion":
         return None
     return loss * abs(mean) * _UNITS
