@@ -99,6 +99,16 @@ class BatchRejected(DomainError):
     status, title = 422, "The batch was refused"
 
 
+class TooBusy(DomainError):
+    """Raised with `retry_after_seconds`, which becomes the header Retry-After."""
+
+    status, title = 503, "The service takes no more uploads at the moment"
+
+
+class StorageFull(DomainError):
+    status, title = 507, "There is no room to store this"
+
+
 class PayloadTooLarge(DomainError):
     status, title = 413, "The upload is too large"
 
@@ -113,3 +123,15 @@ class NotReady(DomainError):
 
 class SourceUnreadable(DomainError):
     status, title = 422, "The fact source cannot be read"
+
+
+class NoSecretKey(DomainError):
+    status, title = 409, "The service has no key for secrets"
+
+
+class SecretUnreadable(DomainError):
+    status, title = 409, "The secret cannot be decrypted"
+
+
+class InUse(DomainError):
+    status, title = 409, "Something else needs it"

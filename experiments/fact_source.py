@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import audit, versioned
+from experiments import audit, connection, versioned
 from experiments.definitions import FactSourceSpec, TableSource
 from experiments.errors import FieldError, InvalidDefinition
 from experiments.paging import Page, page_of
@@ -25,6 +25,7 @@ def spec_of(row: FactSource) -> FactSourceSpec:
 
 async def create(session: AsyncSession, *, spec: FactSourceSpec, actor: str, at: datetime) -> FactSource:
     """Register a fact source. Raises `KeyTaken`, `InvalidDefinition`."""
+    await connection.require(session, spec=spec)
     await _check_mappings(session, spec)
     document = spec.model_dump(mode="json")
     row = FactSource(key=spec.key, spec=document, created_at=at, updated_at=at)
@@ -55,6 +56,7 @@ async def update(
     document, before = spec.model_dump(mode="json"), source.spec
     if document == before and expected in (None, source.version):
         return source
+    await connection.require(session, spec=spec)
     await _check_mappings(session, spec)
     await versioned.update(session, source, expected=expected, spec=document, updated_at=at)
     _audit(session, source, "fact_source.updated", actor, at, before)

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -22,6 +22,16 @@ class Settings(BaseSettings):
         default=None, description="Only files below this folder may be named by file and DuckDB fact sources"
     )
     max_upload_bytes: int = Field(default=256 * 1024 * 1024, ge=1024, description="Largest accepted request body")
+    ingest_slots: int = Field(default=16, ge=1, description="Uploads that one API process takes at once")
+    spool_bytes: int = Field(
+        default=1024 * 1024 * 1024, ge=1024, description="Bytes of uploads that one API process holds at once, on disk"
+    )
+    min_free_disk_bytes: int = Field(
+        default=256 * 1024 * 1024, ge=0, description="Uploads are refused when the data folder's disk has less room"
+    )
+    dead_letter_days: float = Field(
+        default=30.0, gt=0, description="How long the refused rows of a batch are kept; they hold identifiers"
+    )
     allowed_clock_skew_seconds: int = Field(default=300, ge=0, description="How far in the future a timestamp may lie")
     lease_seconds: float = Field(
         default=30.0, gt=0, description="How long a worker owns an analysis between heartbeats"
@@ -46,6 +56,10 @@ class Settings(BaseSettings):
         default=1.0, gt=0, description="How often workers look for analyses that nobody owns"
     )
     refresh_minutes: float = Field(default=60.0, gt=0, description="How often running experiments are re-analysed")
+    secret_keys: SecretStr | None = Field(
+        default=None,
+        description="Keys for secrets of connections, commas between them; the first encrypts, all decrypt",
+    )
     session_hours: float = Field(default=12.0, gt=0, description="Life of a browser session")
     secure_cookies: bool = Field(default=False, description="Set to true behind HTTPS")
     log_json: bool = Field(default=False, description="Log one JSON object per line")

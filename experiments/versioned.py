@@ -7,9 +7,19 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from experiments.errors import FieldError, KeyTaken, NotFound, VersionConflict
-from experiments.tables import Experiment, FactSource, GrowthReview, Holdout, Launch, Metric, NorthStar, Series
+from experiments.tables import (
+    Connection,
+    Experiment,
+    FactSource,
+    GrowthReview,
+    Holdout,
+    Launch,
+    Metric,
+    NorthStar,
+    Series,
+)
 
-type Versioned = Experiment | FactSource | GrowthReview | Holdout | Launch | Metric | NorthStar | Series
+type Versioned = Connection | Experiment | FactSource | GrowthReview | Holdout | Launch | Metric | NorthStar | Series
 
 
 async def insert[Row: Versioned](session: AsyncSession, row: Row, *, noun: str) -> Row:
