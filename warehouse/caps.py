@@ -76,6 +76,12 @@ class Top:
                 kept = np.partition(kept, len(kept) - most)[len(kept) - most :]
             self._kept = [kept]
 
+    def merge(self, other: "Top") -> "Top":
+        """Both together, without a bound."""
+        refused = self.refused or other.refused
+        kept = [] if refused else [*self._kept, *other._kept]
+        return Top(self.quantile, None, self.count + other.count, refused, kept)
+
     def value(self) -> float | None:
         """The quantile; None if it is not above 0."""
         kept = np.concatenate([np.zeros(0), *self._kept])
@@ -130,10 +136,20 @@ def caps_of_buckets(work: Pass, buckets: Iterable[Units], bound: int | None) -> 
     tops = {i: _top(work.columns[i], bound) for i in wanted}
     for units in buckets if wanted else ():
         facts = read_all(work, units, epoch_us(work.looks[-1]), list(wanted.values()))
-        inside = analysed(work, units)
-        for i, basis in wanted.items():
-            tops[i].add(_measured(basis, facts, work, len(units))[inside])
+        _add_values(tops, work, facts, analysed(work, units))
     return caps_from(work, tops)
+
+
+def tops_of(work: Pass, facts: AllFacts, inside: Bools) -> dict[int, Top]:
+    """By position of a capped column what its quantile needs of the units that are `inside` (n,)."""
+    tops = {i: _top(work.columns[i]) for i in bases(work)}
+    _add_values(tops, work, facts, inside)
+    return tops
+
+
+def _add_values(tops: Mapping[int, Top], work: Pass, facts: AllFacts, inside: Bools) -> None:
+    for i, basis in bases(work).items():
+        tops[i].add(_measured(basis, facts, work, len(inside))[inside])
 
 
 def apply_caps(table: Values, caps: Caps) -> None:
