@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import duckdb
 import numpy as np
@@ -12,6 +13,9 @@ from warehouse.units import MAX_LEVELS, OTHER_LEVELS, count_level_combinations
 
 type Dimensions = Sequence[tuple[str, Sequence[str]]]
 """(name, levels), in the order of `Units.segment`."""
+
+type CountCombinations = Callable[[Dimensions], Sequence[tuple[int, ...]]]
+"""The combinations of positions of levels that exposures carry, most frequent first."""
 
 
 LONGEST_NAME, LONGEST_GROUP = 64, 200
@@ -41,8 +45,7 @@ def single(dimensions: Dimensions, position: int) -> Crossing:
 
 
 def crossed(
-    connection: duckdb.DuckDBPyConnection,
-    data: DataSlice,
+    count: CountCombinations,
     dimensions: Dimensions,
     chosen: Sequence[int],
     *,
@@ -55,7 +58,7 @@ def crossed(
     The last group, `(other)`, takes what exceeds `most` groups; it may well be empty.
     """
     parts = [dimensions[i] for i in chosen]
-    counted = count_level_combinations(connection, data, parts)
+    counted = count(parts)
     kept = counted if len(counted) <= most else counted[: most - 1]
     place = np.full([len(levels) for _, levels in parts], len(kept), dtype=np.int64)
     for group, combination in enumerate(kept):
@@ -80,6 +83,13 @@ def segments(
     names: Sequence[str],
     pairs: Sequence[tuple[str, str]],
 ) -> tuple[Crossing, ...]:
+    """As `segments_of`, of the exposures of a slice."""
+    return segments_of(partial(count_level_combinations, connection, data), dimensions, names, pairs)
+
+
+def segments_of(
+    count: CountCombinations, dimensions: Dimensions, names: Sequence[str], pairs: Sequence[tuple[str, str]]
+) -> tuple[Crossing, ...]:
     """What results are broken down by: dimensions, then pairs of them, named `a × b` with levels `x × y`.
 
     Dimensions that no exposure carries are left out.
@@ -90,8 +100,6 @@ def segments(
         if first in position and second in position:
             both = (position[first], position[second])
             found.append(
-                crossed(
-                    connection, data, dimensions, both, name=f"{first} × {second}", label=" × ".join, most=MAX_LEVELS
-                )
+                crossed(count, dimensions, both, name=f"{first} × {second}", label=" × ".join, most=MAX_LEVELS)
             )
     return tuple(found)

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import duckdb
 import numpy as np
 
 from stats.moments import Ints
-from warehouse.crossings import Crossing, Dimensions, crossed
+from warehouse.crossings import CountCombinations, Crossing, Dimensions, crossed
 from warehouse.data_slice import DataSlice
 from warehouse.engine import epoch_us
-from warehouse.units import Units
+from warehouse.units import Units, count_level_combinations
 
 MAX_STRATA = 30
 """Rare combinations of attributes share a stratum; stages never do: their shares of the variants differ."""
@@ -36,6 +37,13 @@ class Strata:
 def strata_of(
     connection: duckdb.DuckDBPyConnection, data: DataSlice, dimensions: Dimensions, attributes: Sequence[str]
 ) -> Strata | None:
+    """As `strata_with`, of the exposures of a slice."""
+    return strata_with(partial(count_level_combinations, connection, data), data, dimensions, attributes)
+
+
+def strata_with(
+    count: CountCombinations, data: DataSlice, dimensions: Dimensions, attributes: Sequence[str]
+) -> Strata | None:
     """The strata of an experiment, some of them perhaps empty; None where there would be a single one.
 
     Attributes that no exposure carries are left out.
@@ -48,8 +56,7 @@ def strata_of(
     crossing = None
     if known and most > 1:
         crossing = crossed(
-            connection,
-            data,
+            count,
             dimensions,
             [position[name] for name in known],
             name="stratum",

@@ -1,0 +1,129 @@
+"""The facts of a source as a part of a statement: whose, when, and what measures ask of them."""
+
+from collections.abc import Sequence
+
+from sqlglot import exp
+
+from experiments.definitions import FactSourceSpec, Filter
+from warehouse.compile.question import Question
+from warehouse.compile.relations import Rows, at_us, in_period, number, passing
+from warehouse.compile.words import (
+    E,
+    case,
+    cast,
+    col,
+    is_null,
+    join,
+    known,
+    named,
+    select,
+    stored,
+    subquery,
+    table,
+    whole,
+    within,
+    TEXT,
+    BIGINT,
+)
+from warehouse.engine import epoch_us
+
+LARGEST_FACT = 1e290
+"""Larger numbers count as infinite: no sum of facts may overflow, which some engines answer with an error."""
+
+KNOWN, MISSING, NOT_FINITE = 0, 1, 2
+"""What a number can be."""
+
+_LONG_AGO = 0
+
+
+def facts_of_source(
+    question: Question,
+    key: str,
+    period_us: tuple[int, int],
+    inputs: Sequence[tuple[str, E]],
+    filters: Sequence[Filter] = (),
+) -> exp.Select:
+    """unit_id, at_us and `inputs` (named expressions over `t`) of the facts in [start, end) that pass `filters`.
+
+    The row filters of the source hold as well, and its ids are mapped to units. Raises `SourceUnreadable`.
+    """
+    rows, spec, words = question.rows[key], question.spec(key), question.words
+    if rows is None:
+        nothing = [named(cast(exp.Null(), TEXT), "unit_id"), named(cast(exp.Null(), BIGINT), "at_us")]
+        found = exp.Select(expressions=nothing)
+        found.set("where", exp.Where(this=exp.false()))
+        return found
+    conditions: list[E] = [known(stored(rows.unit)), *in_period(words, rows, *period_us)]
+    tests = [*spec.filters, *filters]
+    if tests:
+        conditions.append(passing(words, rows, tests))
+    times = [named(at_us(words, rows), "at_us"), *(named(what, alias) for alias, what in inputs)]
+    if spec.unit_mapping is None:
+        unit = named(words.text(stored(rows.unit)), "unit_id")
+        return select([unit, *times], rows.from_(), where=conditions)
+    same = exp.EQ(this=words.plain_text(stored(rows.unit)), expression=col("id", "m"))
+    mapped = subquery(_mapping(question, spec), "m")
+    unit = named(col("unit_id", "m"), "unit_id")
+    return select([unit, *times], rows.from_(), joins=[join(mapped, same)], where=conditions)
+
+
+def _mapping(question: Question, spec: FactSourceSpec) -> exp.Select:
+    """id and the one unit it belongs to; ids of several units are left out."""
+    assert spec.unit_mapping is not None
+    key, words = spec.unit_mapping.fact_source, question.words
+    rows, source = question.rows[key], question.spec(key)
+    if rows is None:
+        found = exp.Select(expressions=[named(cast(exp.Null(), TEXT), one) for one in ("id", "unit_id")])
+        found.set("where", exp.Where(this=exp.false()))
+        return found
+    other_id = rows.physical(spec.unit_mapping.id_column)
+
+    def unit() -> E:
+        return words.text(stored(rows.unit))
+
+    time = in_period(words, rows, _LONG_AGO, epoch_us(question.work.data.data_as_of))[1]
+    conditions = [known(stored(rows.unit)), known(stored(other_id)), time]
+    if source.filters:
+        conditions.append(passing(words, rows, source.filters))
+    return select(
+        [named(words.plain_text(stored(other_id)), "id"), named(exp.Min(this=unit()), "unit_id")],
+        rows.from_(),
+        where=conditions,
+        group=[words.plain_text(stored(other_id))],
+        having=exp.EQ(this=exp.Min(this=unit()), expression=exp.Max(this=unit())),
+    )
+
+
+def number_inputs(question: Question, rows: Rows, column: str, place: int) -> list[tuple[str, E]]:
+    """The number of a fact (null unless it is finite) as `number_i`, and what it is as `state_i`."""
+
+    def value() -> E:
+        return number(question.words, rows, column)
+
+    finite = within(value(), LARGEST_FACT)
+    state = case([(is_null(value()), whole(MISSING)), (finite.copy(), whole(KNOWN))], whole(NOT_FINITE))
+    return [(f"number_{place}", case([(finite, value())])), (f"state_{place}", state)]
+
+
+def joined_to_units(facts: exp.Select, kept: Sequence[str], start_us: int, end_us: int | None) -> exp.Select:
+    """Facts of units that count, with `since` the unit's exposure and `before`: since its assignment."""
+    since = exp.Sub(this=col("at_us", "f"), expression=col("at_us", "u"))
+    before = exp.Sub(this=col("at_us", "f"), expression=col("assigned_us", "u"))
+    conditions: list[E] = [
+        exp.EQ(this=col("inside", "u"), expression=whole(1)),
+        exp.GTE(this=before.copy(), expression=whole(start_us)),
+    ]
+    if end_us is not None:
+        conditions.append(exp.LT(this=since.copy(), expression=whole(end_us)))
+    return select(
+        [
+            col("unit_id", "u"),
+            col("at_us", "f"),
+            named(since, "since"),
+            named(before, "before"),
+            *(col(one, "f") for one in kept),
+        ],
+        subquery(facts, "f"),
+        joins=[join(table("units", "u"), exp.EQ(this=col("unit_id", "f"), expression=col("unit_id", "u")))],
+        where=conditions,
+    )

@@ -1,0 +1,71 @@
+"""What a statement is asked: a pass, the rows it reads, the look, and what else narrows it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from experiments.definitions import FactSourceSpec, Filter
+from experiments.plan import AnalysisPlan
+from warehouse.compile.relations import Rows
+from warehouse.compile.words import Words
+from warehouse.engine import epoch_us
+from warehouse.one_pass import Pass
+from warehouse.wanted import Caps
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Exposures as a relation: its column of variants, and the column of each segment by its name in lower case.
+
+    `source` is the key of the fact source whose rows they are, those that pass `filters`; None for what was ingested.
+    """
+
+    rows: Rows
+    variant: str
+    segments: Mapping[str, str]
+    source: str | None = None
+    filters: tuple[Filter, ...] = ()
+
+    def column(self, dimension: str) -> str | None:
+        """The column with a dimension's levels; None if there is none."""
+        return self.segments.get(dimension.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Units whose first exposure is in [`start_us`, `end_us`): cohorts are disjoint, so their moments merge."""
+
+    start_us: int
+    end_us: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A pass over `rows` by source (None: no facts at all) and the exposures `shown` (None: nobody).
+
+    `look` is the position of the look; only the last one answers everything. `caps` are those of all units, where
+    another statement found them.
+    """
+
+    work: Pass
+    plan: AnalysisPlan
+    words: Words
+    shown: Shown | None
+    rows: Mapping[str, Rows | None]
+    look: int
+    caps: Caps | None = None
+    cohort: Cohort | None = None
+
+    @property
+    def look_us(self) -> int:
+        return epoch_us(self.work.looks[self.look])
+
+    @property
+    def arms(self) -> int:
+        return len(self.work.variants)
+
+    @property
+    def is_last(self) -> bool:
+        return self.look == len(self.work.looks) - 1
+
+    def spec(self, key: str) -> FactSourceSpec:
+        return self.work.sources[key]
