@@ -185,31 +185,12 @@ def access(row: Connection, keys: SecretKeys) -> Access:
 
 
 async def access_for(session: AsyncSession, *, sources: Collection[FactSourceSpec], keys: SecretKeys) -> Access | None:
-    """What it takes to read these fact sources; None where none of them is a table.
+    """What it takes to read the fact sources of a plan; None where none of them is a table.
 
-    Raises `InvalidDefinition` where they do not go together, `NotFound`, `NoSecretKey`, `SecretUnreadable`.
+    A plan reads from one connection only (`plan_rules`). Raises `NotFound`, `NoSecretKey`, `SecretUnreadable`.
     """
-    key = only_connection(sources)
+    key = next((source.connection for source in sources if isinstance(source, TableSource)), None)
     return None if key is None else access(await get(session, key=key), keys)
-
-
-def only_connection(sources: Collection[FactSourceSpec]) -> str | None:
-    """The one connection on which all of these are tables; None where none is. Raises `InvalidDefinition`."""
-    tables = [source for source in sources if isinstance(source, TableSource)]
-    if not tables:
-        return None
-    elsewhere = [source.key for source in sources if source not in tables]
-    connections = sorted({source.connection for source in tables})
-    if elsewhere or len(connections) > 1:
-        fault = f"tables of {', '.join(f'`{key}`' for key in connections)}" + (
-            f" and sources that are no tables ({', '.join(f'`{key}`' for key in elsewhere)})" if elsewhere else ""
-        )
-        raise InvalidDefinition(
-            f"One plan cannot join {fault}",
-            remedy="Let all fact sources of the plan be tables of one connection, or ingest the facts.",
-            errors=[FieldError("/metrics", f"needs {fault}")],
-        )
-    return connections[0]
 
 
 async def require(session: AsyncSession, *, spec: FactSourceSpec) -> None:

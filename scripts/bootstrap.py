@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Make .venv with exactly what requirements.lock says. Standard library only; runs on any Python >= 3.8.
 
-    python3 scripts/bootstrap.py [--force]
+    python3 scripts/bootstrap.py [--force] [--spark]
 
 Finds a Python >= 3.12 by running the candidates (pyenv's shims and app stubs answer to a name and then fail), installs
 with uv where uv is or can be had and with pip otherwise, checks every hash, and writes a stamp so that the next run
-returns at once. Set PYTHON=/path/to/python to choose the interpreter yourself.
+returns at once. Set PYTHON=/path/to/python to choose the interpreter yourself. --spark adds requirements-spark.lock.
 """
 
 import glob
@@ -27,6 +27,8 @@ EXE = ".exe" if WINDOWS else ""
 PYTHON = VENV / BIN / ("python" + EXE)
 STAMP = VENV / ".northlift-stamp"
 LOCK = ROOT / "requirements.lock"
+SPARK_LOCK = ROOT / "requirements-spark.lock"
+SPARK_STAMP = VENV / ".northlift-spark-stamp"
 VEGA = ROOT / "app" / "pages" / "static" / "vega.js"
 OLDEST, NEWEST = (3, 12), (3, 14)
 UV_PIN = "uv==0.13.9"
@@ -170,6 +172,16 @@ def install_with_pip(python: str) -> None:
     run([*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], quiet=True)
 
 
+def install_spark() -> None:
+    """Spark, which comes as source only: built with the setuptools of the lock file, without fetching anything else."""
+    uv = find_uv(str(PYTHON))
+    pip = [uv, "pip"] if uv else [str(PYTHON), "-m", "pip"]
+    chosen = ["--python", str(PYTHON)] if uv else []
+    say("installing {}".format(SPARK_LOCK.name))
+    options = ["--quiet", "--require-hashes", "--no-build-isolation"]
+    run([*pip, "install", *chosen, *options, "-r", str(SPARK_LOCK)], quiet=True)
+
+
 def install() -> None:
     """Fill .venv, creating it if there is none or if the one there does not run."""
     if VENV.exists() and not suits(str(PYTHON)):
@@ -213,16 +225,26 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
+def spark_is_current() -> bool:
+    wanted = hashlib.sha256(SPARK_LOCK.read_bytes()).hexdigest()
+    return SPARK_STAMP.exists() and SPARK_STAMP.read_text() == wanted
+
+
 def main(arguments: List[str]) -> int:
     wanted = fingerprint()
     current = STAMP.exists() and PYTHON.exists() and STAMP.read_text() == wanted and "--force" not in arguments
-    if current and VEGA.exists():
+    spark = "--spark" in arguments
+    if current and VEGA.exists() and (spark_is_current() or not spark):
         return 0
     started = time.time()
     try:
         if not current:
             install()
-        build_vega()
+        if not (current and VEGA.exists()):
+            build_vega()
+        if spark and not spark_is_current():
+            install_spark()
+            SPARK_STAMP.write_text(hashlib.sha256(SPARK_LOCK.read_bytes()).hexdigest())
     except Failed as error:
         print("bootstrap failed: {}".format(error), file=sys.stderr)
         return 1

@@ -124,7 +124,7 @@ async def test_a_connection_that_is_needed_stays(database: Database) -> None:
         assert await session.scalar(sa.select(sa.func.count()).select_from(Connection)) == 0
 
 
-async def test_definitions_hold_no_secrets_and_a_plan_reads_from_one_place(database: Database) -> None:
+async def test_definitions_hold_no_secrets(database: Database) -> None:
     async with database.write() as session:
         for remote in ("sc://cluster:443/;token=abc", "sc://ada:secret@cluster:443"):
             with pytest.raises(InvalidDefinition, match="neither a token nor a password"):
@@ -133,13 +133,3 @@ async def test_definitions_hold_no_secrets_and_a_plan_reads_from_one_place(datab
         await stored(session, secret=None)
         with pytest.raises(KeyTaken):
             await stored(session, secret=None)
-    table = TableSource(
-        kind="table", key="sales", connection="dwh", table="sales", unit_column="u", timestamp_column="at"
-    )
-    assert connection.only_connection([table]) == "dwh"
-    for other in (
-        table.model_copy(update={"key": "lake", "connection": "lake"}),
-        fact_source.ADAPTER.validate_python({"kind": "events", "key": "order", "event": "order"}),
-    ):
-        with pytest.raises(InvalidDefinition, match="One plan cannot join"):
-            connection.only_connection([table, other])
