@@ -20,6 +20,7 @@ REMEDIES: Mapping[str, str] = {
     "unknown_experiment": "register the experiment first, or correct its key",
     "experiment_not_started": "start the experiment before sending exposures",
     "summary_experiment": "send summaries to this experiment, or register it with data = events",
+    "exposures_read_elsewhere": "do not send exposures of this experiment: they are rows of its fact source",
     "missing_variant": "name the variant of every exposure",
     "unknown_variant": "use the key of one of the experiment's variants",
     "unit_in_two_variants": "send each unit with the one variant it was assigned; check the assignment",
