@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sqlglot import exp
+
 from experiments.columns import Column, QuantileColumn
 from warehouse.caps import bases
 from warehouse.compile.question import Question
@@ -14,8 +16,6 @@ from warehouse.compile.words import E, col, every, whole
 from warehouse.engine import days_us
 from warehouse.facts import measure_of, span_of, takes_numbers
 from warehouse.one_pass import is_open
-
-from sqlglot import exp
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,5 +120,3 @@ def delayed(column: Column) -> tuple[int, int]:
     assert column.window_days is not None
     low = days_us(column.delay_days)
     return low, low + days_us(column.window_days)
-
-

@@ -69,9 +69,7 @@ def final(question: Question, asked: Asked, keys: list[str]) -> exp.Select:
     numeric = set(asked.numeric)
     chosen: list[E] = [col(key, "w") for key in keys]
     joins = [join(table("withheld", "h"), None, "CROSS")]
-    active: list[E] = [
-        exp.EQ(this=col(f"there_{place}", "w"), expression=whole(1)) for _, place in asked.quantiles
-    ]
+    active: list[E] = [exp.EQ(this=col(f"there_{place}", "w"), expression=whole(1)) for _, place in asked.quantiles]
     for i, column in enumerate(question.work.columns):
         value: E = col(f"value_{i}", "w")
         above: E | None = None
@@ -106,9 +104,7 @@ def known_cap(question: Question, i: int) -> float | None:
 
 def capped(question: Question, asked: Asked) -> list[int]:
     """The columns that a cap may change."""
-    return [
-        i for i in range(asked.k) if i in asked.base or known_cap(question, i) is not None
-    ]
+    return [i for i in range(asked.k) if i in asked.base or known_cap(question, i) is not None]
 
 
 def centre(k: int, source: str) -> exp.Select:

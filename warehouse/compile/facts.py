@@ -8,10 +8,14 @@ from experiments.definitions import FactSourceSpec, Filter
 from warehouse.compile.question import Question
 from warehouse.compile.relations import Rows, at_us, in_period, number, passing
 from warehouse.compile.words import (
+    BIGINT,
+    TEXT,
     E,
     case,
     cast,
+    coalesce,
     col,
+    flag,
     is_null,
     join,
     known,
@@ -22,8 +26,6 @@ from warehouse.compile.words import (
     table,
     whole,
     within,
-    TEXT,
-    BIGINT,
 )
 from warehouse.engine import epoch_us
 
@@ -62,35 +64,68 @@ def facts_of_source(
         unit = named(words.text(stored(rows.unit)), "unit_id")
         return select([unit, *times], rows.from_(), where=conditions)
     same = exp.EQ(this=words.plain_text(stored(rows.unit)), expression=col("id", "m"))
-    mapped = subquery(_mapping(question, spec), "m")
+    mapped = subquery(_mapping(question, spec, _owners()), "m")
     unit = named(col("unit_id", "m"), "unit_id")
     return select([unit, *times], rows.from_(), joins=[join(mapped, same)], where=conditions)
 
 
-def _mapping(question: Question, spec: FactSourceSpec) -> exp.Select:
-    """id and the one unit it belongs to; ids of several units are left out."""
+def _owners() -> E:
+    """Ids that belong to one unit."""
+    return exp.EQ(this=exp.Min(this=col("unit_id", "i")), expression=exp.Max(this=col("unit_id", "i")))
+
+
+def _mapping(question: Question, spec: FactSourceSpec, having: E | None) -> exp.Select:
+    """id, the smallest unit it belongs to as unit_id, the largest as last_unit_id."""
     assert spec.unit_mapping is not None
     key, words = spec.unit_mapping.fact_source, question.words
     rows, source = question.rows[key], question.spec(key)
     if rows is None:
-        found = exp.Select(expressions=[named(cast(exp.Null(), TEXT), one) for one in ("id", "unit_id")])
+        found = exp.Select(
+            expressions=[named(cast(exp.Null(), TEXT), one) for one in ("id", "unit_id", "last_unit_id")]
+        )
         found.set("where", exp.Where(this=exp.false()))
         return found
     other_id = rows.physical(spec.unit_mapping.id_column)
-
-    def unit() -> E:
-        return words.text(stored(rows.unit))
-
     time = in_period(words, rows, _LONG_AGO, epoch_us(question.work.data.data_as_of))[1]
     conditions = [known(stored(rows.unit)), known(stored(other_id)), time]
     if source.filters:
         conditions.append(passing(words, rows, source.filters))
-    return select(
-        [named(words.plain_text(stored(other_id)), "id"), named(exp.Min(this=unit()), "unit_id")],
+    ids = select(
+        [named(words.plain_text(stored(other_id)), "id"), named(words.text(stored(rows.unit)), "unit_id")],
         rows.from_(),
         where=conditions,
-        group=[words.plain_text(stored(other_id))],
-        having=exp.EQ(this=exp.Min(this=unit()), expression=exp.Max(this=unit())),
+    )
+    return select(
+        [
+            col("id", "i"),
+            named(exp.Min(this=col("unit_id", "i")), "unit_id"),
+            named(exp.Max(this=col("unit_id", "i")), "last_unit_id"),
+        ],
+        subquery(ids, "i"),
+        group=[col("id", "i")],
+        having=having,
+    )
+
+
+def mapping_losses(question: Question, spec: FactSourceSpec, period_us: tuple[int, int]) -> exp.Select:
+    """One row: how many facts in [start, end) a mapped source has, and how many of them have no unit, or several."""
+    rows, words = question.rows[spec.key], question.words
+    assert rows is not None
+    conditions: list[E] = [known(stored(rows.unit)), *in_period(words, rows, *period_us)]
+    if spec.filters:
+        conditions.append(passing(words, rows, spec.filters))
+    facts = select([named(words.plain_text(stored(rows.unit)), "id")], rows.from_(), where=conditions)
+    several = exp.NEQ(this=col("unit_id", "m"), expression=col("last_unit_id", "m"))
+    counted = {
+        "facts": exp.Count(this=exp.Star()),
+        "without_unit": coalesce(exp.Sum(this=flag(is_null(col("id", "m")))), whole(0)),
+        "ambiguous": coalesce(exp.Sum(this=flag(several)), whole(0)),
+    }
+    same = exp.EQ(this=col("id", "f"), expression=col("id", "m"))
+    return select(
+        [named(cast(what, BIGINT), alias) for alias, what in counted.items()],
+        subquery(facts, "f"),
+        joins=[join(subquery(_mapping(question, spec, None), "m"), same, "LEFT")],
     )
 
 

@@ -89,9 +89,7 @@ def moments(source: str, k: int, keys: Sequence[str], sets: Sequence[Sequence[st
     values += [
         exp.Sum(this=exp.Mul(this=exp.Mul(this=one.copy(), expression=one.copy()), expression=one.copy())) for one in g
     ]
-    values += [
-        exp.Sum(this=exp.Mul(this=g[i].copy(), expression=g[j].copy())) for i in range(k) for j in range(i, k)
-    ]
+    values += [exp.Sum(this=exp.Mul(this=g[i].copy(), expression=g[j].copy())) for i in range(k) for j in range(i, k)]
     group = grouping_sets([[*(col(key) for key in one), col("arm")] for one in sets])
     return line(part, col("arm"), count_rows(), values, table(source), group=group)
 

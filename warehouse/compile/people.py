@@ -47,7 +47,8 @@ def exposures(question: Question) -> exp.Select:
     """unit_id, at_us, arm (one past the last for variants that are not in the plan), level_i, cluster."""
     work = question.work
     arms = [
-        (exp.EQ(this=col("variant", "s"), expression=text_literal(key)), whole(i)) for i, key in enumerate(work.variants)
+        (exp.EQ(this=col("variant", "s"), expression=text_literal(key)), whole(i))
+        for i, key in enumerate(work.variants)
     ]
     chosen = [
         col("unit_id", "s"),
@@ -228,9 +229,7 @@ def _units(question: Question) -> exp.Select:
     ]
     seen = [(exp.LT(this=col("at_us"), expression=whole(look)), whole(i)) for i, look in enumerate(looks)]
     last = looks[question.look] - work.longest_us
-    inside = every(
-        [exp.GTE(this=col("arm"), expression=whole(0)), exp.LTE(this=col("at_us"), expression=whole(last))]
-    )
+    inside = every([exp.GTE(this=col("arm"), expression=whole(0)), exp.LTE(this=col("at_us"), expression=whole(last))])
     chosen: list[E] = [
         *(col(one) for one in ("unit_id", "arm", "crossed", "alone", "assigned_us", "at_us")),
         named(case(complete, whole(size)), "entry"),
@@ -273,5 +272,3 @@ def _group(crossing: Crossing) -> E:
         ]
         branches.append((every(codes), whole(int(crossing.place[place]))))
     return case(branches, whole(rest)) if branches else whole(rest)
-
-

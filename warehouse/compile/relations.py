@@ -98,9 +98,7 @@ def table_named(dotted: str) -> exp.Table:
             f"{dotted!r} does not name a table", remedy="write table, schema.table or catalog.schema.table"
         )
     called, *above = [name(part) for part in reversed(parts)]
-    return exp.Table(
-        this=called, db=above[0] if above else None, catalog=above[1] if len(above) > 1 else None
-    )
+    return exp.Table(this=called, db=above[0] if above else None, catalog=above[1] if len(above) > 1 else None)
 
 
 def passing(words: Words, rows: Rows, filters: Sequence[Filter]) -> E:
@@ -200,7 +198,10 @@ def condition_name(column: exp.Column) -> str:
 def _real_or_special(value: float) -> E:
     if value == value and abs(value) != float("inf"):
         return real(float(value))
-    return cast(text_literal({"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(float(value))]), exp.DataType.Type.DOUBLE)
+    return cast(
+        text_literal({"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(float(value))]),
+        exp.DataType.Type.DOUBLE,
+    )
 
 
 def _as_number(text: str) -> float | None:

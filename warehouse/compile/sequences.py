@@ -87,9 +87,7 @@ def _steps(column: Column, part: str, names: list[str], condition: Callable[[Col
             exp.Ordered(this=col("moment"), desc=False, nulls_first=False),
             exp.Ordered(this=col("kind"), desc=True, nulls_first=False),
         ]
-        ahead = exp.WindowSpec(
-            kind="ROWS", start="UNBOUNDED", start_side="PRECEDING", end="CURRENT ROW", end_side=None
-        )
+        ahead = exp.WindowSpec(kind="ROWS", start="UNBOUNDED", start_side="PRECEDING", end="CURRENT ROW", end_side=None)
         before = case([(exp.EQ(this=col("kind"), expression=whole(0)), col("moment"))])
         latest = over(exp.Max(this=before), [col("unit_id")], order, ahead)
         looking = select(

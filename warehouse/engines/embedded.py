@@ -20,7 +20,21 @@ from warehouse.parquet import RECORDED, bucket_of
 from warehouse.sources import EVENT_VALUE, PROPERTY_PREFIX, attach, reader_of, source_path
 
 _NUMBERS = frozenset(
-    "TINYINT SMALLINT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT UHUGEINT FLOAT DOUBLE DECIMAL".split()
+    [
+        "TINYINT",
+        "SMALLINT",
+        "INTEGER",
+        "BIGINT",
+        "HUGEINT",
+        "UTINYINT",
+        "USMALLINT",
+        "UINTEGER",
+        "UBIGINT",
+        "UHUGEINT",
+        "FLOAT",
+        "DOUBLE",
+        "DECIMAL",
+    ]
 )
 _KINDS: Mapping[str, Kind] = {
     "VARCHAR": "text",
@@ -89,7 +103,9 @@ class DuckDBEngine:
                 )
             case FileSource():
                 path = source_path(data.file_source_dir, spec.path, spec.key)
-                table = exp.Table(this=exp.Anonymous(this=reader_of(path, spec.key), expressions=[text_literal(str(path))]))
+                table = exp.Table(
+                    this=exp.Anonymous(this=reader_of(path, spec.key), expressions=[text_literal(str(path))])
+                )
             case DuckDBSource():
                 path = source_path(data.file_source_dir, spec.path, spec.key)
                 attach(self._connection, path, spec.key)
@@ -140,7 +156,9 @@ def _parquet(files: Sequence[Path], recorded_before_us: int | None) -> exp.Table
         return read
     read.set("alias", exp.TableAlias(this=exp.to_identifier("t")))
     early = exp.LTE(this=stored(RECORDED), expression=whole(recorded_before_us))
-    chosen = exp.select("*").from_(read, copy=False).where(every([some([is_null(stored(RECORDED)), early])]), copy=False)
+    chosen = (
+        exp.select("*").from_(read, copy=False).where(every([some([is_null(stored(RECORDED)), early])]), copy=False)
+    )
     return exp.Subquery(this=chosen)
 
 

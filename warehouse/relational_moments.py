@@ -1,0 +1,89 @@
+"""The compiled road: an experiment's moments by statements that run where the rows are; only moments come back.
+
+The same moments as `experiment_moments.extract_experiment`, to rounding, except for what `engines.capabilities` lists.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+import duckdb
+
+from experiments.plan import AnalysisPlan
+from stats.moment_set import MomentSet
+from warehouse.answered import Answer, caps_of, parts_of, snapshot_of
+from warehouse.compile.preparing import Prepared, prepared
+from warehouse.compile.question import Cohort
+from warehouse.compile.statement import statement
+from warehouse.data_slice import DataSlice
+from warehouse.engine import connect
+from warehouse.engines.contract import Engine, Estimate
+from warehouse.experiment_moments import Parts, combine
+
+type Progress = Callable[[str, float], None]
+
+
+def extract_relational(
+    plan: AnalysisPlan,
+    data: DataSlice,
+    engine: Engine,
+    progress: Progress = lambda stage, fraction: None,
+) -> MomentSet:
+    """The joint moments of all columns that the plan's metrics need, computed by `engine` from its own tables.
+
+    Raises `SourceUnreadable` where a source is not there, not readable, or in another place than the others.
+    """
+    with _here() as (connection, pool):
+        progress("reading exposures", 0.0)
+        work = prepared(plan, data, engine, connection, pool)
+        parts = measure_relational(work, engine, progress)
+        progress("computing moments", 1.0)
+        return combine(work.work, parts)
+
+
+def measure_relational(
+    work: Prepared, engine: Engine, progress: Progress = lambda stage, fraction: None, cohort: Cohort | None = None
+) -> Parts:
+    """What the units contribute, or those of a cohort: parts of disjoint cohorts merge.
+
+    A cohort is refused (ValueError) where its units are not measured on their own: with caps at quantiles, which are
+    those of all units, and with clusters.
+    """
+    plan = work.work
+    if cohort is not None and (plan.clustered or any(c.cap is not None and c.cap.quantile for c in plan.columns)):
+        raise ValueError("clusters and caps at quantiles need all units at once")
+    last = len(plan.looks) - 1
+    question = replace(work.question(last), cohort=cohort)
+    compiled, asked = statement(question)
+    final = Answer(question, asked, engine.run(compiled))
+    snapshots = []
+    if plan.has_open_columns:
+        caps = caps_of(final)
+        for look in range(last):
+            progress("computing moments", (look + 1) / (last + 1))
+            earlier = replace(question, look=look, caps=caps)
+            compiled, asked = statement(earlier)
+            snapshots.append(snapshot_of(Answer(earlier, asked, engine.run(compiled))))
+    return parts_of(final, snapshots)
+
+
+def statement_text(plan: AnalysisPlan, data: DataSlice, engine: Engine) -> str:
+    """The statement of the last look, to be read, copied and run on its own; only columns and levels are looked up."""
+    with _here() as (connection, pool):
+        work = prepared(plan, data, engine, connection, pool)
+        compiled, _ = statement(work.question(len(work.work.looks) - 1))
+        return compiled.sql(dialect=engine.dialect, pretty=True, copy=False)
+
+
+def estimate(plan: AnalysisPlan, data: DataSlice, engine: Engine) -> Estimate:
+    """What the statement of the last look will read."""
+    with _here() as (connection, pool):
+        work = prepared(plan, data, engine, connection, pool)
+        return engine.estimate(statement(work.question(len(work.work.looks) - 1))[0])
+
+
+@contextmanager
+def _here() -> Iterator[tuple[duckdb.DuckDBPyConnection, Executor]]:
+    with connect(threads=1, memory_limit=None) as connection, ThreadPoolExecutor(1) as pool:
+        yield connection, pool
