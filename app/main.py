@@ -15,6 +15,7 @@ from app.api import (
     attributions,
     audit_events,
     baselines,
+    batches,
     documentation,
     experiment_life,
     experiment_results,
@@ -46,6 +47,7 @@ from app.api.housekeeping import keep_house
 from app.api.observe import Metrics, Observe
 from app.api.result_cache import ResultCache
 from app.api.security import PrincipalCache
+from app.api.uploads import Intake
 from app.pages import router as pages_router
 from app.pages.route import problem_page
 from experiments.database import Database
@@ -71,6 +73,7 @@ ROUTERS = (
     lineages.router,
     experiment_results.router,
     ingest.router,
+    batches.router,
     ingest.summaries,
     analyses.router,
     launches.router,
@@ -104,7 +107,7 @@ def create_app(settings: Settings | None = None, *, clock: Callable[[], datetime
         app.state.database = database = Database(settings.database_url, synchronous=settings.sqlite_synchronous)
         app.state.bell = Bell(settings.redis_url)
         app.state.background = Background()
-        house = asyncio.create_task(keep_house(database, clock))
+        house = asyncio.create_task(keep_house(database, settings, clock))
         try:
             yield
         finally:
@@ -121,6 +124,7 @@ def create_app(settings: Settings | None = None, *, clock: Callable[[], datetime
     app.state.principals = PrincipalCache()
     app.state.results = ResultCache()
     app.state.metrics = Metrics()
+    app.state.intake = Intake(settings)
     app.add_middleware(Observe, metrics=app.state.metrics, max_upload_bytes=settings.max_upload_bytes)
     problems.install(app, problem_page)
     documentation.install(app)

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
+from experiments.errors import NotFound
+from experiments.paging import Page, page_of
 from experiments.tables import IngestBatch
 
 
@@ -18,6 +20,39 @@ async def find(session: AsyncSession, *, stream: str, batch_id: str) -> IngestBa
         select(IngestBatch).where(col(IngestBatch.stream) == stream, col(IngestBatch.batch_id) == batch_id)
     )
     return found.scalar_one_or_none()
+
+
+async def get(session: AsyncSession, *, stream: str, batch_id: str) -> IngestBatch:
+    """The recorded batch of a client's id. Raises `NotFound`."""
+    batch = await find(session, stream=stream, batch_id=batch_id)
+    if batch is None:
+        raise NotFound(
+            f"No batch {batch_id!r} of {stream} is in the store",
+            remedy="GET /v1/ingest/batches lists those that are; a batch that was refused is not among them.",
+        )
+    return batch
+
+
+async def page(session: AsyncSession, *, stream: str | None, limit: int, after: str | None) -> Page[IngestBatch]:
+    """Recorded batches, newest first."""
+    statement = select(IngestBatch)
+    if stream is not None:
+        statement = statement.where(col(IngestBatch.stream) == stream)
+    return await page_of(session, statement, IngestBatch, limit=limit, after=after)
+
+
+async def forget_dead_letters(session: AsyncSession, *, before: datetime) -> list[str]:
+    """Take the names of their dead letters from batches recorded before a time, and return those names."""
+    old = sa.and_(col(IngestBatch.dead_letters).is_not(None), col(IngestBatch.created_at) < before)
+    names = [str(name) for name in await session.scalars(sa.select(col(IngestBatch.dead_letters)).where(old))]
+    await session.execute(sa.update(IngestBatch).where(old).values(dead_letters=None))
+    return names
+
+
+async def dead_letter_names(session: AsyncSession) -> set[str]:
+    """Names of all files of dead letters that a batch refers to."""
+    named = sa.select(col(IngestBatch.dead_letters)).where(col(IngestBatch.dead_letters).is_not(None))
+    return {str(name) for name in await session.scalars(named)}
 
 
 async def record(
@@ -33,6 +68,7 @@ async def record(
     subjects: Sequence[str],
     first_at: datetime | None,
     last_at: datetime | None,
+    dead_letters: str | None = None,
     actor: str,
     at: datetime,
 ) -> IngestBatch:
@@ -48,6 +84,7 @@ async def record(
         subjects=list(subjects),
         first_at=first_at,
         last_at=last_at,
+        dead_letters=dead_letters,
         created_at=at,
         created_by=actor,
     )

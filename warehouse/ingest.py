@@ -4,8 +4,10 @@ The order is fixed: files first (complete and flushed), then one row in `ingest_
 All work on the body happens on a thread, so the event loop stays free.
 """
 
+import errno
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,13 +20,14 @@ from sqlalchemy.exc import IntegrityError
 
 from experiments import ingest_batch
 from experiments.database import Database
-from experiments.errors import BatchMismatch, BatchRejected, FieldError
+from experiments.errors import BatchMismatch, BatchRejected, FieldError, StorageFull
 from experiments.settings import Settings
 from experiments.tables import IngestBatch
 from warehouse.bodies import chunks_of, format_of
 from warehouse.catalog import known_experiments
+from warehouse.dead_letters import DeadLetters, dead_letter_file
 from warehouse.engine import Parameters, connect, from_epoch_us
-from warehouse.records import Malformed
+from warehouse.records import Chunk, Malformed, Record
 from warehouse.report import MAX_ERRORS, IngestReport, Refusals, RowError, reasons_of
 from warehouse.rows import SUBJECT_FIELD, TIME_FIELD, RowFault, Rules, Stream, check_row
 from warehouse.store import BatchWriter, batch_name, discard
@@ -47,15 +50,17 @@ async def ingest(
     on_error: OnError = "reject_batch",
     actor: str,
     at: datetime,
+    body_digest: str | None = None,
 ) -> IngestReport:
-    """Store the rows of `body` (a file) and record the batch.
+    """Store the rows of `body` (a file, whose SHA-256 may be known already as `body_digest`) and record the batch.
 
     `reject_batch`: one bad row refuses all (`BatchRejected` lists the first `MAX_ERRORS`), nothing is stored.
-    `keep_good`: good rows are stored, bad ones reported. The same `stream`, `batch_id` and content gives the recorded
-    report again (`replayed`); the same id with other content is `BatchMismatch`. Raises `UnsupportedMediaType`.
+    `keep_good`: good rows are stored, bad ones reported and kept as dead letters. The same `stream`, `batch_id` and
+    content gives the recorded report again (`replayed`); the same id with other content is `BatchMismatch`. Raises
+    `UnsupportedMediaType` and `StorageFull`.
     """
     format_of(content_type)
-    digest = await anyio.to_thread.run_sync(_digest, body)
+    digest = await anyio.to_thread.run_sync(_digest, body) if body_digest is None else body_digest
     async with database.read() as session:
         known = await ingest_batch.find(session, stream=stream, batch_id=batch_id)
         experiments = await known_experiments(session) if stream == "exposures" and known is None else {}
@@ -78,6 +83,7 @@ async def ingest(
                 subjects=stored.subjects,
                 first_at=stored.first_at,
                 last_at=stored.last_at,
+                dead_letters=stored.dead_letters,
                 actor=actor,
                 at=at,
             )
@@ -89,6 +95,8 @@ async def ingest(
             raise
         if known.path != name:
             await anyio.to_thread.run_sync(discard, settings.data_dir, stream, stored.subjects, name)
+            if stored.dead_letters is not None:
+                dead_letter_file(settings.data_dir, stored.dead_letters).unlink(missing_ok=True)
         return _replayed(known, digest)
     return IngestReport(
         stream=stream,
@@ -107,65 +115,94 @@ class _Stored:
     subjects: list[str]
     first_at: datetime | None
     last_at: datetime | None
+    dead_letters: str | None = None
 
 
 def _store(data_dir: Path, name: str, body: Path, content_type: str, rules: Rules, on_error: OnError) -> _Stored:
     """Check the body and write its good rows. Units in two variants show only at the end, and cost a second reading."""
-    with BatchWriter(data_dir, rules.stream, name) as writer:
-        stored = _write(writer, body, content_type, rules)
-        crossed = _crossed(writer) if rules.stream == "exposures" else frozenset()
-        if not crossed:
-            return _publish(writer, stored, on_error)
-    with BatchWriter(data_dir, rules.stream, name) as writer:
-        stored = _write(writer, body, content_type, replace(rules, crossed=crossed))
-        return _publish(writer, stored, on_error)
+    batch = _Batch(data_dir, name, body, content_type, on_error)
+    try:
+        crossed = batch.store(rules)
+        if isinstance(crossed, frozenset):
+            crossed = batch.store(replace(rules, crossed=crossed))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull(
+            "The disk of the data folder is full; nothing was stored",
+            remedy="Free space below NORTHLIFT_DATA_DIR, then send the batch again.",
+        ) from error
+    assert isinstance(crossed, _Stored)
+    return crossed
 
 
-def _write(writer: BatchWriter, body: Path, content_type: str, rules: Rules) -> _Stored:
-    stored = _Stored(0, Refusals(), [], None, None)
-    subjects: set[str] = set()
-    attributes: set[str] = set()
-    for table in _accepted(body, content_type, rules, stored.refusals):
-        subjects.update(pc.unique(table.column(SUBJECT_FIELD[rules.stream])).to_pylist())
-        attributes.update(table.column_names)
-        _check_size(subjects, attributes, rules.stream)
-        writer.write(table)
-        bounds = pc.min_max(table.column(TIME_FIELD[rules.stream]).cast(pa.int64())).as_py()
-        stored.accepted += table.num_rows
-        stored.first_at = min(filter(None, (stored.first_at, from_epoch_us(bounds["min"]))))
-        stored.last_at = max(filter(None, (stored.last_at, from_epoch_us(bounds["max"]))))
-    stored.subjects = writer.subjects
-    return stored
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A body on its way into the store."""
+
+    data_dir: Path
+    name: str
+    body: Path
+    content_type: str
+    on_error: OnError
+
+    def store(self, rules: Rules) -> _Stored | frozenset[tuple[str, str]]:
+        """Write and publish; or publish nothing, and tell which units of experiments are in two variants."""
+        with BatchWriter(self.data_dir, rules.stream, self.name) as writer, closing(DeadLetters(writer.folder)) as dead:
+            stored = self._write(writer, rules, dead)
+            if rules.stream == "exposures" and not rules.crossed and (crossed := _crossed(writer)):
+                return crossed
+            if stored.refusals.rejected and self.on_error == "reject_batch":
+                raise rejected_batch(stored.refusals)
+            stored.dead_letters = dead.publish(self.data_dir, Path(self.name).stem + ".ndjson")
+            writer.publish()
+            return stored
+
+    def _write(self, writer: BatchWriter, rules: Rules, dead: DeadLetters) -> _Stored:
+        stored = _Stored(0, Refusals(), [], None, None)
+        subjects: set[str] = set()
+        attributes: set[str] = set()
+
+        def refuse(error: RowError, record: Record) -> None:
+            stored.refusals.add(error)
+            if self.on_error == "keep_good":
+                dead.add(error, record.received)
+
+        for table in _accepted(chunks_of(self.body, self.content_type, rules.stream), rules, refuse):
+            subjects.update(pc.unique(table.column(SUBJECT_FIELD[rules.stream])).to_pylist())
+            attributes.update(table.column_names)
+            _check_size(subjects, attributes, rules.stream)
+            writer.write(table)
+            bounds = pc.min_max(table.column(TIME_FIELD[rules.stream]).cast(pa.int64())).as_py()
+            stored.accepted += table.num_rows
+            stored.first_at = min(filter(None, (stored.first_at, from_epoch_us(bounds["min"]))))
+            stored.last_at = max(filter(None, (stored.last_at, from_epoch_us(bounds["max"]))))
+        stored.subjects = writer.subjects
+        return stored
 
 
-def _accepted(body: Path, content_type: str, rules: Rules, refusals: Refusals) -> Iterator[pa.Table]:
+def _accepted(chunks: Iterator[Chunk], rules: Rules, refuse: Callable[[RowError, Record], None]) -> Iterator[pa.Table]:
+    """Good rows in stored form; `refuse` is told of each other one."""
     row = 0
-    for chunk in chunks_of(body, content_type, rules.stream):
+    for chunk in chunks:
         table = None if chunk.table is None else accept(chunk.table, rules)
         if table is None:
             good = []
             count = 0
             for count, record in enumerate(chunk.records(), start=1):
                 if isinstance(record.content, Malformed):
-                    refusals.add(RowError(row + count, "", "malformed_row", record.content.detail))
+                    refuse(RowError(row + count, "", "malformed_row", record.content.detail), record)
                     continue
                 try:
                     good.append(check_row(record.content, rules))
                 except RowFault as fault:
-                    refusals.add(fault.at(row + count))
+                    refuse(fault.at(row + count), record)
             row += count
             table = from_rows(good, rules.stream)
         else:
             row += table.num_rows
         if table.num_rows:
             yield type_texts(table, rules.stream) if chunk.untyped else table
-
-
-def _publish(writer: BatchWriter, stored: _Stored, on_error: OnError) -> _Stored:
-    if stored.refusals.rejected and on_error == "reject_batch":
-        raise rejected_batch(stored.refusals)
-    writer.publish()
-    return stored
 
 
 def rejected_batch(refusals: Refusals, *, keepable: bool = True) -> BatchRejected:

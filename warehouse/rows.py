@@ -172,6 +172,8 @@ def _text(value: object, field: str, missing: str, longest: int) -> str:
 def _check_text(value: str, field: str, longest: int) -> None:
     if len(value.encode(errors="surrogatepass")) > longest:
         raise RowFault(field, "too_long", f"{field} is longer than {longest} bytes")
+    if "\x00" in value:
+        raise RowFault(field, "malformed_row", f"{field} contains the character U+0000")
     if any("\ud800" <= c <= "\udfff" for c in value):
         raise RowFault(field, "malformed_row", f"{field} is not valid UTF-8")
 

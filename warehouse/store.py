@@ -12,11 +12,11 @@ Exposures: unit_id, variant_key, exposed_at, segment_<name>. Events: unit_id, ev
 import hashlib
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,7 @@ import pyarrow.parquet as pq
 
 from warehouse.parquet import BUCKETS, bucket_file_name
 from warehouse.rows import SUBJECT_FIELD, TIME_FIELD, Stream, plain_text
-
-STAGING = ".staging"
+from warehouse.scratch import STAGING, scratch_folder
 
 
 def batch_name(stream: str, batch_id: str, digest: str) -> str:
@@ -68,21 +67,28 @@ class _SubjectFiles:
 
 
 class BatchWriter:
-    """Writes one batch. `publish` makes its files permanent; leaving the block without it leaves nothing behind."""
+    """Writes one batch. `publish` makes its files permanent; leaving the block without it leaves nothing behind.
+
+    `folder` is where it works: private to this batch and gone afterwards.
+    """
 
     def __init__(self, data_dir: Path, stream: Stream, name: str) -> None:
         self._data_dir, self._stream, self._name = data_dir, stream, name
-        self._folder = data_dir / STAGING / uuid.uuid4().hex
         self._subjects: dict[str, _SubjectFiles] = {}
 
     def __enter__(self) -> "BatchWriter":
-        self._folder.mkdir(parents=True)
+        self._scratch = scratch_folder(self._data_dir / STAGING)
+        self.folder = self._scratch.__enter__()
         return self
 
-    def __exit__(self, *failure: object) -> None:
-        for files in self._subjects.values():
-            files.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            for files in self._subjects.values():
+                files.close()
+        finally:
+            self._scratch.__exit__(kind, error, traceback)
 
     @property
     def subjects(self) -> list[str]:
@@ -122,7 +128,7 @@ class BatchWriter:
         files = self._subjects.setdefault(subject, _SubjectFiles())
         if files.writer is None or files.schema != part.schema:
             files.close()
-            files.paths.append(self._folder / f"{uuid.uuid4().hex}.parquet")
+            files.paths.append(self.folder / f"{uuid.uuid4().hex}.parquet")
             files.schema = part.schema
             files.writer = _writer(files.paths[-1], part.schema, self._stream)
         files.writer.write_table(part)
@@ -131,7 +137,7 @@ class BatchWriter:
         if len(paths) == 1:
             return paths[0]
         schema = unified([pq.read_schema(path) for path in paths])
-        merged = self._folder / f"{uuid.uuid4().hex}.parquet"
+        merged = self.folder / f"{uuid.uuid4().hex}.parquet"
         with _writer(merged, schema, self._stream) as writer:
             for path in paths:
                 with pq.ParquetFile(path) as file:

@@ -127,7 +127,7 @@ def _names(column: Column, longest: int) -> Column:
     if not _is_text(column.type) or column.null_count:
         raise NotUniform
     column = column.cast(pa.string())
-    column.validate(full=True)
+    _check_characters(column)
     lengths: dict[str, int] = pc.min_max(pc.binary_length(column)).as_py()
     if len(column) and (lengths["min"] < 1 or lengths["max"] > longest):
         raise NotUniform
@@ -215,7 +215,7 @@ def _scalar(column: Column, *, as_text: bool) -> Column | None:
         return column.cast(pa.string()) if as_text else column
     if _is_text(kind):
         column = column.cast(pa.string())
-        column.validate(full=True)
+        _check_characters(column)
         lengths = pc.min_max(pc.binary_length(column)).as_py()
         if lengths["max"] > MAX_TEXT:
             raise NotUniform
@@ -235,6 +235,18 @@ def _scalar(column: Column, *, as_text: bool) -> Column | None:
             raise NotUniform
         return numbers
     raise NotUniform
+
+
+def _check_characters(column: Column) -> None:
+    """Text must be UTF-8 (`ArrowInvalid`), and without U+0000, which databases and many readers of Parquet refuse."""
+    column.validate(full=True)
+    chunks: Any = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    for chunk in chunks:
+        _, offsets, characters = chunk.buffers()
+        if len(chunk) and offsets is not None and characters is not None and characters.size:
+            first, last = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]]
+            if last > first and not np.frombuffer(characters, np.uint8)[first:last].all():
+                raise NotUniform
 
 
 def _typed(column: Column) -> Column:

@@ -9,23 +9,32 @@ from pydantic import BaseModel, Field
 from app.api.deps import DatabaseDep, Now, SettingsDep, UnitOfWork
 from app.api.parameters import Handle
 from app.api.problems import problems
-from app.api.routing import PlainRoute, api_router
+from app.api.routing import PlainRoute, UploadRoute, api_router
 from app.api.security import Ingester
-from app.api.uploads import BatchId, spooled
+from app.api.uploads import BatchId, IntakeDep
 from experiments import experiment
-from experiments.errors import BatchMismatch, BatchRejected, NotFound, NotReady, PayloadTooLarge, UnsupportedMediaType
+from experiments.errors import (
+    BatchMismatch,
+    BatchRejected,
+    NotFound,
+    NotReady,
+    PayloadTooLarge,
+    StorageFull,
+    TooBusy,
+    UnsupportedMediaType,
+)
 from warehouse.ingest import ingest
 from warehouse.report import IngestReport
 from warehouse.row_lists import parse_rows
 from warehouse.summaries import ingest_summaries
 
-router = api_router("ingest", "/ingest", PlainRoute)
+router = api_router("ingest", "/ingest", UploadRoute)
 summaries = api_router("ingest", "/experiments/{key}/summaries", PlainRoute)
 OnError = Annotated[
     Literal["reject_batch", "keep_good"],
     Query(description="What one bad row does: refuse the whole batch, or be reported while the good rows are kept"),
 ]
-_PROBLEMS: Final = problems(BatchRejected, BatchMismatch, PayloadTooLarge, UnsupportedMediaType)
+_PROBLEMS: Final = problems(BatchRejected, BatchMismatch, PayloadTooLarge, UnsupportedMediaType, TooBusy, StorageFull)
 _EXPOSURE: Final[dict[str, Any]] = {
     "experiment_key": "one-page-checkout",
     "unit_id": "u-1",
@@ -58,8 +67,8 @@ def row_body(example: Mapping[str, Any], **more: str) -> dict[str, Any]:
 
 
 def _upload(example: Mapping[str, Any]) -> dict[str, Any]:
-    binary = {"application/x-ndjson": "string", "text/csv": "string", "application/vnd.apache.parquet": "string"}
-    return row_body(example, **binary)
+    kinds = ("x-ndjson", "vnd.apache.parquet", "vnd.apache.arrow.stream", "vnd.apache.arrow.file")
+    return row_body(example, **dict.fromkeys(["text/csv", *(f"application/{kind}" for kind in kinds)], "string"))
 
 
 class RowFault(BaseModel):
@@ -102,20 +111,25 @@ async def ingest_exposures(
     caller: Ingester,
     database: DatabaseDep,
     settings: SettingsDep,
+    intake: IntakeDep,
     now: Now,
     batch: BatchId,
     request: Request,
     response: Response,
     on_error: OnError = "reject_batch",
 ) -> IngestReportOut:
-    """JSON array, NDJSON, CSV or Parquet. Segments also as columns `segment_<name>`."""
-    async with spooled(request, settings.data_dir / "incoming") as body:
+    """JSON array, NDJSON, CSV, Parquet or Arrow, also with Content-Encoding gzip or zstd. Segments also as columns
+
+    `segment_<name>`.
+    """
+    async with intake.spooled(request) as upload:
         report = await ingest(
             database,
             settings,
             stream="exposures",
             batch_id=batch,
-            body=body,
+            body=upload.path,
+            body_digest=upload.digest,
             content_type=request.headers.get("content-type", ""),
             on_error=on_error,
             actor=caller.name,
@@ -129,20 +143,25 @@ async def ingest_events(
     caller: Ingester,
     database: DatabaseDep,
     settings: SettingsDep,
+    intake: IntakeDep,
     now: Now,
     batch: BatchId,
     request: Request,
     response: Response,
     on_error: OnError = "reject_batch",
 ) -> IngestReportOut:
-    """JSON array, NDJSON, CSV or Parquet. Properties also as columns `p_<name>`."""
-    async with spooled(request, settings.data_dir / "incoming") as body:
+    """JSON array, NDJSON, CSV, Parquet or Arrow, also with Content-Encoding gzip or zstd. Properties also as columns
+
+    `p_<name>`.
+    """
+    async with intake.spooled(request) as upload:
         report = await ingest(
             database,
             settings,
             stream="events",
             batch_id=batch,
-            body=body,
+            body=upload.path,
+            body_digest=upload.digest,
             content_type=request.headers.get("content-type", ""),
             on_error=on_error,
             actor=caller.name,

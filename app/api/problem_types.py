@@ -24,6 +24,8 @@ _MEANINGS: Final[dict[int, str]] = {
     415: "Send one of the content types that the problem names.",
     422: "The content breaks a rule; `errors` points at every field, `detail` and `remedy` say what to do.",
     428: "Send the ETag you read as `If-Match`, so that you cannot overwrite somebody else's change.",
+    503: "Send the same request again after the seconds that `Retry-After` names.",
+    507: "The service's disk is nearly full. Nothing was stored.",
     500: "A fault of Northlift. Nothing was stored.",
 }
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from experiments.errors import DomainError, NotFound, PayloadTooLarge, Unauthenticated
+from experiments.errors import DomainError, NotFound, PayloadTooLarge, TooBusy, Unauthenticated
 from experiments.validation import invalid
 
 MEDIA_TYPE = "application/problem+json"
@@ -99,6 +99,8 @@ def problem_response(request: Request, error: DomainError, headers: dict[str, st
         **error.extra,
     }
     headers = dict(headers or {})
+    if isinstance(error, TooBusy):
+        headers["Retry-After"] = str(error.extra.get("retry_after_seconds", 1))
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="northlift"'
     return JSONResponse(document, status_code=error.status, media_type=MEDIA_TYPE, headers=headers)

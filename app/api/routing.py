@@ -52,6 +52,19 @@ async def claim_idempotency_key(
     request.state.idempotency = (principal, idempotency_key)
 
 
+class UploadRoute(APIRoute):
+    """A route whose body is too large for memory: only its address is looked at here, its rows where they are read."""
+
+    def get_route_handler(self) -> Handler:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            _refuse_nul_in_address(request)
+            return await handler(request)
+
+        return handle
+
+
 class PlainRoute(APIRoute):
     """A route of the REST interface without idempotency keys: for reads, uploads (batch ids), and secrets."""
 
@@ -103,11 +116,18 @@ class ApiRoute(PlainRoute):
 
 async def _refuse_nul(request: Request) -> None:
     """PostgreSQL's text cannot hold U+0000; SQLite's can, which would be worse: half of the tools then stop reading."""
-    has_nul = "\x00" in request.url.path or b"%00" in request.scope["query_string"]
-    if not has_nul and request.headers.get("content-type", "").startswith("application/json"):
-        has_nul = b"\\u0000" in await request.body()
-    if has_nul:
-        raise InvalidDefinition("The request contains the character U+0000", remedy="Remove it.")
+    _refuse_nul_in_address(request)
+    if request.headers.get("content-type", "").startswith("application/json") and b"\\u0000" in await request.body():
+        raise _contains_nul()
+
+
+def _refuse_nul_in_address(request: Request) -> None:
+    if "\x00" in request.url.path or b"%00" in request.scope["query_string"]:
+        raise _contains_nul()
+
+
+def _contains_nul() -> InvalidDefinition:
+    return InvalidDefinition("The request contains the character U+0000", remedy="Remove it.")
 
 
 def api_router(tag: str, prefix: str = "", route_class: type[APIRoute] = ApiRoute) -> APIRouter:
