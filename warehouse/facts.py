@@ -62,6 +62,19 @@ def takes_numbers(column: Column) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Needed:
+    """Microseconds. The facts that columns can need lie in [`earliest`, `latest`), and since their unit's assignment
+
+    not before `start` and, up to the longest lag of a trigger, before `end` (None: no bound).
+    """
+
+    start: int
+    end: int | None
+    earliest: int
+    latest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The facts of one window that pass the filters of a measure: which they are, and whose."""
 
@@ -187,19 +200,10 @@ def read_facts(
     source = open_source(connection, spec, data, parameters)
     if source is None or not len(units):
         return None
-    inputs, names = _inputs(source, columns, parameters)
-    spans = [span_of(column) for column in columns]
-    closed = [span.end for span in spans if span.end is not None]
-    start = min(span.start for span in spans)
-    end = max(closed) if len(closed) == len(spans) else None
-    latest = look_us if end is None else min(look_us, exposed_us[1] + end)
-    chosen = "".join(f", {expression} AS {name}" for expression, name in inputs.items())
-    unit = identifier(source.unit)
-    facts = (
-        f"SELECT CAST({unit} AS VARCHAR) AS unit_id, {source.time_us} AS at_us{chosen} FROM {source.relation}"
-        f" WHERE {unit} IS NOT NULL AND {source.time_test('<', parameters.add(latest))}"
-        f" AND {source.time_test('>=', parameters.add(exposed_us[0] + start))}"
-    )
+    inputs, names = inputs_of(source, columns, parameters)
+    need = needed(columns, exposed_us, look_us)
+    facts = select_facts(source, inputs, need, parameters)
+    start, end = need.start, need.end
     kept = "".join(f", {name}" for name in inputs.values())
     longest_lag = int((units.at_us - units.assigned_us).max())
     within = f"since_us >= {start}" + ("" if end is None else f" AND since_us < {end + longest_lag}")
@@ -223,10 +227,34 @@ def read_facts(
     )
 
 
-def _inputs(
+def needed(columns: Sequence[Column], exposed_us: tuple[int, int], look_us: int) -> Needed:
+    """What columns of one source can need up to a look, of units assigned and exposed within `exposed_us`."""
+    spans = [span_of(column) for column in columns]
+    closed = [span.end for span in spans if span.end is not None]
+    start = min(span.start for span in spans)
+    end = max(closed) if len(closed) == len(spans) else None
+    latest = look_us if end is None else min(look_us, exposed_us[1] + end)
+    return Needed(start, end, exposed_us[0] + start, latest)
+
+
+def select_facts(source: FactRelation, inputs: Mapping[str, str], need: Needed, parameters: Parameters) -> str:
+    """The facts that may be needed, as SQL: unit_id, at_us, and the inputs (SQL expression to name)."""
+    chosen = "".join(f", {expression} AS {name}" for expression, name in inputs.items())
+    unit = identifier(source.unit)
+    return (
+        f"SELECT CAST({unit} AS VARCHAR) AS unit_id, {source.time_us} AS at_us{chosen} FROM {source.relation}"
+        f" WHERE {unit} IS NOT NULL AND {source.time_test('<', parameters.add(need.latest))}"
+        f" AND {source.time_test('>=', parameters.add(need.earliest))}"
+    )
+
+
+def inputs_of(
     source: FactRelation, columns: Sequence[Column], parameters: Parameters
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """SQL expression to name, and what the plan asks for to that name; each expression once."""
+    """SQL expression to name, and what the plan asks for to that name; each expression once.
+
+    Inputs are never null: of type BOOLEAN for filters (`i0`, ...), DOUBLE for numbers (`n1`, ...).
+    """
     inputs: dict[str, str] = {}
     names: dict[str, str] = {}
     for column in columns:
@@ -238,7 +266,7 @@ def _inputs(
         if takes_numbers(column):
             value = source.number(measure_of(column).column)
             finite = f"CASE WHEN isfinite({value}) THEN {value} WHEN {value} IS NOT NULL THEN 'inf'::DOUBLE END"
-            names[_number_key(column)] = inputs.setdefault(f"coalesce({finite}, '-inf'::DOUBLE)", f"i{len(inputs)}")
+            names[_number_key(column)] = inputs.setdefault(f"coalesce({finite}, '-inf'::DOUBLE)", f"n{len(inputs)}")
     return inputs, names
 
 

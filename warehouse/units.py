@@ -1,6 +1,6 @@
 """Who is analysed: one row per unit with its first exposure, in a table of the engine and as arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import duckdb
@@ -16,6 +16,7 @@ UNITS = "units"
 """The table: unit_id, at_us (microseconds of first exposure); its rowids run from 0 without gaps."""
 
 CLUSTER = "cluster"
+_LEVELS_DIFFER = "levels_differ"
 _CROSSED = 255
 """The last arm of units that were not in two arms themselves but whose cluster was."""
 
@@ -56,7 +57,9 @@ class Units:
     `assigned_us` (n,) first exposure, at which pre-periods end: it is `at_us`, except where a trigger comes later.
     `unit_hash` (n,) orders units reproducibly; `segment` (dimensions, n) is the position of the level; `rowid` (n,)
     the row in the table. `cluster` (n,) is a hash of the cluster. `assigned` and `without_cluster` count units (arms,)
-    that are not among the n: those assigned, of which only the triggered are here, and those without a cluster.
+    that are not among the n: those assigned, of which only the triggered are here, and those without a cluster. Of
+    units that come in buckets `bucket` says which one they are, and `elsewhere` (others, n) is what
+    `warehouse.other_experiments` knows of them.
     """
 
     at_us: Ints
@@ -69,6 +72,8 @@ class Units:
     cluster: NDArray[np.uint64] | None = None
     assigned: Ints | None = None
     without_cluster: Ints | None = None
+    bucket: int = 0
+    elsewhere: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.at_us)
@@ -91,6 +96,7 @@ class Units:
             rowid=self.rowid[order],
             assigned_us=self.assigned_us[order],
             cluster=None if self.cluster is None else self.cluster[order],
+            elsewhere=None if self.elsewhere is None else self.elsewhere[:, order],
         )
 
 
@@ -112,11 +118,30 @@ def exposed_units(
     names it. The units of a cluster that was seen in more than one variant are crossover too, those without a cluster
     in no arm. `trigger` drops from the table whoever was not triggered (`triggers.keep_triggered`).
     """
+    assigned = create_units(connection, data, variants, segments, bucket, cluster=cluster, trigger=trigger)
+    parameters = Parameters()
+    columns = selected_columns(segments, parameters, clustered=cluster is not None, triggered=trigger is not None)
+    table = connection.sql(f"SELECT {', '.join(columns)} FROM {UNITS}", params=parameters.values).fetchnumpy()
+    return as_units(table, len(variants), len(segments), assigned)
+
+
+def create_units(
+    connection: duckdb.DuckDBPyConnection,
+    data: DataSlice,
+    variants: Sequence[str],
+    segments: Sequence[tuple[str, Sequence[str]]],
+    bucket: Bucket,
+    *,
+    cluster: str | None,
+    trigger: Callable[[], None] | None,
+) -> Ints | None:
+    """The table `UNITS` (see `exposed_units`). Returns `Units.assigned`."""
     connection.execute(f"DROP TABLE IF EXISTS {UNITS}")
     parameters = Parameters()
     rows = _rows_with_arm(connection, data, parameters, variants, [name for name, _ in segments], cluster)
     first = "".join(f", min({_column(i)}) AS {_column(i)}" for i in range(len(segments)))
-    grouped = f"SELECT unit_id, min(at_us) AS at_us, min(arm) AS arm, max(arm) AS last_arm, count(*) AS n{first}"
+    differ = " OR ".join(f"min({_column(i)}) <> max({_column(i)})" for i in range(len(segments))) or "FALSE"
+    grouped = f"SELECT unit_id, min(at_us) AS at_us, min(arm) AS arm, max(arm) AS last_arm, {differ} AS {_LEVELS_DIFFER}{first}"
     if cluster is None:
         chosen = f"{grouped} FROM ({rows}) WHERE {bucket.condition} GROUP BY unit_id"
     else:
@@ -131,34 +156,30 @@ def exposed_units(
     assigned = None if trigger is None else _count_by_arm(connection, len(variants), cluster)
     if trigger is not None:
         trigger()
-    return _fetch(connection, len(variants), segments, clustered=cluster is not None, assigned=assigned)
+    return assigned
 
 
-def _fetch(
-    connection: duckdb.DuckDBPyConnection,
-    arms: int,
-    segments: Sequence[tuple[str, Sequence[str]]],
-    *,
-    clustered: bool,
-    assigned: Ints | None,
-) -> Units:
-    """The table as arrays."""
-    parameters = Parameters()
-    extra = "".join(
-        f", {_level_code(_column(i), levels, parameters)} AS {_column(i)}" for i, (_, levels) in enumerate(segments)
-    )
+def selected_columns(
+    segments: Sequence[tuple[str, Sequence[str]]], parameters: Parameters, *, clustered: bool, triggered: bool
+) -> dict[str, str]:
+    """What `as_units` needs of the table: SQL expression with its name, to the type of its numbers; none is null."""
+    columns = {"at_us": "i8", "arm": "u1", "last_arm": "u1", "hash(unit_id) AS h": "u8", "rowid AS r": "i8"}
+    for i, (_, levels) in enumerate(segments):
+        columns[f"{_level_code(_column(i), levels, parameters)} AS {_column(i)}"] = "i2"
     if clustered:
-        extra += f", hash({CLUSTER}) AS c, {CLUSTER} IS NULL AS alone"
-    if assigned is not None:
-        extra += ", triggered_us"
-    table = connection.sql(
-        f"SELECT at_us, arm, last_arm, hash(unit_id) AS h, rowid AS r{extra} FROM {UNITS}", params=parameters.values
-    ).fetchnumpy()
+        columns |= {f"hash({CLUSTER}) AS c": "u8", f"({CLUSTER} IS NULL)::UTINYINT AS alone": "u1"}
+    if triggered:
+        columns["triggered_us"] = "i8"
+    return columns
+
+
+def as_units(table: Mapping[str, NDArray[np.generic]], arms: int, segments: int, assigned: Ints | None) -> Units:
+    """The rows of the table as arrays; `assigned` is there if there is a trigger."""
     first, last = np.asarray(table["arm"], dtype=np.int64), np.asarray(table["last_arm"], dtype=np.int64)
     crossed = first != last
     variant = np.where(crossed | (first == arms), -1, first)
     without_cluster = None
-    if clustered:
+    if "alone" in table:
         alone = np.asarray(table["alone"], dtype=np.bool_)
         without_cluster = np.bincount(variant[alone & (variant >= 0)], minlength=arms)
         variant = np.where(alone, -1, variant)
@@ -167,13 +188,13 @@ def _fetch(
         at_us=assigned_us if assigned is None else np.asarray(table["triggered_us"], dtype=np.int64),
         variant=variant,
         unit_hash=np.asarray(table["h"], dtype=np.uint64),
-        segment=np.array([np.asarray(table[_column(i)], dtype=np.int64) for i in range(len(segments))]).reshape(
-            len(segments), len(first)
+        segment=np.array([np.asarray(table[_column(i)], dtype=np.int64) for i in range(segments)]).reshape(
+            segments, len(first)
         ),
         rowid=np.asarray(table["r"], dtype=np.int64),
         crossover=int(crossed.sum()),
         assigned_us=assigned_us,
-        cluster=np.asarray(table["c"], dtype=np.uint64) if clustered else None,
+        cluster=np.asarray(table["c"], dtype=np.uint64) if "c" in table else None,
         assigned=assigned,
         without_cluster=without_cluster,
     )
@@ -221,7 +242,8 @@ def segment_levels(
             parameters.values,
         ).fetchall()
         kept = [str(level) for level, _ in levels]
-        found.append((name, [*kept[: MAX_LEVELS - 1], OTHER_LEVELS] if len(kept) > MAX_LEVELS else kept))
+        if kept:
+            found.append((name, [*kept[: MAX_LEVELS - 1], OTHER_LEVELS] if len(kept) > MAX_LEVELS else kept))
     return found
 
 
@@ -249,15 +271,18 @@ def count_exposures(connection: duckdb.DuckDBPyConnection, data: DataSlice) -> i
 def _levels_of_first_exposure(
     connection: duckdb.DuckDBPyConnection, data: DataSlice, segments: Sequence[tuple[str, Sequence[str]]]
 ) -> None:
-    """Correct the levels of units with several exposure rows: those of the first moment count."""
+    """Correct the levels of units whose exposures disagree on them: those of the first moment count."""
     parameters = Parameters()
+    ((any_differ,),) = connection.execute(f"SELECT coalesce(bool_or({_LEVELS_DIFFER}), FALSE) FROM {UNITS}").fetchall()
+    if not any_differ:
+        return
     rows = _exposure_rows(data, parameters, [name for name, _ in segments])
     chosen = ", ".join(f"min(r.{_column(i)}) AS {_column(i)}" for i in range(len(segments)))
     assign = ", ".join(f"{_column(i)} = c.{_column(i)}" for i in range(len(segments)))
     connection.execute(
-        f"UPDATE {UNITS} AS u SET {assign} FROM (SELECT r.unit_id, {chosen} FROM ({rows}) r JOIN {UNITS} e"
-        f" ON r.unit_id = e.unit_id AND r.at_us = e.at_us WHERE e.n > 1 GROUP BY r.unit_id) c"
-        " WHERE u.unit_id = c.unit_id",
+        f"UPDATE {UNITS} AS u SET {assign} FROM (SELECT r.unit_id, {chosen} FROM ({rows}) r JOIN"
+        f" (SELECT unit_id, at_us FROM {UNITS} WHERE {_LEVELS_DIFFER}) e"
+        " ON r.unit_id = e.unit_id AND r.at_us = e.at_us GROUP BY r.unit_id) c WHERE u.unit_id = c.unit_id",
         parameters.values,
     )
 
