@@ -27,16 +27,18 @@ UNITS_PER_COVARIATE = 50
 class Usable:
     """Which of r covariates serve a cell and metric: `where` r masks (..., M), or None if all of them do everywhere.
 
-    `constant` (..., M): no measured covariate varies, so there is no adjustment. `few` (..., M): covariates that vary
-    were left out because the smallest arm has too few units for them. None stands for nowhere.
+    `constant` (..., M): no measured covariate varies, so there is no adjustment; `partly` (..., M): some measured ones
+    do and others do not. `few` (..., M): covariates that vary were left out because the smallest arm has too few units
+    for them. None stands for nowhere.
     """
 
     where: tuple[Bools, ...] | None
     constant: Bools | None
     few: Bools | None
+    partly: Bools | None
 
 
-EVERYTHING_SERVES = Usable(None, None, None)
+EVERYTHING_SERVES = Usable(None, None, None, None)
 
 
 def usable(varying: Sequence[Bools], real: int, count: Ints) -> Usable:
@@ -59,7 +61,8 @@ def usable(varying: Sequence[Bools], real: int, count: Ints) -> Usable:
         taken += wanted
         kept.append(wanted & (taken <= allowed))
         few |= wanted & (taken > allowed)
-    return Usable(tuple(kept), constant, few)
+    partly = ~np.logical_and.reduce(varying[:real]) & ~constant
+    return Usable(tuple(kept), constant, few, partly)
 
 
 def optimal_slopes(

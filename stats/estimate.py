@@ -254,6 +254,9 @@ def _notes(shapes: Sequence[MetricShape], found: Sequence[Family], adjust: bool,
         return constant_reason(cells, CovariateNote.NONE)
     served = {m for family in found if family.covariates for m in family.members}
     lost = np.array([m not in served for m in range(len(shapes))]) & ~none
+    fewer = np.zeros(len(shapes), dtype=np.bool_)
+    for family in found:
+        fewer[list(family.members)] = [family.real < len(shapes[m].covariates) for m in family.members]
     return first_reason(
         cells,
         (none, CovariateNote.NONE),
@@ -262,4 +265,6 @@ def _notes(shapes: Sequence[MetricShape], found: Sequence[Family], adjust: bool,
         (parts.mask(lambda p: p.exhausted), CovariateNote.EXPLAINS_EVERYTHING),
         (parts.mask(lambda p: p.serving.few), CovariateNote.TOO_FEW_UNITS),
         (parts.mask(lambda p: p.collinear), CovariateNote.COLLINEAR),
+        (fewer, CovariateNote.PARTLY_INVALID),
+        (parts.mask(lambda p: p.serving.partly), CovariateNote.PARTLY_CONSTANT),
     )

@@ -31,6 +31,8 @@ class CovariateNote(StrEnum):
     NONE = "no_covariate"
     INVALID = "covariate_invalid"
     CONSTANT = "constant_covariate"
+    PARTLY_INVALID = "some_covariates_invalid"
+    PARTLY_CONSTANT = "some_covariates_constant"
     COLLINEAR = "collinear_covariates"
     EXPLAINS_EVERYTHING = "covariate_explains_everything"
     SMALL_COUNTS = "small_counts"

@@ -123,6 +123,8 @@ REASONS: Final = {
     "no_covariate": "The metric has no history to adjust by.",
     "covariate_invalid": "The history holds values that cannot be used.",
     "constant_covariate": "Every unit has the same history, so there is nothing to adjust by.",
+    "some_covariates_invalid": "Part of the history holds values that cannot be used.",
+    "some_covariates_constant": "Part of the history is the same for every unit.",
     "collinear_covariates": "The covariates say the same thing twice.",
     "covariate_explains_everything": "The history explains everything, which no experiment can use.",
     "small_counts": "There are too few successes or failures to adjust.",

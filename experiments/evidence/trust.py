@@ -115,6 +115,8 @@ def _covariates(facts: Facts) -> Check | None:
         for m, metric in enumerate(shapes.metrics)
         for note in [str(head.estimates.note[0, m])]
         if note not in ("", CovariateNote.NONE)
+        # Sizes of clusters are covariates too, and none that is missed where all clusters have the same.
+        if note != CovariateNote.PARTLY_CONSTANT or shapes.cluster_size is None
     ]
     if not notes or not facts.plan.estimation.cuped:
         return None

@@ -227,6 +227,14 @@ def test_degenerate_covariates_are_named_and_do_no_harm():
     assert invalid.note[0] == CovariateNote.INVALID
     np.testing.assert_allclose(difference(invalid).p_value, plain.p_value, rtol=1e-12)
 
+    both = arms([y_c, x_c, np.full(300, 0.1)], [y_t, x_t, np.full(400, 0.1)])
+    partly_constant = estimate(both, (twice,))
+    assert partly_constant.note[0] == CovariateNote.PARTLY_CONSTANT and partly_constant.adjusted[0]
+    np.testing.assert_allclose(partly_constant.variance, alone.variance, rtol=1e-12)
+    partly_invalid = estimate(both, (twice,), invalid={2: "non_finite_values"})
+    assert partly_invalid.note[0] == CovariateNote.PARTLY_INVALID and partly_invalid.adjusted[0]
+    np.testing.assert_allclose(partly_invalid.variance, alone.variance, rtol=1e-12)
+
 
 def test_a_covariate_needs_fifty_units_in_every_arm_and_later_ones_give_way():
     rng = np.random.default_rng(6)
