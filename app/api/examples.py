@@ -3,6 +3,35 @@
 from typing import Any, Final
 
 FACT_SOURCE: Final[dict[str, Any]] = {"kind": "events", "key": "orders", "unit_type": "user", "event": "order"}
+CONNECTION: Final[dict[str, Any]] = {
+    "kind": "postgres",
+    "key": "dwh",
+    "name": "Data warehouse",
+    "host": "dwh.example.com",
+    "database": "shop",
+    "user": "northlift_reader",
+    "tls": "verify-full",
+}
+SPARK_CONNECTION: Final[dict[str, Any]] = {
+    "kind": "spark",
+    "key": "lake",
+    "name": "Data lake",
+    "remote": "sc://spark.example.com:15002",
+}
+FILTERED_FACT_SOURCE: Final[dict[str, Any]] = {
+    "kind": "file",
+    "key": "settled_payments",
+    "path": "exports/payments.parquet",
+    "unit_column": "user_id",
+    "timestamp_column": "paid_at",
+    "filters": [{"column": "status", "value": "settled"}, {"column": "country", "op": "in", "value": ["DE", "FR"]}],
+}
+MAPPED_FACT_SOURCE: Final[dict[str, Any]] = {
+    "kind": "events",
+    "key": "app_opens",
+    "event": "app_open",
+    "unit_mapping": {"fact_source": "orders", "id_column": "device_id"},
+}
 METRIC: Final[dict[str, Any]] = {
     "key": "orders_per_user",
     "name": "Orders per user",
@@ -99,6 +128,17 @@ EXPERIMENT: Final[dict[str, Any]] = {
     ],
     "north_star_key": "weekly_orders",
     "segments": ["country"],
+}
+READS_EXPOSURES: Final[dict[str, Any]] = {
+    **EXPERIMENT,
+    "key": "free-returns",
+    "name": "Free returns",
+    "exposures": {
+        "fact_source": "orders",
+        "variant_column": "returns_variant",
+        "filters": [{"column": "test", "value": "free-returns"}],
+        "segments": {"country": "country"},
+    },
 }
 BELIEFS_LEAD: Final[dict[str, Any]] = {
     **EXPERIMENT,

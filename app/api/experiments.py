@@ -24,6 +24,7 @@ router = api_router("experiments", "/experiments")
 _EXAMPLES: dict[str, Any] = {
     **examples.example(examples.EXPERIMENT),
     "beliefs": {"summary": "The Bayesian engine leads, with a learned prior", "value": examples.BELIEFS_LEAD},
+    "exposures": {"summary": "Exposures are rows of a fact source", "value": examples.READS_EXPOSURES},
 }
 _CREATE_PROBLEMS = with_example(
     problems(KeyTaken, InvalidDefinition), 422, "a flat prior that is watched", examples.FLAT_PRIOR_REFUSED

@@ -1,7 +1,7 @@
 """/v1/fact-sources"""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Body, Request, Response
 from pydantic import BaseModel
@@ -20,7 +20,12 @@ from experiments.errors import InvalidDefinition, KeyTaken, NotFound, Preconditi
 from experiments.tables import FactSource
 
 router = api_router("fact sources", "/fact-sources")
-SpecIn = Annotated[FactSourceSpec, Body(openapi_examples=examples.example(examples.FACT_SOURCE))]
+_EXAMPLES: dict[str, Any] = {
+    **examples.example(examples.FACT_SOURCE),
+    "filtered": {"summary": "Only some rows of a file", "value": examples.FILTERED_FACT_SOURCE},
+    "mapped": {"summary": "Events by device, which a login says the user of", "value": examples.MAPPED_FACT_SOURCE},
+}
+SpecIn = Annotated[FactSourceSpec, Body(openapi_examples=_EXAMPLES)]
 
 
 class FactSourceOut(BaseModel):
