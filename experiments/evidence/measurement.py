@@ -111,7 +111,7 @@ def missing_values(facts: Facts) -> Check | None:
 def unit_mapping(facts: Facts) -> Check | None:
     """Facts whose unit is not known: of which variant they are cannot be said either."""
     found, many = [], []
-    for key, lost in facts.main.moments.unmapped.items():
+    for key, lost in facts.main.moments.unmapped.items() if facts.blocks else ():
         rest = lost.without_unit + lost.ambiguous
         share = rest / max(lost.facts, 1)
         found.append(
