@@ -6,18 +6,19 @@ later, or a unit whose first exposure turns out to be earlier, is added to them 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 
 from experiments.plan import AnalysisPlan
 from stats.moment_set import MomentSet
-from stats.moments import Bools, Ints
+from stats.moments import Ints
 from warehouse import experiment_moments, parquet
 from warehouse.caps import Top, caps_from, columns_to_read, tops_of
-from warehouse.engine import Parameters, epoch_us, from_epoch_us
+from warehouse.engine import MICROSECONDS_A_DAY, Parameters, epoch_us, from_epoch_us
 from warehouse.experiment_moments import Parts, Progress, combine, measure
 from warehouse.facts import Facts
 from warehouse.one_pass import Pass
@@ -26,7 +27,7 @@ from warehouse.state import everybody, placing
 from warehouse.state.arrivals import new_events, only_events, seen_in, shared_times
 from warehouse.state.cohort_facts import CohortFacts, by_cohort, cohort_of, last_moment
 from warehouse.state.everybody import Everybody
-from warehouse.state.known_units import changes, codes_of
+from warehouse.state.known_units import codes_of
 from warehouse.state.lane import KeptCohort, Lane, Manifest, dimensions_of
 from warehouse.state.placing import CohortParts, Placed, grouping_of, places
 from warehouse.state.unusable import Unusable
@@ -69,15 +70,21 @@ def advance(lane: Lane, plan: AnalysisPlan, work: Pass, manifest: Manifest | Non
 
 @dataclass(slots=True)
 class _Cohort:
-    """A cohort of now: its rows of the known units, and what is known of it so far."""
+    """A cohort of now, and what is known of it so far."""
 
     index: int
-    rows: Ints
     kept: KeptCohort | None = None
     facts: CohortFacts | None = None
     facts_file: str = ""
     tops_file: str = ""
     tops: dict[int, Top] = field(default_factory=dict)
+
+    def file(self, of: Literal["facts", "tops"]) -> str:
+        """The file that is in force: a new one, or the one that was kept."""
+        if self.facts_file:
+            return self.facts_file if of == "facts" else self.tops_file
+        assert self.kept is not None
+        return self.kept.facts if of == "facts" else self.kept.tops
 
 
 class _Refresh:
@@ -101,25 +108,14 @@ class _Refresh:
         self._codes = codes_of(known, dimensions_of(plan), who.levels, dict(work.levels))
         self._variant = known.variant(self._arms)
         self._cohort = cohort_of(known.at_us, self._started_us)
-        complete = self._started_us + self._cohort * 86_400_000_000 + work.longest_us <= self._last_us
-        self._complete: Bools = complete
-        self._partial: Bools = ~complete & (known.at_us + work.longest_us <= self._last_us)
+        # Cohorts before this one are complete; of this one some windows may be.
+        self._open = (self._last_us - self._started_us - work.longest_us) // MICROSECONDS_A_DAY + 1
         kept = {} if manifest is None else {one.index: one for one in manifest.cohorts}
-        self._cohorts = {
-            index: _Cohort(index, rows, kept.get(index)) for index, rows in _rows_by(self._cohort, complete)
-        }
-        self._is_kept: Bools = complete & np.isin(self._cohort, list(kept))
-        self._fresh: Bools = np.ones(len(known), dtype=np.bool_)
-        self._dirty: set[int] = set()
-        if manifest is not None and who.before is not None:
-            changed = changes(who.before, known) if who.before is not known else None
-            if changed is None:
-                self._fresh = np.zeros(len(known), dtype=np.bool_)
-            else:
-                self._fresh = changed.fresh
-                left = cohort_of(who.before.at_us[changed.moved_from], self._started_us)
-                touched = [left, self._cohort[changed.regrouped], self._cohort[changed.fresh & self._is_kept]]
-                self._dirty = set(np.unique(np.concatenate(touched)).tolist())
+        present = np.flatnonzero(np.bincount(self._cohort, minlength=1)).tolist()
+        self._cohorts = {index: _Cohort(index, kept.get(index)) for index in present if index < self._open}
+        left = cohort_of(who.left_us, self._started_us)
+        touched = [left, self._cohort[who.regrouped], self._cohort[who.fresh]]
+        self._dirty = set(np.unique(np.concatenate(touched)).tolist()) & set(kept)
         self._partial_facts = CohortFacts(_NOBODY, {})
         self.types = self._types()
 
@@ -139,9 +135,11 @@ class _Refresh:
     def collect(self) -> None:
         """Read what is new, and bring the facts of every cohort up to now."""
         late = self._late() if self._manifest is not None else {}
-        wanted = self._complete & (self._fresh | ~self._is_kept) | self._partial
-        rows = np.flatnonzero(wanted & (self._variant >= 0))
-        rows = rows[np.argsort(self._cohort[rows], kind="stable")]
+        new = [index for index, cohort in self._cohorts.items() if cohort.kept is None]
+        fresh = self._who.fresh[self._cohort[self._who.fresh] < self._open]
+        rows = np.concatenate([self._of(new), fresh[~np.isin(self._cohort[fresh], new)], self._partial])
+        rows = rows[self._variant[rows] >= 0]
+        rows = rows[np.lexsort((rows, self._cohort[rows]))]
         done = set()
         for group in self._groups(rows):
             for index, facts in self._read(group).items():
@@ -183,11 +181,11 @@ class _Refresh:
     def _late(self) -> dict[int, CohortFacts]:
         """Facts of new batches in the windows of units that were read before."""
         assert self._manifest is not None
-        work, known = self._work, self._who.known
-        old = self._is_kept & ~self._fresh & (self._variant >= 0)
-        if not old.any():
+        work = self._work
+        kept = [index for index, cohort in self._cohorts.items() if cohort.kept is not None]
+        if not kept:
             return {}
-        until = int(known.at_us[old].max()) + work.longest_us
+        until = last_moment(max(kept), self._started_us) + work.longest_us
         arrivals = new_events(self._manifest.seen, work.data, until)
         for event, ones in arrivals.items():
             if shared_times(self._manifest.seen, ones, work.data.event_arrivals[event]):
@@ -196,15 +194,18 @@ class _Refresh:
             return {}
         data = only_events(work.connection, work.data, arrivals, self._folder)
         work = replace(work, data=data)
+        old = np.isin(self._cohort, kept) & (self._variant >= 0)
+        old[self._who.fresh] = False
         rows, rowid = self._who.table_of_late(work, columns_to_read(work), until, old)
         order = np.argsort(self._cohort[rows], kind="stable")
         return self._facts(work, rows[order], rowid[order]) if len(rows) else {}
 
     def _bring(self, cohort: _Cohort, more: list[CohortFacts]) -> None:
         """The facts of a cohort as they are now."""
-        hashes = self._who.known.hash[cohort.rows]
+        rows = self._of([cohort.index])
+        hashes = self._who.known.hash[rows]
         if cohort.kept is not None:
-            again = hashes[self._fresh[cohort.rows]]
+            again = hashes[np.isin(rows, self._who.fresh)]
             before = self._lane.read(cohort.kept.facts, CohortFacts)
             facts = reduce(CohortFacts.__add__, more, before.moved_to(hashes, without=again))
         elif more:
@@ -212,13 +213,32 @@ class _Refresh:
         else:
             facts = CohortFacts(hashes, {})
         cohort.facts, cohort.facts_file = facts, self._lane.keep(facts)
-        units = self._units(cohort.rows)
+        units = self._units(rows)
         cohort.tops = tops_of(self._at_end(cohort), self._known_facts(facts, units), units.variant >= 0)
         cohort.tops_file = self._lane.keep(cohort.tops) if cohort.tops else ""
 
     def _known_facts(self, facts: CohortFacts, units: Units) -> dict[str, Facts | None]:
         found = facts.facts(units)
         return {key: found.get(key) for key in self._work.sources}
+
+    @cached_property
+    def _by_cohort(self) -> tuple[Ints, Ints]:
+        """The rows in order of their cohorts, and where each cohort begins among them."""
+        width = np.uint16 if int(self._cohort.max(initial=0)) < 1 << 16 else np.int64
+        order = np.argsort(self._cohort.astype(width), kind="stable")
+        return order, np.concatenate([[0], np.cumsum(np.bincount(self._cohort))])
+
+    def _of(self, cohorts: list[int]) -> Ints:
+        """The rows of all units of some cohorts; those of one are ascending."""
+        order, begin = self._by_cohort
+        some = [order[begin[i] : begin[i + 1]] for i in cohorts if 0 <= i < len(begin) - 1]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *some])
+
+    @property
+    def _partial(self) -> Ints:
+        """The rows of those whose windows are complete in a cohort that is not."""
+        rows = self._of([self._open])
+        return rows[self._who.known.at_us[rows] + self._work.longest_us <= self._last_us]
 
     def _units(self, rows: Ints) -> Units:
         return self._who.known.take(rows).units(self._arms, self._codes[:, rows])
@@ -228,8 +248,7 @@ class _Refresh:
     def finish(self) -> tuple[MomentSet, list[KeptCohort]]:
         """The moments of all cohorts, and those that are kept."""
         work = self._work
-        partial = np.flatnonzero(self._partial)
-        partial_units = self._units(partial)
+        partial_units = self._units(self._partial)
         of_partial = self._partial_facts.moved_to(partial_units.unit_hash, without=_NOBODY)
         tops = [cohort.tops if cohort.facts_file else self._kept_tops(cohort) for cohort in self._cohorts.values()]
         tops.append(tops_of(work, self._known_facts(of_partial, partial_units), partial_units.variant >= 0))
@@ -246,13 +265,13 @@ class _Refresh:
             kept.append(
                 KeptCohort(
                     cohort.index,
-                    cohort.facts_file or _file(cohort, "facts"),
+                    cohort.file("facts"),
                     parts_file,
-                    cohort.tops_file or _file(cohort, "tops"),
+                    cohort.file("tops"),
                 )
             )
             cohort.facts = None
-        if len(partial) or not placed:
+        if len(partial_units) or not placed:
             parts = self._measured(replace(work, looks=work.looks[-1:]), partial_units, of_partial)
             every = [np.arange(len(segment.groups)) for segment in work.segments]
             strata = np.arange(0 if work.strata is None else len(work.strata.names))
@@ -276,8 +295,8 @@ class _Refresh:
                 return found, cohort.kept.parts
         facts = cohort.facts
         if facts is None:
-            facts = self._lane.read(cohort.facts_file or _file(cohort, "facts"), CohortFacts)
-        parts = self._measured(self._at_end(cohort, work), self._units(cohort.rows), facts)
+            facts = self._lane.read(cohort.file("facts"), CohortFacts)
+        parts = self._measured(self._at_end(cohort, work), self._units(self._of([cohort.index])), facts)
         found = CohortParts(parts, caps, grouping_of(work), last_moment(cohort.index, self._started_us))
         return found, self._lane.keep(found)
 
@@ -292,22 +311,8 @@ class _Refresh:
 
     def _entry(self, cohort: _Cohort) -> int:
         """The look at which all units of a cohort enter."""
-        at_us = self._who.known.at_us[cohort.rows] + self._work.longest_us
-        first, last = np.searchsorted(self._looks_us, [int(at_us.min()), int(at_us.max())], side="left")
+        end = last_moment(cohort.index, self._started_us) + self._work.longest_us
+        first, last = np.searchsorted(self._looks_us, [end - MICROSECONDS_A_DAY + 1, end], side="left")
         if first != last:
             raise Unusable("looks are not at the ends of cohorts")
         return int(first)
-
-
-def _file(cohort: _Cohort, name: str) -> str:
-    assert cohort.kept is not None
-    return str(getattr(cohort.kept, name))
-
-
-def _rows_by(cohort: Ints, chosen: Bools) -> Iterator[tuple[int, Ints]]:
-    """The rows of every cohort that has chosen ones, ascending."""
-    rows = np.flatnonzero(chosen)
-    rows = rows[np.argsort(cohort[rows], kind="stable")]
-    present, begin = np.unique(cohort[rows], return_index=True)
-    for index, part in zip(present.tolist(), np.split(rows, begin[1:]), strict=True) if len(rows) else ():
-        yield int(index), part

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -19,25 +20,30 @@ from warehouse.populations import ANALYSED, ASSIGNED, EXPOSED, WITH_OUTCOME, Cou
 from warehouse.reach import reach_sums, reach_wanted
 from warehouse.sources import open_source
 from warehouse.state.arrivals import new_exposures, only_exposures, shared_times
-from warehouse.state.known_units import Dictionary, KnownUnits, from_table, place_of, union
+from warehouse.state.known_units import Changes, Dictionary, KnownUnits, changes, from_table, place_of, union
 from warehouse.state.lane import Lane, Manifest, dimensions_of
 from warehouse.state.unusable import Unusable
 from warehouse.units import UNITS, Bucket, exposed_units
 
 _EVERYBODY = "everybody"
 _LATE = "late_units"
+_NONE: Final[Ints] = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Everybody:
-    """All units of now, and those `before` if there were any (the same object where nothing came).
+    """All units of now, and where windows began before of those that are gone from there (`left_us`, n).
+
+    `fresh` and `regrouped` are rows of now (`known_units.Changes`); without anything kept all are fresh.
 
     `file` is where they are kept already. `in_full`: the engine has all of them in a table. `assigned` (V,) counts
     units where a trigger exposes; `reach` is there for a plan with a North Star.
     """
 
     known: KnownUnits
-    before: KnownUnits | None
+    fresh: Ints
+    left_us: Ints
+    regrouped: Ints
     levels: Dictionary
     file: str = ""
     in_full: bool = False
@@ -131,19 +137,30 @@ def of_now(lane: Lane, plan: AnalysisPlan, work: Pass, manifest: Manifest | None
             sums = reach_sums(work, of_company, everybody=True, triggered=plan.trigger is not None)
             reach = sums.finish(of_company)
         work.connection.execute(f"CREATE OR REPLACE TEMP TABLE {_EVERYBODY} AS SELECT unit_id FROM {UNITS}")
-        return Everybody(known, before, levels, in_full=True, assigned=found.assigned, reach=reach)
-    data, base = work.data, before if before is not None else KnownUnits.nobody(len(dimensions))
-    if manifest is not None:
+        changed = _all_fresh(known) if before is None else _since(before, changes(before, known))
+        return Everybody(known, *changed, levels, in_full=True, assigned=found.assigned, reach=reach)
+    data = work.data
+    if manifest is not None and before is not None:
         arrivals = new_exposures(manifest.seen, data)
         if not arrivals:
-            return Everybody(base, before, levels, file=manifest.units)
+            return Everybody(before, _NONE, _NONE, _NONE, levels, file=manifest.units)
         if shared_times(manifest.seen, arrivals, data.exposure_arrivals):
             raise Unusable("batches cannot be told apart")
         data = only_exposures(work.connection, data, arrivals, folder)
     exposed_units(work.connection, data, work.variants, work.levels, Bucket())
     new, levels = from_table(work.connection, dimensions, present, levels)
-    known = union(base, new, [levels[name] for name in dimensions]) if len(base) else new
-    return Everybody(known, before, levels)
+    if before is None:
+        return Everybody(new, *_all_fresh(new), levels)
+    known, changed_now = union(before, new, [levels[name] for name in dimensions])
+    return Everybody(known, *_since(before, changed_now), levels)
+
+
+def _all_fresh(known: KnownUnits) -> tuple[Ints, Ints, Ints]:
+    return np.arange(len(known), dtype=np.int64), _NONE, _NONE
+
+
+def _since(before: KnownUnits, found: Changes) -> tuple[Ints, Ints, Ints]:
+    return found.fresh, before.at_us[found.moved_from], found.regrouped
 
 
 def count(work: Pass, who: Everybody, variant: Ints, codes: Ints, parts: Sequence[Counts]) -> Counts:

@@ -137,7 +137,19 @@ def _refuse(name: str) -> int:
     raise Unusable(f"the dimension {name!r} is gone")
 
 
-def union(known: KnownUnits, new: KnownUnits, levels: Sequence[Sequence[str]]) -> KnownUnits:
+@dataclass(frozen=True, slots=True, eq=False)
+class Changes:
+    """What became of the units: `fresh` rows of now that are new or begin elsewhere, `moved_from` rows before that are
+
+    gone or begin elsewhere now, and `regrouped` rows of now that begin where they did but with another arm or level.
+    """
+
+    fresh: Ints
+    moved_from: Ints
+    regrouped: Ints
+
+
+def union(known: KnownUnits, new: KnownUnits, levels: Sequence[Sequence[str]]) -> tuple[KnownUnits, Changes]:
     """Everybody after more exposures: first exposures may be earlier, and arms more. Windows begin at first exposures.
 
     `levels` are the names behind the codes of each dimension. The same exposures again change nothing.
@@ -146,39 +158,44 @@ def union(known: KnownUnits, new: KnownUnits, levels: Sequence[Sequence[str]]) -
     old, again = place[there], new.take(there)
     if (known.check[old] != again.check).any():
         raise Unusable("two units share a hash")
-    at_us, arm, last_arm, level = known.at_us.copy(), known.arm.copy(), known.last_arm.copy(), known.level.copy()
-    sooner, same = again.at_us < at_us[old], again.at_us == at_us[old]
+    before = known.take(old)
+    sooner, same = again.at_us < before.at_us, again.at_us == before.at_us
+    level = known.level.copy()
     for row, of_again, names in zip(level, again.level, levels, strict=True):
         rank = np.empty(len(names), dtype=np.int64)
         rank[np.argsort(np.array(names, dtype=object), kind="stable")] = np.arange(len(names))
-        smaller = same & (rank[of_again] < rank[row[old]]) if len(names) else same
+        smaller = same & (rank[of_again] < rank[row[old]])
         row[old] = np.where(sooner | smaller, of_again, row[old])
-    at_us[old] = np.minimum(at_us[old], again.at_us)
-    arm[old], last_arm[old] = np.minimum(arm[old], again.arm), np.maximum(last_arm[old], again.last_arm)
+    arm, last_arm = np.minimum(before.arm, again.arm), np.maximum(before.last_arm, again.last_arm)
+    grouped = (arm == before.arm) & (last_arm == before.last_arm) & (level[:, old] == before.level).all(axis=0)
     where, first = place[~there], new.take(~there)
-    at_us = np.insert(at_us, where, first.at_us)
-    return KnownUnits(
-        hash=np.insert(known.hash, where, first.hash),
-        check=np.insert(known.check, where, first.check),
+    # What is inserted at one place keeps its order, so that hashes stay ascending.
+    inserted = where + np.arange(len(where))
+    moved_to = np.ones(len(known) + len(where), dtype=np.bool_)
+    moved_to[inserted] = False
+    kept = np.flatnonzero(moved_to)
+
+    def put[T: np.generic](values: NDArray[T], at_old: NDArray[T], at_new: NDArray[T]) -> NDArray[T]:
+        found = np.empty(len(moved_to), dtype=values.dtype)
+        found[kept] = values
+        found[kept[old]] = at_old
+        found[inserted] = at_new
+        return found
+
+    at_us = put(known.at_us, np.minimum(before.at_us, again.at_us), first.at_us)
+    after = KnownUnits(
+        hash=put(known.hash, before.hash, first.hash),
+        check=put(known.check, before.check, first.check),
         at_us=at_us,
         assigned_us=at_us,
-        arm=np.insert(arm, where, first.arm),
-        last_arm=np.insert(last_arm, where, first.last_arm),
-        level=np.insert(level, where, first.level, axis=1),
+        arm=put(known.arm, arm, first.arm),
+        last_arm=put(known.last_arm, last_arm, first.last_arm),
+        level=np.array(
+            [put(row, row[old], more) for row, more in zip(level, first.level, strict=True)], dtype=np.int32
+        ).reshape(len(level), len(moved_to)),
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Changes:
-    """What became of the units: `fresh` (n,) of those now whose values are to be read anew, and of those that were
-
-    there before and now, `moved_from` (m,) rows before that are gone or begin elsewhere, and `regrouped` (r,) rows now
-    that have another arm or level.
-    """
-
-    fresh: Bools
-    moved_from: Ints
-    regrouped: Ints
+    fresh = np.sort(np.concatenate([inserted, kept[old[sooner]]]))
+    return after, Changes(fresh, old[sooner], kept[old[~sooner & ~grouped]])
 
 
 def changes(before: KnownUnits, now: KnownUnits) -> Changes:
@@ -193,7 +210,7 @@ def changes(before: KnownUnits, now: KnownUnits) -> Changes:
     grouped = (before.arm[rows] == now.arm[at]) & (before.last_arm[rows] == now.last_arm[at])
     grouped &= (before.level[:, rows] == now.level[:, at]).all(axis=0)
     gone = np.concatenate([np.flatnonzero(~there), rows[~same]])
-    return Changes(fresh, gone, at[same & ~grouped])
+    return Changes(np.flatnonzero(fresh), gone, at[same & ~grouped])
 
 
 def codes_of(
