@@ -17,7 +17,7 @@ from stats.moments import Bools, Floats, Ints
 from warehouse.engine import epoch_us
 from warehouse.one_pass import Pass
 from warehouse.units import Units
-from warehouse.values import NON_FINITE, AllFacts, Values, facts_of, is_calculable, read_all
+from warehouse.values import NON_FINITE, AllFacts, Reader, Values, facts_of, is_calculable, read_all
 from warehouse.wanted import Caps
 
 CAP_IS_ZERO = "cap_is_zero"
@@ -127,7 +127,7 @@ def caps_of_bucket(work: Pass, facts: AllFacts, table: Values, inside: Bools) ->
     return caps_from(work, tops)
 
 
-def caps_of_buckets(work: Pass, buckets: Iterable[Units], bound: int | None) -> Caps:
+def caps_of_buckets(work: Pass, buckets: Iterable[Units], bound: int | None, read: Reader = read_all) -> Caps:
     """The caps when units come in several buckets: a pass of its own, over the capped columns alone.
 
     `bound` is how many units there are at most. Values are held, 8 bytes each, as far as the quantiles need them.
@@ -135,7 +135,7 @@ def caps_of_buckets(work: Pass, buckets: Iterable[Units], bound: int | None) -> 
     wanted = bases(work)
     tops = {i: _top(work.columns[i], bound) for i in wanted}
     for units in buckets if wanted else ():
-        facts = read_all(work, units, epoch_us(work.looks[-1]), list(wanted.values()))
+        facts = read(work, units, epoch_us(work.looks[-1]), list(wanted.values()))
         _add_values(tops, work, facts, analysed(work, units))
     return caps_from(work, tops)
 

@@ -1,15 +1,15 @@
 """An experiment's unit-level data to moments: first exposures, one per-unit table, moments per look and segment."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import duckdb
 import numpy as np
 
-from experiments.columns import CLUSTER_SIZE, Column, layout
+from experiments.columns import CLUSTER_SIZE, layout
 from experiments.plan import AnalysisPlan
 from stats.moment_set import ConcurrentCells, MomentSet
 from stats.moments import Floats, Moments
@@ -19,6 +19,7 @@ from warehouse.cells import OverLooks, without_columns
 from warehouse.clusters import ClusterTotals, measure_clusters
 from warehouse.crossings import segments
 from warehouse.data_slice import DataSlice
+from warehouse.division import MOST_BUCKETS, count_facts, divided
 from warehouse.engine import connect, days_us, epoch_us
 from warehouse.entered import of_entered
 from warehouse.exposures import with_tables
@@ -29,18 +30,21 @@ from warehouse.one_pass import Pass, is_open
 from warehouse.other_experiments import FEWEST_COMMON_UNITS
 from warehouse.populations import Counts, count
 from warehouse.products import Products, products_of
-from warehouse.reach import ReachSums, reach_sums, reach_wanted
+from warehouse.reach import reach_sums, reach_wanted
 from warehouse.strata import strata_of
 from warehouse.triggers import keep_triggered
 from warehouse.unit_mapping import unmapped_facts
 from warehouse.units import OTHER_LEVELS, Bucket, Units, count_exposures, exposed_units, segment_levels
-from warehouse.values import AllFacts, Values, read_all
+from warehouse.values import Reader, Values, read_all
 from warehouse.wanted import wanted
 
 type Progress = Callable[[str, float], None]
 
 BUCKET_BYTES = 512 * 1024 * 1024
-"""The per-unit table of one pass may take this much; more units are done in buckets."""
+"""The per-unit table and the facts of one bucket of units may take this much."""
+
+NUMBERS_OF_A_FACT: Final = 3
+"""Whose it is, when it was, and one input."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,22 +111,42 @@ def extract_experiment(
         ThreadPoolExecutor(max(1, threads)) as pool,
     ):
         work = prepare(plan, data, connection, pool)
-        most = count_exposures(connection, work.data)
-        of = max(1, -(-most * max(1, len(work.columns) + work.wanted.width) * 8 // BUCKET_BYTES))
-        if of > 1:
-            every = (units_of(work, plan, Bucket(index, of)) for index in range(of))
-            work = replace(work, wanted=work.wanted.with_caps(caps_of_buckets(work, every, most)))
-        parts, reached = [], []
+        of = buckets_of(work, count_exposures(connection, work.data), count_facts(work, columns_to_read(work)))
+        found = _in_buckets(work, plan, of, progress) if of > 1 else _at_once(work, plan, progress)
+        progress("computing moments", 1.0)
+        # The table of units is that of all of them.
         of_company = reach_wanted(plan, work.exposed_us)
-        for index in range(of):
-            progress("reading exposures", index / of)
-            parts.append(measure(work, units_of(work, plan, Bucket(index, of)), _Share(progress, index, of)))
-            if of_company is not None:
-                here = reach_sums(work, of_company, everybody=index == 0, triggered=plan.trigger is not None)
-                reached.append(here)
-    progress("computing moments", 1.0)
-    found = combine(work, reduce(Parts.merge, parts))
-    return replace(found, reach=reduce(ReachSums.merge, reached).finish(of_company)) if of_company else found
+        if of_company is None:
+            return found
+        sums = reach_sums(work, of_company, everybody=True, triggered=plan.trigger is not None)
+        return replace(found, reach=sums.finish(of_company))
+
+
+def buckets_of(work: Pass, units: int, facts: int) -> int:
+    """In how many buckets so many units and facts (at most) are measured."""
+    numbers = max(1, len(work.columns) + work.wanted.width)
+    return min(MOST_BUCKETS, max(1, -(-(units * numbers + facts * NUMBERS_OF_A_FACT) * 8 // BUCKET_BYTES)))
+
+
+def _at_once(work: Pass, plan: AnalysisPlan, progress: Progress) -> MomentSet:
+    progress("reading exposures", 0.0)
+    return combine(
+        work, measure(work, units_of(work, plan, Bucket()), lambda done: progress("computing moments", done))
+    )
+
+
+def _in_buckets(work: Pass, plan: AnalysisPlan, of: int, progress: Progress) -> MomentSet:
+    progress("reading exposures", 0.0)
+    with divided(work, plan, of, columns_to_read(work)) as division:
+        every = (division.units(index) for index in range(of))
+        caps = caps_of_buckets(work, every, len(division.bucket), division.read)
+        work = replace(work, wanted=work.wanted.with_caps(caps))
+
+        def part(index: int) -> Parts:
+            return measure(work, division.units(index), _Share(progress, index, of), division.read)
+
+        # One after the other: a bucket is as much as there is room for.
+        return combine(work, reduce(Parts.merge, map(part, range(of))))
 
 
 def prepare(plan: AnalysisPlan, data: DataSlice, connection: duckdb.DuckDBPyConnection, pool: Executor) -> Pass:
@@ -194,10 +218,6 @@ class _Share:
 
     def __call__(self, fraction: float) -> None:
         self.whole("computing moments", (self.index + fraction) / self.of)
-
-
-type Reader = Callable[[Pass, Units, int, Sequence[Column]], AllFacts]
-"""As `values.read_all`."""
 
 
 def measure(work: Pass, units: Units, progress: Callable[[float], None], read: Reader = read_all) -> Parts:

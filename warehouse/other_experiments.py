@@ -2,6 +2,7 @@
 
 import duckdb
 import numpy as np
+from numpy.typing import NDArray
 
 from stats.moments import Ints
 from warehouse import exposures
@@ -18,9 +19,17 @@ def variants_elsewhere(connection: duckdb.DuckDBPyConnection, data: DataSlice, u
 
     -1 where a unit is not in it, was seen in two of its variants, or in one that it no longer has.
     """
+    if units.elsewhere is not None:
+        return units.elsewhere
+    found: Ints = arms_elsewhere(connection, data, len(units))[:, units.rowid].astype(np.int64)
+    return found
+
+
+def arms_elsewhere(connection: duckdb.DuckDBPyConnection, data: DataSlice, size: int) -> NDArray[np.int16]:
+    """(others, size) what `variants_elsewhere` says of each row of the table `UNITS`."""
     others = data.concurrent
-    found = np.full((len(others), len(units)), -1, dtype=np.int64)
-    if not others or not len(units):
+    found = np.full((len(others), size), -1, dtype=np.int16)
+    if not others or not size:
         return found
     parameters = Parameters()
     selects = []
@@ -45,5 +54,5 @@ def variants_elsewhere(connection: duckdb.DuckDBPyConnection, data: DataSlice, u
         np.asarray(table[name], dtype=np.int64) for name in ("other", "r", "arm", "last_arm")
     )
     clean = (place == last_place) & (place < np.array([len(other.variants) for other in others])[which])
-    found[which[clean], units.position[row[clean]]] = place[clean]
+    found[which[clean], row[clean]] = place[clean]
     return found

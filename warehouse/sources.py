@@ -16,12 +16,13 @@ import duckdb
 
 from experiments.definitions import DuckDBSource, EventSource, FactSourceSpec, FileSource, Filter, TableSource
 from experiments.errors import SourceUnreadable
-from warehouse import parquet
+from warehouse import parquet, properties
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, Value, identifier
 
 EVENT_VALUE = "value"
 PROPERTY_PREFIX = "p_"
+_BYTES_OF_A_ROW = 32
 
 
 def property_column(name: str) -> str:
@@ -57,7 +58,9 @@ class FactRelation:
         return identifier(physical)
 
     def number(self, name: str) -> str:
-        """The column as DOUBLE; text that is no number fails the query (see `reading`)."""
+        """The column as DOUBLE; text that is no number fails the query (see `unreadable`)."""
+        if self.events and self.type_of(name) == "VARCHAR":
+            return properties.number(self.column(name), name)
         return f"CAST({self.column(name)} AS DOUBLE)"
 
     def type_of(self, name: str) -> str:
@@ -97,7 +100,7 @@ def open_source(
             files = data.event_files.get(spec.event, ())
             if not files:
                 return None
-            relation = parquet.relation(files, parameters, data.recorded_before_us)
+            relation = parquet.relation(files, parameters, data.recorded_before_us, file_names=True)
             unit, time, events = "unit_id", "occurred_at", True
         case FileSource():
             path = source_path(data.file_source_dir, spec.path, spec.key)
@@ -156,6 +159,30 @@ def plain_text(expression: str) -> str:
     return f"regexp_replace(CAST({expression} AS VARCHAR), '^(-?[0-9]+)\\.0$', '\\1')"
 
 
+def count_rows(connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, data: DataSlice) -> int:
+    """Rows of a source, without its filters: what Parquet files and tables know, of text a guess from its size."""
+    if isinstance(spec, FileSource):
+        path = source_path(data.file_source_dir, spec.path, spec.key)
+        if reader_of(path, spec.key) == "read_csv":
+            return path.stat().st_size // _BYTES_OF_A_ROW
+    parameters = Parameters()
+    if isinstance(spec, EventSource):
+        files = data.event_files.get(spec.event, ())
+        if not files:
+            return 0
+        relation = f"read_parquet({parameters.add_paths(files)})"
+    else:
+        source = open_source(
+            connection, spec.model_copy(update={"filters": [], "unit_mapping": None}), data, parameters
+        )
+        relation = "(SELECT 0 WHERE FALSE)" if source is None else source.relation
+    try:
+        ((rows,),) = connection.execute(f"SELECT count(*) FROM {relation}", parameters.values).fetchall()
+    except duckdb.Error as error:
+        raise unreadable(spec.key, error) from error
+    return int(rows)
+
+
 def source_path(folder: Path | None, relative: str, key: str) -> Path:
     """The file a definition names, which must be a regular file inside the configured folder (links resolved)."""
     if folder is None:
@@ -184,7 +211,8 @@ def predicate(source: FactRelation, condition: Filter, parameters: Parameters) -
     """A filter as SQL. A fact whose column is null passes no filter. Text compares as text, numbers as numbers."""
     column, kind = source.column(condition.column), source.type_of(condition.column)
     values: Sequence[str | float | bool] = condition.value if isinstance(condition.value, list) else [condition.value]
-    tests = [_comparison(column, kind, condition.op, value, parameters) for value in values]
+    compared = _property_comparison if source.events else _comparison
+    tests = [compared(column, kind, condition.op, value, parameters) for value in values]
     if condition.op == "in":
         return "(" + (" OR ".join(tests) if tests else "FALSE") + ")"
     if len(tests) != 1:
@@ -192,6 +220,30 @@ def predicate(source: FactRelation, condition: Filter, parameters: Parameters) -
             f"the filter on {condition.column!r} compares with a list", remedy="use the operator `in` with a list"
         )
     return tests[0]
+
+
+_TRUTHS: Mapping[str, float] = {"true": 1.0, "false": 0.0}
+
+
+def _property_comparison(column: str, kind: str, op: str, value: str | float | bool, parameters: Parameters) -> str:
+    """A test of an event's property, which holds of a row whatever type other batches gave it (`properties`)."""
+    symbol = {"in": "=", "!=": "<>"}.get(op, op)
+    if kind == "VARCHAR":
+        if isinstance(value, bool):
+            return f"({properties.truth(column)} {symbol} {parameters.add('true' if value else 'false')})"
+        if not isinstance(value, str):
+            return f"(({properties.number_or_null(column)}) {symbol} {parameters.add(float(value))})"
+        truth, number = _TRUTHS.get(value), _as_number(value)
+        known = number if truth is None else truth
+        if known is not None:
+            as_numbers = truth is not None or op in ("<", "<=", ">", ">=")
+            text, given = parameters.add(value), parameters.add(known)
+            test = properties.compared(column, plain_text(column), symbol, text, given, as_numbers=as_numbers)
+            return f"({test})"
+    elif isinstance(value, str) and (_is_numeric(kind) or kind == "BOOLEAN"):
+        number = _TRUTHS.get(value, _as_number(value))
+        value = value if number is None else number
+    return _comparison(column, kind, op, value, parameters)
 
 
 def _comparison(column: str, kind: str, op: str, value: str | float | bool, parameters: Parameters) -> str:
@@ -273,7 +325,7 @@ def _describe(
 
 def unreadable(key: str, error: duckdb.Error) -> SourceUnreadable:
     """The problem behind an engine error while facts were read: usually text where a number or a time must be."""
-    return SourceUnreadable(
+    return properties.fault_of(key, error) or SourceUnreadable(
         f"fact source {key!r} cannot be read: {_first_line(error)}",
         remedy="make the value columns numbers and the timestamp column ISO-8601 times, or correct the definition",
     )

@@ -141,7 +141,8 @@ def create_units(
     rows = _rows_with_arm(connection, data, parameters, variants, [name for name, _ in segments], cluster)
     first = "".join(f", min({_column(i)}) AS {_column(i)}" for i in range(len(segments)))
     differ = " OR ".join(f"min({_column(i)}) <> max({_column(i)})" for i in range(len(segments))) or "FALSE"
-    grouped = f"SELECT unit_id, min(at_us) AS at_us, min(arm) AS arm, max(arm) AS last_arm, {differ} AS {_LEVELS_DIFFER}{first}"
+    first += f", {differ} AS {_LEVELS_DIFFER}"
+    grouped = f"SELECT unit_id, min(at_us) AS at_us, min(arm) AS arm, max(arm) AS last_arm{first}"
     if cluster is None:
         chosen = f"{grouped} FROM ({rows}) WHERE {bucket.condition} GROUP BY unit_id"
     else:

@@ -1,6 +1,6 @@
 """The per-unit table of one bucket of units: every column's value for every unit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,9 @@ LARGEST_VALUE = 1e90
 
 type AllFacts = Mapping[str, Facts | None]
 """The facts of a bucket of units by source; None for a source without any."""
+
+type Reader = Callable[[Pass, Units, int, Sequence[Column]], AllFacts]
+"""As `read_all`."""
 
 
 def read_all(work: Pass, units: Units, look_us: int, columns: Sequence[Column]) -> dict[str, Facts | None]:
