@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,9 +11,11 @@ from stats.moments import Bools, Floats, Ints, Moments
 from warehouse.answers import INVALID_ANSWERS, Respondents
 from warehouse.caps import CAP_IS_ZERO
 from warehouse.cells import OverLooks, join, reshape
+from warehouse.clusters import FEW_CLUSTERS, ClusterTotals, cluster_totals
 from warehouse.compile import lines
 from warehouse.compile.asked import Asked
 from warehouse.compile.capping import capped, known_cap
+from warehouse.compile.clusters import LOOKS, total_keys
 from warehouse.compile.question import Question
 from warehouse.compile.values import REFUSED_ANSWER
 from warehouse.engines.capabilities import QUANTILE_NOT_COMPILED
@@ -25,7 +28,6 @@ from warehouse.quantiles import Groups, Rows
 from warehouse.values import NON_FINITE
 from warehouse.wanted import Caps
 
-
 _ROUNDING: Final = 1e-15
 """Of a sum of squares, relative, for each digit that a sum of n numbers may lose."""
 
@@ -36,6 +38,14 @@ class Line(NamedTuple):
     arm: int
     n: int
     v: Floats
+
+
+class Snapshot(NamedTuple):
+    """An earlier look: cells (V,) and (strata, V), and the columns withheld there."""
+
+    overall: Moments
+    by_stratum: Moments | None
+    withheld: Mapping[int, str]
 
 
 class Answer:
@@ -70,18 +80,24 @@ class Answer:
         """How many units count."""
         return self.of(lines.SUMMARY)[0].n
 
-    def moments(self, part: int, keys: Sequence[str], wanted: Sequence[str], cells: tuple[int, ...]) -> Moments:
-        """Cells (..., V) of the lines that are grouped by the `wanted` of the `keys`."""
+    def moments(
+        self,
+        keys: Sequence[str],
+        wanted: Sequence[str],
+        cells: tuple[int, ...],
+        given: Mapping[str, int] = MappingProxyType({}),
+    ) -> Moments:
+        """Cells (..., V) of the lines that are grouped by the `wanted` of the `keys`, others being as `given`."""
         k, arms = self.k, self.question.arms
         chosen = [keys.index(key) for key in wanted]
-        others = [i for i in range(len(keys)) if i not in chosen]
+        others = [(i, given.get(key, -1)) for i, key in enumerate(keys) if i not in chosen]
         shape = (*cells, arms)
         count = np.zeros(shape, dtype=np.int64)
         sums, cubes, products = np.zeros((*shape, k)), np.zeros((*shape, k)), np.zeros((*shape, k, k))
         upper = np.triu_indices(k)
-        for line in self.of(part):
+        for line in self.of(lines.MOMENTS):
             at = line.v[: len(keys)]
-            if any(at[i] != -1 for i in others) or any(at[i] == -1 for i in chosen):
+            if any(at[i] != value for i, value in others) or any(at[i] == -1 for i in chosen):
                 continue
             cell = (*(int(at[i]) for i in chosen), line.arm)
             numbers = line.v[len(keys) :]
@@ -146,44 +162,79 @@ def caps_of(answer: Answer) -> Caps:
     return Caps(values, refused)
 
 
-def snapshot_of(answer: Answer) -> tuple[Moments, Moments | None, dict[int, str]]:
-    """Cells (V,) and (strata, V) at an earlier look, and columns withheld there."""
+def snapshot_of(answer: Answer) -> Snapshot:
+    """The cells at an earlier look, and columns withheld there."""
+    return Snapshot(*_at_look(answer, answer.question.look), _withheld(answer))
+
+
+def _at_look(answer: Answer, look: int) -> tuple[Moments, Moments | None]:
+    """Cells (V,) and (strata, V) of an answer with the totals, or all units, of a look."""
     strata = answer.question.work.strata
-    keys, _ = lines.moment_keys(answer.question)
-    overall = answer.moments(lines.MOMENTS, keys, [], ())
-    within = None if strata is None else answer.moments(lines.MOMENTS, keys, ["stratum"], (len(strata.names),))
-    return overall, within, _withheld(answer)
+    size = 0 if strata is None else len(strata.names)
+    if answer.question.work.clustered:
+        keys, given = total_keys(answer.question), {"dimension": LOOKS, "level": look}
+    else:
+        keys, given = tuple(lines.moment_keys(answer.question)[0]), {}
+    within = None if strata is None else answer.moments(keys, ["stratum"], (size,), given)
+    return answer.moments(keys, [], (), given), within
 
 
-def parts_of(answer: Answer, snapshots: Sequence[tuple[Moments, Moments | None, Mapping[int, str]]] = ()) -> Parts:
+def parts_of(answer: Answer, snapshots: Sequence[Snapshot] = ()) -> Parts:
     """The last look's answer, with the snapshots of the looks before where values change with the look."""
     work = answer.question.work
-    size = len(work.looks)
-    keys, _ = lines.moment_keys(answer.question)
-    entering = answer.moments(lines.MOMENTS, keys, ["entry"], (size,))
-    by_segment = [
-        answer.moments(lines.MOMENTS, keys, [f"group_{i}"], (len(segment.groups),))
-        for i, segment in enumerate(work.segments)
-    ]
-    by_stratum = None
-    if work.strata is not None:
-        cells = (size, len(work.strata.names))
-        within = answer.moments(lines.MOMENTS, keys, ["entry", "stratum"], cells)
-        by_stratum = OverLooks(within, tuple(found for _, found, _ in snapshots if found is not None))
+    overall, by_stratum = _over_looks(answer, snapshots)
+    invalid: dict[int, str] = {}
+    for snapshot in snapshots:
+        invalid = {**snapshot.withheld, **invalid}
     caps = caps_of(answer)
-    invalid = {**_withheld(answer), **{i: why for i, why in caps.refused.items()}}
-    for _, _, at_look in snapshots:
-        invalid = {**at_look, **invalid}
     return Parts(
-        OverLooks(entering, tuple(found for found, _, _ in snapshots)),
-        reshape(join(by_segment, answer.k), (sum(len(s.groups) for s in work.segments), answer.question.arms)),
+        overall,
+        reshape(join(_by_segment(answer), answer.k), (sum(len(s.groups) for s in work.segments), answer.question.arms)),
         _counts(answer),
         answer.of(lines.CROSSED)[0].n,
-        {**invalid, **_withheld(answer)},
+        {**invalid, **caps.refused, **_withheld(answer)},
         _products(answer, caps),
         by_stratum=by_stratum,
         buckets=_buckets(answer),
+        clusters=_clusters(answer) if work.clustered else None,
     )
+
+
+def _over_looks(answer: Answer, snapshots: Sequence[Snapshot]) -> tuple[OverLooks, OverLooks | None]:
+    work = answer.question.work
+    size, strata = len(work.looks), work.strata
+    if work.clustered:
+        own = [size - 1] if work.has_open_columns else range(size)
+        at = [*((one.overall, one.by_stratum) for one in snapshots), *(_at_look(answer, look) for look in own)]
+        within = tuple(found for _, found in at if found is not None)
+        return OverLooks(None, tuple(found for found, _ in at)), OverLooks(None, within) if within else None
+    keys, _ = lines.moment_keys(answer.question)
+    overall = OverLooks(answer.moments(keys, ["entry"], (size,)), tuple(one.overall for one in snapshots))
+    if strata is None:
+        return overall, None
+    entering = answer.moments(keys, ["entry", "stratum"], (size, len(strata.names)))
+    within = tuple(one.by_stratum for one in snapshots if one.by_stratum is not None)
+    return overall, OverLooks(entering, within)
+
+
+def _by_segment(answer: Answer) -> list[Moments]:
+    """Cells (groups, V) of each breakdown."""
+    work = answer.question.work
+    if work.clustered:
+        return [
+            answer.moments(total_keys(answer.question), ["level"], (len(segment.groups),), {"dimension": i + 1})
+            for i, segment in enumerate(work.segments)
+        ]
+    keys, _ = lines.moment_keys(answer.question)
+    return [answer.moments(keys, [f"group_{i}"], (len(segment.groups),)) for i, segment in enumerate(work.segments)]
+
+
+def _clusters(answer: Answer) -> ClusterTotals:
+    if answer.units > FEW_CLUSTERS:
+        return ClusterTotals(None)
+    found = answer.of(lines.CLUSTERS)
+    values = np.array([line.v for line in found], dtype=np.float64).reshape(len(found), answer.k)
+    return cluster_totals(values, np.array([line.arm for line in found], dtype=np.int64))
 
 
 def _withheld(answer: Answer) -> dict[int, str]:

@@ -70,7 +70,7 @@ def both(plan: AnalysisPlan, data: DataSlice) -> tuple[MomentSet, MomentSet]:
 def assert_equal(found: MomentSet, wanted: MomentSet, *, without: Sequence[str] = ("by_age", "units", "reach")) -> None:
     """Everything but `without` and the hash buckets, which are other buckets."""
     for item in fields(MomentSet):
-        if item.name in without or item.name == "buckets":
+        if item.name in without or item.name in ("buckets", "clusters"):
             continue
         _same(getattr(found, item.name), getattr(wanted, item.name), item.name)
     if wanted.buckets is not None:
@@ -78,6 +78,13 @@ def assert_equal(found: MomentSet, wanted: MomentSet, *, without: Sequence[str] 
         np.testing.assert_array_equal(found.buckets.count.sum(axis=0), wanted.buckets.count.sum(axis=0))
         totals = [(one.count[..., None] * one.mean).sum(axis=0) for one in (found.buckets, wanted.buckets)]
         np.testing.assert_allclose(*totals, rtol=1e-9, atol=1e-9)
+    assert (found.clusters is None) == (wanted.clusters is None)
+    if found.clusters is not None and wanted.clusters is not None:
+        rows = [
+            sorted([arm, *np.round(values, 9)] for arm, values in zip(one.variant, one.values, strict=True))
+            for one in (found.clusters, wanted.clusters)
+        ]
+        np.testing.assert_allclose(*rows, rtol=1e-9, atol=1e-8)
 
 
 def assert_same_moments(found: Moments, wanted: Moments) -> None:
@@ -121,3 +128,22 @@ def test_both_roads_agree_on_every_kind_of_metric(tmp_path: Path) -> None:
     )
     assert layout([one.spec for one in plan.metrics]).columns
     assert_equal(*both(plan, world.data))
+
+
+@pytest.mark.parametrize("options", [{}, {"stratify_by": ["platform"]}])
+def test_both_roads_agree_on_clusters(tmp_path: Path, options: dict[str, Any]) -> None:
+    world = random_world(tmp_path, 2, clustered=True, units=120)
+    plan = plan_with((*CLOSED, EVERY_KIND[7]), segments=["country"], cluster="account", **options)
+    assert_equal(*both(plan, world.data))
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster": "account"}, {"stratify_by": ["platform"]}])
+def test_both_roads_agree_when_values_change_with_the_look(tmp_path: Path, options: dict[str, Any]) -> None:
+    world = random_world(tmp_path, 3, units=60, clustered="cluster" in options)
+    assert_equal(*both(plan_with((*CLOSED, OPEN), segments=["country"], **options), world.data))
+
+
+def test_both_roads_agree_on_triggers(tmp_path: Path) -> None:
+    world = random_world(tmp_path, 4, units=100)
+    trigger = Trigger.model_validate({"fact_source": "visits", "filters": [LARGE]})
+    assert_equal(*both(plan_with((*CLOSED, EVERY_KIND[-2]), segments=["country"], trigger=trigger), world.data))

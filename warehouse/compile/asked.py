@@ -1,4 +1,4 @@
-"""The numbers per unit that a statement makes: the columns of the moments, what caps are quantiles of, quantile metrics.
+"""The numbers per unit that a statement makes: columns of the moments, what caps are quantiles of, quantile metrics.
 
 What can be said without any SQL: which columns take part, what each reads, and what a window is.
 """
@@ -20,9 +20,10 @@ from warehouse.one_pass import is_open
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """`columns`: first the k of the moments, then others, each once. `base` by position of a column capped at a quantile
+    """`columns`: first the k of the moments, then others, each once.
 
-    is the position of the column whose quantile that is; `quantiles` are (metric, position of its column).
+    `base` by position of a column capped at a quantile is the position of the column whose quantile that is;
+    `quantiles` are (metric, position of its column).
     """
 
     columns: tuple[Column, ...]

@@ -1,7 +1,7 @@
 """Who is analysed, as parts of a statement: exposures, one row per unit, and when its windows begin.
 
-The meaning is that of `warehouse.units`: the first exposure counts, a unit of two variants (or of a cluster of two) is in
-no arm, levels are those of the first exposure, the smallest one where rows of that very moment disagree.
+The meaning is that of `warehouse.units`: the first exposure counts, a unit of two variants (or of a cluster of two) is
+in no arm, levels are those of the first exposure, the smallest one where rows of that very moment disagree.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 from sqlglot import exp
 
-from warehouse.compile import lines, people
+from warehouse.compile import clusters, lines, people
 from warehouse.compile.asked import Asked, asked
 from warehouse.compile.capping import cap_part, centre, final, gaps, withheld
 from warehouse.compile.people import Part
@@ -24,12 +24,22 @@ def statement(question: Question) -> tuple[exp.Query, Asked]:
     found.append(("withheld", withheld(wanted)))
     found += [cap_part(question, wanted, i) for i in wanted.base]
     found.append(("final", final(question, wanted, keys)))
-    found.append(("centre", centre(wanted.k, "final")))
-    moment_keys, sets = lines.moment_keys(question)
-    found.append(("gaps", gaps(wanted.k, "final", ["arm", *moment_keys])))
-    answers = [lines.summary(question, wanted), lines.moments("gaps", wanted.k, moment_keys, sets)]
+    answers = [lines.summary(question, wanted)]
+    if question.work.clustered:
+        found += clusters.cluster_parts(question, wanted.k)
+        found.append(("centre", centre(wanted.k + 1, "cluster_totals")))
+        found += clusters.total_parts(question, wanted.k)
+        answers.append(clusters.total_moments(question, wanted.k))
+    else:
+        found.append(("centre", centre(wanted.k, "final")))
+        moment_keys, sets = lines.moment_keys(question)
+        found.append(("gaps", gaps(wanted.k, "final", ["arm", *moment_keys])))
+        answers.append(lines.moments("gaps", wanted.k, moment_keys, sets))
     if question.is_last:
-        answers.append(lines.buckets("final", wanted.k))
+        summed = "cluster_totals" if question.work.clustered else "final"
+        answers.append(lines.buckets(summed, lines.width(question, wanted)))
+        if question.work.clustered:
+            answers.append(clusters.few(wanted.k))
         answers += lines.populations(question, wanted)
         answers += lines.responses(question, wanted)
         answers += lines.quantiles(question, wanted)
