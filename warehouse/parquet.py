@@ -14,6 +14,8 @@ from warehouse.engine import Parameters
 BUCKETS: Final = 16
 """Files of a compacted segment; a power of two."""
 RECORDED: Final = "recorded_us"
+FILE_NAME: Final = "filename"
+"""The column that `relation` adds with `file_names`."""
 _COMPACTED: Final = re.compile(r"^(?P<bucket>\d\d)-of-16\.parquet$")
 
 
@@ -33,9 +35,15 @@ def bucket_file_name(bucket: int) -> str:
     return f"{bucket:02d}-of-{BUCKETS}.parquet"
 
 
-def relation(files: Sequence[Path], parameters: Parameters, recorded_before_us: int | None = None) -> str:
-    """What follows FROM to read these files. `recorded_before_us` leaves out rows of batches recorded later."""
-    read = f"read_parquet({parameters.add_paths(tuple(files))}, union_by_name = true)"
+def relation(
+    files: Sequence[Path], parameters: Parameters, recorded_before_us: int | None = None, *, file_names: bool = False
+) -> str:
+    """What follows FROM to read these files. `recorded_before_us` leaves out rows of batches recorded later.
+
+    With `file_names` each row says which file it is from, in the column `FILE_NAME`.
+    """
+    named = f", filename = '{FILE_NAME}'" if file_names else ""
+    read = f"read_parquet({parameters.add_paths(tuple(files))}, union_by_name = true{named})"
     if recorded_before_us is None or all(bucket_of(path) is None for path in files):
         return read
     return f"(SELECT * FROM {read} WHERE {RECORDED} IS NULL OR {RECORDED} <= {parameters.add(recorded_before_us)})"
