@@ -7,7 +7,20 @@ from warehouse.compile.capping import gaps
 from warehouse.compile.lines import CLUSTERS, line, moments
 from warehouse.compile.people import Part
 from warehouse.compile.question import Question
-from warehouse.compile.words import E, case, col, count_rows, join, named, over, select, subquery, table, whole
+from warehouse.compile.words import (
+    E,
+    Statement,
+    case,
+    col,
+    count_rows,
+    join,
+    named,
+    over,
+    select,
+    subquery,
+    table,
+    whole,
+)
 
 LOOKS = 0
 """The dimension of totals by look; that of totals by the i-th breakdown is i + 1."""
@@ -80,7 +93,7 @@ def total_parts(question: Question, k: int) -> list[Part]:
             named(count_rows(), f"x_{k}"),
         ]
         pieces.append(select(chosen, table("final"), group=[col("cluster"), col(f"group_{i}")]))
-    every: exp.Query = pieces[0]
+    every: Statement = pieces[0]
     for piece in pieces[1:]:
         every = exp.Union(this=every, expression=piece, distinct=False)
     together = exp.Subquery(this=every, alias=exp.TableAlias(this=exp.Identifier(this="t", quoted=False)))

@@ -14,6 +14,7 @@ from warehouse.compile.question import Question
 from warehouse.compile.words import (
     BIGINT,
     E,
+    Statement,
     array,
     cast,
     coalesce,
@@ -180,9 +181,9 @@ def quantiles(question: Question, asked: Asked) -> list[exp.Select]:
     return found
 
 
-def together(lines: Sequence[exp.Select]) -> exp.Query:
+def together(lines: Sequence[exp.Select]) -> Statement:
     """UNION ALL of the lines."""
-    found: exp.Query = lines[0]
+    found: Statement = lines[0]
     for one in lines[1:]:
         found = exp.Union(this=found, expression=one, distinct=False)
     return found

@@ -16,7 +16,7 @@ from warehouse.compile.words import E, Words, cast, coalesce, every, function, n
 from warehouse.data_slice import DataSlice
 from warehouse.engines.contract import Engine, Kind
 
-TEXT = exp.DataType.Type.VARCHAR
+TEXT = exp.DType.VARCHAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Rows:
     def kind(self, column: str) -> Kind:
         return self.kinds[self.physical(column)]
 
-    def from_(self) -> exp.Expression:
+    def from_(self) -> E:
         """The relation under the name by which `stored` columns call it."""
         found = self.relation.copy()
         found.set("alias", exp.TableAlias(this=exp.Identifier(this="t", quoted=False)))
@@ -200,7 +200,7 @@ def _real_or_special(value: float) -> E:
         return real(float(value))
     return cast(
         text_literal({"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(float(value))]),
-        exp.DataType.Type.DOUBLE,
+        exp.DType.DOUBLE,
     )
 
 

@@ -1,16 +1,15 @@
 """A question as one statement."""
 
-from sqlglot import exp
-
 from warehouse.compile import clusters, lines, people
 from warehouse.compile.asked import Asked, asked
 from warehouse.compile.capping import cap_part, centre, final, gaps, withheld
 from warehouse.compile.people import Part
 from warehouse.compile.question import Question
 from warehouse.compile.values import Readings
+from warehouse.compile.words import Statement
 
 
-def statement(question: Question) -> tuple[exp.Query, Asked]:
+def statement(question: Question) -> tuple[Statement, Asked]:
     """The statement whose lines (`warehouse.compile.lines`) answer the question, and what it asks per unit.
 
     Raises `SourceUnreadable` for columns that a source does not have.

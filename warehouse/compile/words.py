@@ -13,9 +13,10 @@ from sqlglot import exp
 from warehouse.engines.contract import Kind
 
 type Dialect = Literal["duckdb", "postgres", "spark"]
-type E = exp.Expression
+type E = exp.Expr
+type Statement = exp.Select | exp.Union
 
-BIGINT, DOUBLE, TEXT = exp.DataType.Type.BIGINT, exp.DataType.Type.DOUBLE, exp.DataType.Type.VARCHAR
+BIGINT, DOUBLE, TEXT = exp.DType.BIGINT, exp.DType.DOUBLE, exp.DType.VARCHAR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = r"^ *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)? *$"
 _WHOLE_AS_FLOAT = r"^-?[0-9]+[.]0$"
@@ -56,7 +57,7 @@ def real(value: float) -> E:
     return cast(exp.Neg(this=literal) if value < 0 else literal, DOUBLE)
 
 
-def cast(what: E, to: exp.DataType.Type) -> exp.Cast:
+def cast(what: E, to: exp.DType) -> exp.Cast:
     return exp.Cast(this=what, to=exp.DataType(this=to))
 
 
@@ -199,7 +200,7 @@ class Words:
         if self.dialect == "duckdb":
             return function("EPOCH_US", self.moment_of(time, kind))
         if self.dialect == "spark":
-            return function("UNIX_MICROS", cast(time, exp.DataType.Type.TIMESTAMPTZ))
+            return function("UNIX_MICROS", cast(time, exp.DType.TIMESTAMPTZ))
         seconds = exp.Extract(this=exp.Var(this="EPOCH"), expression=self.moment_of(time, kind))
         return cast(exp.Mul(this=seconds, expression=whole(1_000_000)), BIGINT)
 
@@ -208,20 +209,20 @@ class Words:
         if kind == "timestamptz" or (kind == "timestamp" and self.dialect == "postgres"):
             return time
         if kind == "date" and self.dialect == "postgres":
-            return cast(time, exp.DataType.Type.TIMESTAMP)
-        return cast(time, exp.DataType.Type.TIMESTAMPTZ)
+            return cast(time, exp.DType.TIMESTAMP)
+        return cast(time, exp.DType.TIMESTAMPTZ)
 
     def moment(self, us: int, kind: Kind) -> E:
         """A constant to compare `moment_of` a column of this kind with."""
         at = _EPOCH + timedelta(microseconds=us)
         zoneless = self.dialect == "postgres" and kind in ("timestamp", "date")
         literal = text_literal(at.strftime("%Y-%m-%d %H:%M:%S.%f") + ("" if zoneless else "+00:00"))
-        return cast(literal, exp.DataType.Type.TIMESTAMP if zoneless else exp.DataType.Type.TIMESTAMPTZ)
+        return cast(literal, exp.DType.TIMESTAMP if zoneless else exp.DType.TIMESTAMPTZ)
 
     def day(self, us: int) -> E:
         """The UTC day of a moment."""
         at = _EPOCH + timedelta(microseconds=us)
-        return cast(text_literal(at.strftime("%Y-%m-%d")), exp.DataType.Type.DATE)
+        return cast(text_literal(at.strftime("%Y-%m-%d")), exp.DType.DATE)
 
     def bucket(self, text: E, of: int) -> E:
         """The top 32 bits of the MD5 of a text, modulo `of`: the same in every engine."""
@@ -259,7 +260,7 @@ class Words:
         decimal = exp.RegexpLike(this=cast(what.copy(), TEXT), expression=text_literal(_WHOLE_AS_FLOAT))
         return self.by_bytes(case([(decimal, short)], text))
 
-    def with_parts(self, parts: Sequence[tuple[str, exp.Select]], last: exp.Query) -> exp.Query:
+    def with_parts(self, parts: Sequence[tuple[str, exp.Select]], last: Statement) -> Statement:
         """WITH part AS (...), ... last. Parts that are read several times are computed once where one can say so."""
         often = None if self.dialect == "spark" else True
         ctes = [

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
+from numpy.typing import NDArray
 from sqlglot import exp
 
 from experiments.definitions import DuckDBSource, EventSource, FactSourceSpec, FileSource
@@ -166,10 +167,10 @@ def _readers(statement: exp.Expression) -> list[exp.Anonymous]:
     return [call for call in statement.find_all(exp.Anonymous) if str(call.this).upper() == "READ_PARQUET"]
 
 
-def _plain(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg] # whatever the column holds
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
     """Nulls as the contract has them."""
-    if isinstance(values, np.ma.MaskedArray):
-        if values.dtype.kind in "if" and values.mask is not np.ma.nomask:
-            return values.astype(np.float64).filled(np.nan)
-        return np.asarray(values.filled(None) if values.dtype == object else values.data)
-    return values
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if values.dtype.kind not in "if":
+        return np.array(values.tolist(), dtype=object)
+    return np.ma.filled(values.astype(np.float64), np.nan) if values.mask.any() else np.asarray(values.data)

@@ -1,0 +1,65 @@
+"""The compiled road in PostgreSQL: the same numbers as the embedded road has for the same rows, ingested."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.abc import Query
+
+from tests.servers import Postgres
+from tests.warehouse.plain import CLOSED, OPEN, World, plan_with, random_world
+from tests.warehouse.tables import fill, in_tables, postgres_connection, without_files
+from tests.warehouse.test_relational import EVERY_KIND, assert_equal
+from warehouse.engines.postgres import PostgresEngine
+from warehouse.extract import extract_experiment
+from warehouse.relational_moments import estimate, extract_relational
+
+
+@pytest.fixture(scope="module")
+def warehouse(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, PostgresEngine]]:
+    """A world, and a session on a database that holds it."""
+    world = random_world(tmp_path_factory.mktemp("world"), 1, units=150)
+    spec, secret = postgres_connection(postgres.create(migrated=False))
+    with psycopg.connect(
+        host=spec.host, port=spec.port, dbname=spec.database, user=spec.user, password=secret, autocommit=True
+    ) as owner:
+
+        def execute(statement: str, rows: Sequence[Sequence[Any]]) -> None:
+            query: Query = statement.encode()
+            if rows:
+                owner.cursor().executemany(query, rows)
+            else:
+                owner.execute(query)
+
+        fill(world, execute)
+    with closing(PostgresEngine(spec, secret)) as engine:
+        yield world, engine
+
+
+def test_every_kind_of_metric_is_what_the_embedded_road_finds(warehouse: tuple[World, PostgresEngine]) -> None:
+    world, engine = warehouse
+    plan = plan_with(
+        EVERY_KIND,
+        segments=["country", "platform"],
+        two_way_segments=[("country", "platform")],
+        stratify_by=["platform"],
+    )
+    found = extract_relational(in_tables(plan), without_files(world.data), engine)
+    assert_equal(found, extract_experiment(plan, world.data))
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster": "account"}])
+def test_values_that_change_with_the_look(warehouse: tuple[World, PostgresEngine], options: dict[str, Any]) -> None:
+    world, engine = warehouse
+    plan = plan_with((CLOSED[0], OPEN), segments=["country"], **options)
+    found = extract_relational(in_tables(plan), without_files(world.data), engine)
+    assert_equal(found, extract_experiment(plan, world.data))
+
+
+def test_what_will_be_read_is_known_before(warehouse: tuple[World, PostgresEngine]) -> None:
+    world, engine = warehouse
+    found = estimate(in_tables(plan_with(CLOSED)), without_files(world.data), engine)
+    assert found.bytes and found.rows
