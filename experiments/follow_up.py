@@ -46,8 +46,8 @@ async def follow_up(session: AsyncSession, *, parent: Experiment, relation: Rela
 def with_unseen_options(document: dict[str, Any], draft: ExperimentSpec) -> dict[str, Any]:
     """What was typed into a form, with what the draft says and no form asks for.
 
-    Directions of metrics, filters of the trigger, the declared share of the North Star, and the options of the
-    estimation without a field stay as in the draft, as long as what they belong to does.
+    Directions of metrics, where exposures are read, filters of the trigger, the declared share of the North Star, and
+    the options of the estimation without a field stay as in the draft, as long as what they belong to does.
     """
     drafted = draft.model_dump(mode="json", exclude_none=True)
     directions = {item["metric_key"]: item.get("direction") for item in drafted["metrics"]}
@@ -60,6 +60,8 @@ def with_unseen_options(document: dict[str, Any], draft: ExperimentSpec) -> dict
     trigger, was = document.get("trigger"), drafted.get("trigger")
     if trigger and was and trigger["fact_source"] == was["fact_source"]:
         kept["trigger"] = was
+    if document.get("data") != "summary" and "exposures" in drafted:
+        kept["exposures"] = drafted["exposures"]
     if document.get("data") == "summary" and "north_star_share" in drafted:
         kept["north_star_share"] = drafted["north_star_share"]
     return document | kept

@@ -16,6 +16,7 @@ _TRAFFIC: Final = frozenset(
     {
         "amendments",
         "concurrent_assignment",
+        "concurrent_unread",
         "crossover",
         "empty_arm",
         "exposure_loss",
@@ -36,6 +37,7 @@ _DATA: Final = frozenset(
         "pre_period_history",
         "quantile_ties",
         "survey_response",
+        "unit_mapping",
         "zero_variance",
     }
 )

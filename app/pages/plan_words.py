@@ -1,10 +1,10 @@
 """The options of a plan in words: what was chosen, and what that means."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from app.pages import formats
-from experiments.definitions import Estimation, ExperimentSpec, Sequential
+from experiments.definitions import Estimation, ExperimentSpec, Filter, Sequential
 
 SEQUENTIAL: Final = {
     "always_valid": "Always valid: any look may decide",
@@ -86,15 +86,22 @@ def _lines(spec: ExperimentSpec) -> Iterator[tuple[str, str]]:
     yield "Adjustment", "; ".join(adjusted) + "."
     if spec.cluster:
         yield "Clusters", f"Units of the same {spec.cluster} share a variant; {spec.cluster} is what is randomised."
+    if spec.exposures is not None:
+        read = f"{spec.exposures.fact_source}{filters_in_words(spec.exposures.filters)}"
+        yield "Exposures", f"Rows of {read}; the variant is their {spec.exposures.variant_column}."
     if spec.trigger is not None:
-        filters = [f"{f.column} {f.op} {f.value}" for f in spec.trigger.filters]
-        where = f" with {' and '.join(filters)}" if filters else ""
-        yield "Trigger", f"A unit counts from its first {spec.trigger.fact_source}{where} after it was assigned."
+        first = f"{spec.trigger.fact_source}{filters_in_words(spec.trigger.filters)}"
+        yield "Trigger", f"A unit counts from its first {first} after it was assigned."
     if spec.two_way_segments:
         pairs = ", ".join(f"{first} × {second}" for first, second in spec.two_way_segments)
         yield "Together", f"Broken down by {pairs}."
     if not chosen.screen_interactions:
         yield "Interactions", "Not screened against concurrent experiments."
+
+
+def filters_in_words(filters: Sequence[Filter]) -> str:
+    """Which rows of a fact source count; empty for all of them."""
+    return f" with {' and '.join(f'{f.column} {f.op} {f.value}' for f in filters)}" if filters else ""
 
 
 def prior_in_words(chosen: Estimation) -> str:

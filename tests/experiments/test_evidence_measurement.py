@@ -7,7 +7,7 @@ import pytest
 
 from experiments.definitions import Cap, Estimation, Sequential
 from experiments.result import Check, ExperimentResult
-from stats.moment_set import CappedColumn, QuantileCells, ResponseTable
+from stats.moment_set import CappedColumn, QuantileCells, ResponseTable, UnmappedFacts
 from stats.quantile import summarise
 from tests.experiments.evidence_cases import columns_of, document, moment_set, plan_of, planned, spec
 
@@ -51,6 +51,25 @@ def test_numbers_lost_in_one_variant_are_noticed():
         assert check.status == status and f"m ({lost[0]} : {lost[1]})" in check.detail
     names = {check.name for check in document(plan, moment_set(plan, values, ARM)).checks}
     assert "missing_values" not in names
+
+
+def test_facts_that_cannot_be_mapped_are_counted_and_many_are_a_warning():
+    plan = plan_of([planned(spec("m"), "primary")])
+    values = np.random.default_rng(2).normal(10, 3, (N, 1))
+    for lost, status in ((UnmappedFacts(9000, 50, 40), "pass"), (UnmappedFacts(9000, 50, 41), "warn")):
+        check = found(document(plan, moment_set(plan, values, ARM, unmapped={"opens": lost})), "unit_mapping")
+        assert check.status == status and f"50 with an id that has no unit, {lost.ambiguous} with" in check.detail
+        assert bool(check.remedy) == (status == "warn")
+    nothing = document(plan, moment_set(plan, values, ARM, unmapped={"opens": UnmappedFacts(0, 0, 0)}))
+    assert found(nothing, "unit_mapping").status == "pass"
+
+
+def test_experiments_that_could_not_be_screened_are_named():
+    plan = plan_of([planned(spec("m"), "primary")])
+    values = np.random.default_rng(2).normal(10, 3, (N, 1))
+    moments = moment_set(plan, values, ARM, unscreened={"banner": "there is no file 'x.csv'"})
+    check = found(document(plan, moments), "concurrent_unread")
+    assert check.status == "warn" and "banner: there is no file 'x.csv'" in check.detail
 
 
 def test_caps_that_cut_much_or_unevenly_are_a_warning():

@@ -3,6 +3,7 @@
 import pytest
 
 from app.api import examples
+from experiments import fact_source
 from tests.app.api.service import Service, assert_problem, created, metric, pointers
 
 pytestmark = pytest.mark.anyio
@@ -193,6 +194,36 @@ async def test_metrics_of_different_units_do_not_mix(service: Service) -> None:
     for path, document in attempts.items():
         answer = await service.write.post(path.strip(), json=document)
         assert "per " in assert_problem(answer, "invalid-definition", 422)["detail"]
+    assert await service.counts() == before
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_sources_with_filters_and_mappings_and_the_experiments_that_read_them(service: Service) -> None:
+    await service.fill(experiment=False)
+    for document in (examples.FILTERED_FACT_SOURCE, examples.MAPPED_FACT_SOURCE):
+        await created(service.write, "/v1/fact-sources", document)
+        path = f"/v1/fact-sources/{document['key']}"
+        stored = (await service.read.get(path)).json()["definition"]
+        assert fact_source.ADAPTER.validate_python(stored) == fact_source.ADAPTER.validate_python(document)
+    await created(service.write, "/v1/experiments", examples.READS_EXPOSURES)
+    key = examples.READS_EXPOSURES["key"]
+    assert (await service.write.post(f"/v1/experiments/{key}/start")).status_code == 200
+    before = await service.counts()
+    row = {"experiment_key": key, "unit_id": "1", "variant_key": "control", "exposed_at": "2026-10-01T00:00:00Z"}
+    refused = await service.ingest.post("/v1/ingest/exposures?batch_id=b", json=[row])
+    assert "exposures_read_elsewhere" in assert_problem(refused, "batch-rejected", 422)["errors"][0]["detail"]
+    mapped = {**examples.MAPPED_FACT_SOURCE, "key": "taps"}
+    for change, pointer in (
+        ({"unit_mapping": {"fact_source": "nowhere", "id_column": "d"}}, "/unit_mapping/fact_source"),
+        ({"unit_mapping": {"fact_source": "orders", "id_column": ""}}, "/unit_mapping/id_column"),
+        ({"filters": [{"column": "x", "op": "like", "value": "a"}]}, "/filters/0/op"),
+    ):
+        answer = await service.write.post("/v1/fact-sources", json={**mapped, **change})
+        assert pointers(assert_problem(answer, "invalid-definition", 422)) == [pointer]
+    assert_problem(await service.read.post("/v1/fact-sources", json=mapped), "forbidden", 403)
+    changed = {**examples.MAPPED_FACT_SOURCE, "event": "open"}
+    stale = await service.write.put("/v1/fact-sources/app_opens", json=changed, headers={"If-Match": '"7"'})
+    assert_problem(stale, "version-conflict", 412)
     assert await service.counts() == before
 
 

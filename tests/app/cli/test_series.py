@@ -93,6 +93,20 @@ def test_series_and_launches_are_definitions_that_are_applied_once(client: ApiCl
     assert [line for line in changed if "unchanged" not in line] == ["changed   launches/search"]
 
 
+def test_sources_are_applied_before_those_that_map_by_them(client: ApiClient, tmp_path: Path) -> None:
+    text = """
+fact_sources:
+  - key: opens
+    kind: events
+    event: open
+    filters: [{column: platform, op: in, value: [ios]}]
+    unit_mapping: {fact_source: logins, id_column: device}
+  - {kind: events, key: logins, event: login}
+"""
+    assert applied(client, tmp_path, text) == ["created   fact_sources/logins", "created   fact_sources/opens"]
+    assert {line.split()[0] for line in applied(client, tmp_path, text)} == {"unchanged"}
+
+
 def test_values_go_in_from_files_and_are_shown_with_what_was_restated(client: ApiClient, tmp_path: Path) -> None:
     applied(client, tmp_path)
     days = "\n".join(f"{country},2026-10-{day},{day}0" for day in range(28, 32) for country in ("NO", "SE"))

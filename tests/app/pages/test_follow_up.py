@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from app.pages.experiment_form import ExperimentForm
-from experiments.definitions import Estimation, ExperimentSpec, Sequential, Trigger
+from experiments.definitions import Estimation, ExperimentSpec, ExposureSource, Sequential, Trigger
 from experiments.definitions.estimation import Beliefs
 from experiments.follow_up import with_unseen_options
 from experiments.tables import Experiment
@@ -25,6 +25,7 @@ ELABORATE = spec_of(
     planned_units=12_345,
     cluster="country",
     trigger=Trigger(fact_source="orders"),
+    exposures=ExposureSource(fact_source="shown", variant_column="arm", segments={"country": "land"}),
     purpose="aa",
     estimation=Estimation(
         engine="bayesian",

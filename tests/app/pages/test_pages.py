@@ -8,9 +8,11 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import col
 
+from experiments import experiment, lifecycle
+from experiments.definitions import ExposureSource, Filter
 from experiments.tables import Analysis, Decision, Experiment, Launch
 from tests.app.pages.conftest import Reader, add_complete
-from tests.app.world import HOSTILE
+from tests.app.world import HOSTILE, NOW, spec_of
 
 pytestmark = pytest.mark.anyio
 
@@ -264,6 +266,20 @@ async def test_analysing_queues_one_analysis_shows_its_progress_and_can_be_cance
     assert (await writer.submit("/experiments/checkout/cancel")).status_code == 303
     done = await writer.http.get("/experiments/checkout/progress", headers={"HX-Request": "true"})
     assert done.headers["hx-refresh"] == "true"
+
+
+async def test_an_experiment_that_reads_its_exposures_asks_nobody_to_send_any(writer: Reader) -> None:
+    read = ExposureSource(
+        fact_source="order", variant_column="arm", filters=[Filter(column="test", value="<b>read</b>")],
+        segments={"country": "land"},
+    )  # fmt: skip
+    async with writer.database.write() as session:
+        row = await experiment.create(session, spec=spec_of("read", "Read", exposures=read), actor="tests", at=NOW)
+        await lifecycle.start(session, experiment=row, actor="tests", at=NOW)
+    page = (await writer.http.get("/experiments/read")).text
+    assert "Exposures are read from the fact source <code>order</code>" in page
+    assert "/v1/ingest/exposures" not in page
+    assert "Rows of order with test = &lt;b&gt;read&lt;/b&gt;; the variant is their arm." in page
 
 
 async def test_a_draft_cannot_be_analysed(company: Reader) -> None:
