@@ -135,3 +135,7 @@ class SecretUnreadable(DomainError):
 
 class InUse(DomainError):
     status, title = 409, "Something else needs it"
+
+
+class DataDeleted(DomainError):
+    status, title = 410, "The data was deleted"

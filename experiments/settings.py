@@ -32,6 +32,18 @@ class Settings(BaseSettings):
     dead_letter_days: float = Field(
         default=30.0, gt=0, description="How long the refused rows of a batch are kept; they hold identifiers"
     )
+    upkeep_minutes: float = Field(
+        default=15.0, gt=0, description="How often workers compact the store and remove what nobody reads any more"
+    )
+    compaction_grace_hours: float = Field(
+        default=24.0, gt=0, description="How long files are kept after others replaced them, for analyses that run"
+    )
+    event_retention_days: float | None = Field(
+        default=None, ge=90, description="Events older than this are deleted, once no experiment needs them"
+    )
+    exposure_retention_days: float | None = Field(
+        default=None, ge=90, description="Exposures older than this are deleted, once no experiment needs them"
+    )
     allowed_clock_skew_seconds: int = Field(default=300, ge=0, description="How far in the future a timestamp may lie")
     lease_seconds: float = Field(
         default=30.0, gt=0, description="How long a worker owns an analysis between heartbeats"

@@ -43,7 +43,7 @@ async def all_live(session: AsyncSession, *, stream: str) -> dict[str, list[Stor
     return found
 
 
-def _live(stream: str) -> sa.Select[tuple[StoreSegment]]:
+def _live(stream: str) -> sa.Select[StoreSegment]:
     return (
         sa.select(StoreSegment)
         .where(col(StoreSegment.stream) == stream, col(StoreSegment.retired_at).is_(None))
@@ -79,8 +79,14 @@ async def unswept(session: AsyncSession, *, stream: str, until: datetime | None 
     )
     if until is not None:
         statement = statement.where(col(IngestBatch.created_at) <= until)
-    rows = await session.execute(statement.order_by(col(IngestBatch.created_at), col(IngestBatch.id)))
-    return [UnsweptBatch(*row) for row in rows]
+    found = []
+    for key, name, subjects, recorded_at, first_at, last_at in await session.execute(
+        statement.order_by(col(IngestBatch.created_at), col(IngestBatch.id))
+    ):
+        if first_at is None or last_at is None:
+            raise ValueError(f"batch file {name!r} has rows but no times")
+        found.append(UnsweptBatch(key, name, subjects, recorded_at, first_at, last_at))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

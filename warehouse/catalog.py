@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import ingest_batch, store_segment
+from experiments import ingest_batch, retention, store_segment
 from experiments.allocation import allocation_of
 from experiments.definitions import EventSource, ExposureSource, FactSourceSpec
+from experiments.errors import DataDeleted
 from experiments.plan import AnalysisPlan, DataPlan
 from experiments.settings import Settings
 from experiments.tables import AuditEvent, Experiment
@@ -50,12 +51,14 @@ async def slice_for(
     """The data of an analysis as it was recorded at `data_as_of`: later batches do not change an old analysis.
 
     `experiment` is None for analyses of the company (North Star series, baselines). Other experiments count as
-    concurrent if they were registered by `known_at` (default: `data_as_of`).
+    concurrent if they were registered by `known_at` (default: `data_as_of`). Raises `DataDeleted` where an experiment
+    needs rows that are not kept any more.
     """
     found = _Concurrent()
     if isinstance(plan, AnalysisPlan):
         if experiment is None or experiment.started_at is None:
             raise ValueError("the analysis of an experiment needs the experiment, and a start")
+        await _require_kept(session, plan, experiment.started_at)
         found = await _concurrent(session, settings, plan, experiment, data_as_of, known_at or data_as_of)
     read = [*plan.fact_sources, *(source for other in found.experiments for source in other.fact_sources)]
     events = {source.event for source in read if isinstance(source, EventSource)}
@@ -72,7 +75,8 @@ async def slice_for(
         data_dir=settings.data_dir,
     )
     if not isinstance(plan, AnalysisPlan) or experiment is None:
-        return of_company
+        since = await retention.kept_since(session, stream="events")
+        return of_company if since is None else replace(of_company, events_since_us=epoch_us(since))
     own = {plan.experiment_key} if plan.exposures is None else set()
     stored = await _stored(session, settings.data_dir, "exposures", own, data_as_of)
     shown = stored.get(plan.experiment_key, _Stored((), (), later=False))
@@ -86,6 +90,23 @@ async def slice_for(
         concurrent=found.experiments,
         recorded_before_us=epoch_us(data_as_of) if shown.later or found.later else of_company.recorded_before_us,
     )
+
+
+async def _require_kept(session: AsyncSession, plan: AnalysisPlan, started_at: datetime) -> None:
+    """An experiment without a part of its rows would have wrong numbers: it has none instead."""
+    needs = {"exposures": started_at, "events": started_at - retention.before_start(plan)}
+    if plan.exposures is not None:
+        del needs["exposures"]
+    if not any(isinstance(source, EventSource) for source in plan.fact_sources):
+        del needs["events"]
+    for stream, needed in needs.items():
+        since = await retention.kept_since(session, stream=stream)
+        if since is not None and needed < since:
+            raise DataDeleted(
+                f"{stream} before {since:%Y-%m-%d} were deleted, and {plan.experiment_key!r} needs them"
+                f" since {needed:%Y-%m-%d}",
+                remedy="its earlier results stay as they are; data of experiments that run is never deleted",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +137,7 @@ async def _concurrent(
         col(AuditEvent.at) > known_at, col(AuditEvent.action) == "experiment.stop"
     )
     stopped_since = set(await session.scalars(stops))
+    shown_since = await retention.kept_since(session, stream="exposures")
     columns = sa.select(
         col(Experiment.key), col(Experiment.spec), col(Experiment.started_at), col(Experiment.stopped_at)
     )
@@ -131,6 +153,8 @@ async def _concurrent(
             period = (began, min(known_stop, data_as_of))
             if period[1] <= start:
                 continue
+            if shown_since is not None and began < shown_since:
+                continue  # some of its exposures are gone
             overlap = min(end, period[1]) - max(start, period[0])
             if document.get("exposures") is not None:
                 reading.add(key)

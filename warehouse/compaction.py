@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
 
-from experiments import store_segment
+from experiments import retention, store_segment
 from experiments.database import Database
 from experiments.settings import Settings
 from experiments.store_segment import FEWEST_BATCHES, MERGED_SEGMENTS, NewSegment, UnsweptBatch, level_of
@@ -76,14 +76,6 @@ class Compacted:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
-    """The runs of every subject of a stream, as recorded until a time."""
-
-    stream: Stream
-    runs: dict[str, list[Run]]
-
-
 async def compact(
     database: Database,
     settings: Settings,
@@ -97,9 +89,8 @@ async def compact(
     for stream in streams:
         subjects: Collection[str] | None = None
         while subjects is None or subjects:
-            store = await runs_of(database, settings, stream, until=at - MARGIN)
             progressed = set()
-            for subject, runs in store.runs.items():
+            for subject, runs in (await runs_of(database, settings, stream, until=at - MARGIN)).items():
                 if subjects is not None and subject not in subjects:
                     continue
                 for chosen in await anyio.to_thread.run_sync(partial(choose, runs, everything=everything)):
@@ -159,6 +150,8 @@ async def rewrite(
         if not await store_segment.publish(session, new, at=at):
             log.info("compaction_overtaken", stream=stream, subject=subject)
             return None
+        if since is not None and written.dropped:
+            retention.record_dropped(session, stream=stream, subject=subject, rows=written.dropped, before=since, at=at)
     files = sum(len(run.files) for run in runs)
     made = Compacted(
         stream, subject, written.name, len(new.batches), files, written.rows, written.dropped, written.size_bytes
@@ -167,12 +160,12 @@ async def rewrite(
     return made
 
 
-async def runs_of(database: Database, settings: Settings, stream: Stream, *, until: datetime) -> Store:
-    """What the store holds of a stream."""
+async def runs_of(database: Database, settings: Settings, stream: Stream, *, until: datetime) -> dict[str, list[Run]]:
+    """The runs of every subject of a stream, as recorded until a time."""
     async with database.read() as session:
         batches = await store_segment.unswept(session, stream=stream, until=until)
         segments = await store_segment.all_live(session, stream=stream)
-    return Store(stream, dict(_runs(settings.data_dir, stream, batches, segments)))
+    return dict(_runs(settings.data_dir, stream, batches, segments))
 
 
 def _runs(
@@ -213,7 +206,7 @@ def choose(runs: Sequence[Run], *, everything: bool = False) -> list[list[Run]]:
     if not (_due(runs, everything=everything)):
         return []
     chosen = []
-    for alike in _of_one_schema(runs):
+    for alike in in_one_schema(runs):
         loose = [run for run in alike if run.loose]
         segments = [run for run in alike if not run.loose]
         if everything:
@@ -253,7 +246,7 @@ def _is_large(loose: Sequence[Run]) -> bool:
     return sum(path.stat().st_size for run in loose for path in run.files) >= LARGE_BYTES
 
 
-def _of_one_schema(runs: Sequence[Run]) -> list[list[Run]]:
+def in_one_schema(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs, apart where a column of theirs has several types among the runs (not having it counts as one)."""
     types = [{item.name: item.type for item in pq.read_schema(run.files[0])} for run in runs]
     known: dict[str, pa.DataType] = {}

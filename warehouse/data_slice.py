@@ -48,7 +48,8 @@ class DataSlice:
     `exposure_files` and `event_files` (by event name) are Parquet files of recorded batches, loose or compacted
     (`warehouse.parquet`). `recorded_before_us` is there where compacted files also hold batches recorded later, whose
     rows do not count. `exposure_arrivals` and `event_arrivals` are the batches themselves, oldest first; `erasures`
-    counts units whose rows were erased: what was derived from rows before it changed is void. Exposures count in
+    counts units whose rows were erased: what was derived from rows before it changed is void. Ingested events before
+    `events_since_us` do not count: they may be deleted by now (`experiments.retention`). Exposures count in
     [`started_at`, `ended_at` or `data_as_of`). Slices of company-wide analyses have no `started_at` and no exposures.
     File and DuckDB sources are only read below `file_source_dir`; what a pass keeps for the
     next one is below `data_dir`. All times are timezone-aware.
@@ -76,3 +77,4 @@ class DataSlice:
     data_dir: Path | None = None
     exposure_table: str | None = None
     mapping_tables: Mapping[str, str] = field(default_factory=dict)
+    events_since_us: int | None = None

@@ -102,6 +102,9 @@ def open_source(
                 return None
             relation = parquet.relation(files, parameters, data.recorded_before_us, file_names=True)
             unit, time, events = "unit_id", "occurred_at", True
+            if data.events_since_us is not None:
+                since = f"make_timestamptz({parameters.add(data.events_since_us)})"
+                relation = f"(SELECT * FROM {relation} WHERE {identifier(time)} >= {since})"
         case FileSource():
             path = source_path(data.file_source_dir, spec.path, spec.key)
             reader = reader_of(path, spec.key)
