@@ -1,7 +1,8 @@
 """Metrics about the order of a unit's facts and about its days, against loops that try everything."""
 
 import math
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from experiments.columns import layout
-from experiments.definitions import FunnelStep, Measure, MetricSpec, Trigger
+from experiments.definitions import FunnelStep, InputMetric, Measure, MetricSpec, NorthStarSpec, Trigger
+from experiments.evidence.baseline import baseline_result
+from experiments.evidence.series import north_star_series
+from experiments.plan import BaselinePlan, NorthStarPlan, PlannedNorthStar
 from stats.moment_set import MomentSet
 from tests.warehouse.cases import (
     DAY,
@@ -18,14 +22,17 @@ from tests.warehouse.cases import (
     Exposure,
     Fact,
     assert_same,
+    direct_moments,
     plan_of,
+    planned,
     slice_of,
+    value_of,
     write_exposures,
     write_facts,
 )
 from tests.warehouse.plain import AS_OF, BIG_ORDER, ORDERED, RICH, SOURCES, VISITED, moments_of, plan_with, random_world
 from tests.warehouse.plain import unit_rows as rows_of
-from warehouse.extract import extract_experiment
+from warehouse.extract import WeeklySeries, extract_baseline, extract_experiment, extract_series
 from warehouse.sequences import follows
 
 TICK = timedelta(microseconds=1)
@@ -78,6 +85,59 @@ def test_further_covariates_come_after_the_metrics_own_each_once_and_their_sourc
 
 def test_a_unit_enters_when_the_last_possible_return_is_over() -> None:
     assert layout([RICH[1]]).longest_window_days == 2 + 0.5 + 2.5
+
+
+def test_baselines_know_rich_metrics(tmp_path: Path) -> None:
+    world = random_world(tmp_path, 3, units=150, facts_of=(4, 6))
+    plan = BaselinePlan(unit_type="user", metrics=[planned(spec) for spec in RICH], fact_sources=list(SOURCES), weeks=2)
+    data = replace(world.data, started_at=None)
+    moments, _ = extract_baseline(plan, data)
+    first: dict[str, datetime] = {}
+    for fact in sorted([*world.facts["orders"], *world.facts["visits"]], key=lambda fact: fact.at):
+        if AS_OF - 14 * DAY <= fact.at < AS_OF:
+            first.setdefault(fact.unit, fact.at)
+    found = layout(RICH)
+    longest = found.longest_window_days or 0
+    rows = [
+        [value_of(column, unit, at, world.facts, AS_OF) for column in found.columns]
+        for unit, at in first.items()
+        if at + longest * DAY <= AS_OF
+    ]
+    assert_same(moments.last, direct_moments([rows], len(found.columns)))
+    document = baseline_result(plan, moments, [], analysis_id="a", data_as_of=AS_OF, code_version="test")
+    assert {metric.metric_key: metric.reason for metric in document.metrics} == dict.fromkeys(found.metrics)
+
+
+def weekly(folder: Path, facts: list[Fact], metrics: list[MetricSpec]) -> tuple[NorthStarPlan, WeeklySeries]:
+    spec = NorthStarSpec(
+        key="star", name="s", metric_key=metrics[0].key, formula="other",
+        input_metrics=[InputMetric(metric_key="other", series_key="brought")],
+    )  # fmt: skip
+    plan = NorthStarPlan(
+        north_star=PlannedNorthStar(version=1, spec=spec),
+        metrics=[planned(metric) for metric in metrics],
+        fact_sources=list(SOURCES),
+        weeks=2,
+    )
+    files = {"order": [write_facts(folder, facts)]}
+    return plan, extract_series(plan, slice_of([], files, data_as_of=AS_OF, started_at=None))
+
+
+def test_a_weeks_last_values_add_up_over_units_to_the_digit(tmp_path: Path) -> None:
+    facts = [
+        Fact("a", AS_OF - 2 * DAY, 1e9 + 0.25), Fact("a", AS_OF - 3 * DAY, 7.0), Fact("a", AS_OF - DAY, None),
+        Fact("b", AS_OF - DAY, -3.0), Fact("b", AS_OF - DAY, -2.5), Fact("c", AS_OF - 9 * DAY, 4.0),
+    ]  # fmt: skip
+    _, found = weekly(tmp_path, facts, [LAST])
+    assert found.totals[:, 0].tolist() == [4.0, 1e9 + 0.25 - 2.5]
+
+
+def test_a_week_has_no_value_of_a_retention_and_says_so(tmp_path: Path) -> None:
+    other = RICH[1].model_copy(update={"key": "other"})
+    plan, found = weekly(tmp_path, [Fact("a", AS_OF - DAY, 2.0)], [LAST, other])
+    assert found.columns == ("last",)
+    series = north_star_series(plan, found, analysis_id="a", data_as_of=AS_OF, code_version="test")
+    assert (series.points[-1].value, series.points[-1].inputs) == (2.0, {"other": None})
 
 
 # --- single truths -----------------------------------------------------------------------------------------------
