@@ -16,6 +16,7 @@ from app.api import (
     audit_events,
     baselines,
     batches,
+    connections,
     documentation,
     experiment_life,
     experiment_results,
@@ -59,6 +60,8 @@ from workers.queue import Bell
 ROUTERS = (
     results.router,
     experiment_results.hot,
+    connections.router,
+    connections.asking,
     fact_sources.router,
     metrics.router,
     learned_priors.router,

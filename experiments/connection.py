@@ -20,6 +20,7 @@ from experiments.errors import FieldError, InUse, InvalidDefinition, NotFound
 from experiments.json_query import json_text
 from experiments.paging import Page, page_of
 from experiments.secret_keys import SecretKeys
+from experiments.settings import Settings
 from experiments.tables import Connection, Experiment, FactSource
 
 ADAPTER: TypeAdapter[ConnectionSpec] = TypeAdapter(ConnectionSpec)
@@ -83,6 +84,12 @@ async def get(session: AsyncSession, *, key: str, lock: bool = False) -> Connect
 async def page(session: AsyncSession, *, limit: int = 50, after: str | None = None) -> Page[Connection]:
     """Connections, newest first."""
     return await page_of(session, sa.select(Connection), Connection, limit=limit, after=after)
+
+
+async def every(session: AsyncSession) -> list[Connection]:
+    """All connections, newest first; they are few."""
+    rows = await session.scalars(sa.select(Connection).order_by(col(Connection.created_at).desc()))
+    return list(rows)
 
 
 async def update(
@@ -184,13 +191,15 @@ def access(row: Connection, keys: SecretKeys) -> Access:
     return Access(spec, None if row.secret is None else keys.open(row.secret, place=place_of(spec)))
 
 
-async def access_for(session: AsyncSession, *, sources: Collection[FactSourceSpec], keys: SecretKeys) -> Access | None:
+async def access_for(
+    session: AsyncSession, *, sources: Collection[FactSourceSpec], settings: Settings
+) -> Access | None:
     """What it takes to read the fact sources of a plan; None where none of them is a table.
 
     A plan reads from one connection only (`plan_rules`). Raises `NotFound`, `NoSecretKey`, `SecretUnreadable`.
     """
     key = next((source.connection for source in sources if isinstance(source, TableSource)), None)
-    return None if key is None else access(await get(session, key=key), keys)
+    return None if key is None else access(await get(session, key=key), SecretKeys.of(settings))
 
 
 async def require(session: AsyncSession, *, spec: FactSourceSpec) -> None:

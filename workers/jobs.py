@@ -5,12 +5,14 @@ Pure functions of their payload: no database and no clock, so that the same job 
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
 from experiments import launch_effects, ledger_lines, programme_effects
+from experiments.connection import Access
 from experiments.evidence import (
     Block,
     Draft,
@@ -47,7 +49,15 @@ from experiments.series_table import SeriesTable
 from experiments.tables import ResultRow
 from stats.bayes.models.fit import ModelFit
 from stats.bayes.models.segments import TOO_FEW
-from warehouse.extract import DataSlice, extract_baseline, extract_experiment, extract_series, extract_summaries
+from stats.moment_set import MomentSet
+from warehouse.extract import (
+    DataSlice,
+    Progress,
+    extract_baseline,
+    extract_experiment,
+    extract_series,
+    extract_summaries,
+)
 from warehouse.segment_series import extract_segment_series
 from workers.child import Channel
 from workers.models.messages import ModelQuestion
@@ -78,13 +88,17 @@ class SummaryLine:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentJob:
-    """An experiment's plan, its circumstances, and its data: a slice of the store, or summaries."""
+    """An experiment's plan, its circumstances, and its data: a slice of the store, summaries, or a warehouse's tables.
+
+    With `access` the facts are there, and `data` only says which period counts.
+    """
 
     plan: AnalysisPlan
     context: EvidenceContext
     data: DataSlice | None
     summaries: tuple[SummaryLine, ...]
     resources: Resources
+    access: Access | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +166,31 @@ def run_experiment(job: ExperimentJob, channel: Channel) -> StoredResult:
         channel.progress("reading", 0.1)
         blocks = [Block(keys, moments) for keys, moments in extract_summaries(plan, job.summaries)]
     else:
-        moments = extract_experiment(
-            plan,
-            job.data,
-            threads=job.resources.threads,
-            memory_limit=job.resources.memory_limit,
-            progress=lambda stage, fraction: channel.progress(stage, 0.6 * fraction),
-        )
+        moments = _moments(job, job.data, lambda stage, fraction: channel.progress(stage, 0.6 * fraction))
         blocks = [Block(tuple(metric.metric_key for metric in plan.metrics), moments)]
     channel.progress("evidence", 0.6)
     draft = build(plan, blocks, job.context)
     document = _completed(draft, job.context.seed, channel)
     channel.progress("storing", 0.95)
     return stored(document, verdict=document.verdict, rows=_flat(document.experiment_key, document.rows))
+
+
+def _moments(job: ExperimentJob, data: DataSlice, progress: Progress) -> MomentSet:
+    if job.access is not None:
+        # Only who reads from a warehouse needs its client and the compiler.
+        from warehouse.engines.opening import open_engine
+        from warehouse.relational_moments import extract_relational
+
+        progress("connecting", 0.0)
+        with closing(open_engine(job.access)) as engine:
+            return extract_relational(job.plan, data, engine, progress)
+    return extract_experiment(
+        job.plan,
+        data,
+        threads=job.resources.threads,
+        memory_limit=job.resources.memory_limit,
+        progress=progress,
+    )
 
 
 def run_north_star(job: CompanyJob[NorthStarPlan], channel: Channel) -> StoredResult:

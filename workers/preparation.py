@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import series, series_values
+from experiments import connection, series, series_values
 from experiments.allocation import allocation_of, coverage_of
 from experiments.definitions import Role
 from experiments.errors import NotFound, NotReady
@@ -98,7 +98,8 @@ async def prepare_experiment(session: AsyncSession, settings: Settings, analysis
         data_as_of=analysis.data_as_of,
         known_at=analysis.created_at,
     )
-    return ExperimentJob(plan, context, data, (), resources)
+    access = await connection.access_for(session, sources=plan.fact_sources, settings=settings)
+    return ExperimentJob(plan, context, data, (), resources, access)
 
 
 async def prepare_north_star(

@@ -169,7 +169,7 @@ def apply(
     url: Url = DEFAULT_URL,
     dry_run: Annotated[bool, typer.Option(help="Only say what would change")] = False,
 ) -> None:
-    """Create or change what the file defines: fact sources, metrics, series, North Stars, launches."""
+    """Create or change what the file defines: connections, fact sources, metrics, series, North Stars, launches."""
     from app.cli.client import ApiClient
     from app.cli.definitions import apply_definitions, read_definitions
 

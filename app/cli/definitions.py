@@ -1,4 +1,4 @@
-"""Definitions as code: fact sources, metrics, series, North Stars and launches in a YAML file, applied by the API."""
+"""Definitions as code: connections, fact sources, metrics, series, North Stars and launches in a YAML file."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,10 +10,11 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.cli.client import ApiClient, ApiProblem
-from experiments.definitions import FactSourceSpec, LaunchSpec, MetricSpec, NorthStarSpec, SeriesSpec
+from experiments.definitions import ConnectionSpec, FactSourceSpec, LaunchSpec, MetricSpec, NorthStarSpec, SeriesSpec
 
 # In the order in which they may refer to each other.
 KINDS: tuple[tuple[str, str, TypeAdapter[Any]], ...] = (
+    ("connections", "connections", TypeAdapter(ConnectionSpec)),
     ("fact_sources", "fact-sources", TypeAdapter(FactSourceSpec)),
     ("metrics", "metrics", TypeAdapter(MetricSpec)),
     ("series", "series", TypeAdapter(SeriesSpec)),

@@ -4,6 +4,7 @@ from typing import Final
 
 import typer
 
+from app.cli.connection_commands import connections_cli, secrets_cli
 from app.cli.experiment_commands import experiments_cli
 from app.cli.launch_commands import launches_cli
 from app.cli.link_commands import links_cli
@@ -22,5 +23,7 @@ GROUPS: Final[tuple[typer.Typer, ...]] = (
     programme_cli,
     holdouts_cli,
     reviews_cli,
+    connections_cli,
+    secrets_cli,
     models_cli,
 )

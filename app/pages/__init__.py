@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from app.pages import (
     change_page,
+    connection_page,
     experiment_actions,
     experiment_list,
     experiment_page,
@@ -36,6 +37,7 @@ for module in (
     experiment_actions,
     experiment_page,
     lineage_page,
+    connection_page,
     holdout_page,
     planning_page,
     portfolio_page,

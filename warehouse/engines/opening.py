@@ -1,20 +1,25 @@
-"""From a connection to its engine."""
+"""From a connection to its engine. The engines' libraries are loaded when one is opened: the API rarely does."""
 
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from experiments.connection import Access, ConnectionCheck
 from experiments.definitions import PostgresConnection
 from experiments.errors import SourceUnreadable
-from warehouse.engines.postgres import PostgresEngine
-from warehouse.engines.spark import SparkEngine
 
-type RemoteEngine = PostgresEngine | SparkEngine
+if TYPE_CHECKING:
+    from warehouse.engines.postgres import PostgresEngine
+    from warehouse.engines.spark import SparkEngine
 
 
-def open_engine(access: Access) -> RemoteEngine:
+def open_engine(access: Access) -> "PostgresEngine | SparkEngine":
     """A session on the warehouse. Whoever opens it closes it. Raises `SourceUnreadable`."""
     if isinstance(access.spec, PostgresConnection):
+        from warehouse.engines.postgres import PostgresEngine
+
         return PostgresEngine(access.spec, access.secret)
+    from warehouse.engines.spark import SparkEngine
+
     return SparkEngine(access.spec, access.secret)
 
 

@@ -218,7 +218,7 @@ def _estimate(explained: str) -> Estimate:
     return Estimate(round(rows) if known and rows else None, round(size), "Spark's optimised plan")
 
 
-def _array(column: pa.ChunkedArray[Any]) -> NDArray[Any]:
+def _array(column: "pa.ChunkedArray[Any]") -> NDArray[Any]:
     """As `Table` has it."""
     kind = column.type
     if pa.types.is_integer(kind) and column.null_count == 0:

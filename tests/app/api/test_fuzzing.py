@@ -26,6 +26,7 @@ EXISTING = {
     "/v1/experiments": "one-page-checkout",
     "/v1/metrics": "orders_per_user",
     "/v1/north-stars": "weekly_orders",
+    "/v1/connections": "dwh",
     "/v1/fact-sources": "orders",
     "/v1/launches": "faster-search",
     "/v1/series": "orders-by-country",
@@ -59,6 +60,7 @@ async def _admin_key(settings: Settings) -> str:
 
 def _fill(client: TestClient) -> None:
     documents: list[tuple[str, dict[str, Any]]] = [
+        ("connections", {**examples.CONNECTION, "host": "/nowhere"}),
         ("fact-sources", examples.FACT_SOURCE),
         ("metrics", examples.METRIC),
         ("metrics", metric("refunds_per_user")),

@@ -49,6 +49,7 @@ async def test_every_operation_needs_its_scope(shop: Service) -> None:
             continue
         ingest = path.startswith("/v1/ingest") or (method == "POST" and path.endswith(("/summaries", "/values")))
         administrative = path.startswith("/v1/api-keys")
+        administrative |= path.startswith("/v1/connections") and method != "GET"
         reading = method == "GET" or path.endswith(("/sample-size", "/rollout-design"))
         allowed = {"admin"} if administrative else {"ingest", "admin"} if ingest else {"write", "admin"}
         if reading and not administrative:

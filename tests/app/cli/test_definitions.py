@@ -7,7 +7,7 @@ import pytest
 from app.cli.definitions import Change, DefinitionsUnreadable, read_definitions
 from tests.servers import REPOSITORY
 
-KINDS = ["fact_sources", "metrics", "series", "north_stars", "launches"]
+KINDS = ["connections", "fact_sources", "metrics", "series", "north_stars", "launches"]
 GOOD = """
 fact_sources:
   - {kind: events, key: orders, event: order}
@@ -43,7 +43,7 @@ def test_sections_may_be_missing_or_empty(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("metrics: [", "is not YAML"),
-        ("- a\n- b\n", "must hold a mapping with fact_sources, metrics, series, north_stars, launches"),
+        ("- a\n- b\n", "must hold a mapping with connections, fact_sources, metrics, series, north_stars, launches"),
         ("", "must hold a mapping"),
         ("metrics: orders\n", "`metrics` must be a list"),
         ("metric: []\n", "unknown section 'metric'"),
