@@ -103,8 +103,8 @@ def _copy(connection: duckdb.DuckDBPyConnection, files: tuple[Path, ...], condit
     connection.execute(f"COPY ({rows}) TO {parameters.add(str(to))} (FORMAT parquet)", parameters.values)
 
 
-def shared_times(seen: Seen, arrivals: Sequence[Arrival], every: Sequence[Arrival]) -> bool:
-    """Whether a compacted new batch was recorded at the very moment of one that was seen: they cannot be told apart."""
+def shared_times(arrivals: Sequence[Arrival], every: Sequence[Arrival]) -> bool:
+    """Whether a compacted new batch was recorded at the very moment of another one: they cannot be told apart."""
     new = {one.recorded_us for one in arrivals if one.path is None}
     names = {one.name for one in arrivals}
     return any(one.recorded_us in new for one in every if one.name not in names)

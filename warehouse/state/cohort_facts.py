@@ -62,6 +62,13 @@ class CohortFacts:
     hash: Hashes
     sources: Mapping[str, SourceFacts | None]
 
+    @property
+    def size(self) -> int:
+        """Bytes of its arrays."""
+        sources = [source for source in self.sources.values() if source is not None]
+        arrays = [array for s in sources for array in (s.position, s.since_us, *s.inputs.values())]
+        return sum(array.nbytes for array in arrays)
+
     def moved_to(self, hashes: Hashes, without: Hashes) -> "CohortFacts":
         """The facts of those units that are among `hashes` and not among `without`; both ascending."""
         place, there = place_of(self.hash, hashes)
@@ -98,6 +105,8 @@ class CohortFacts:
 def _both(one: SourceFacts | None, other: SourceFacts | None) -> SourceFacts | None:
     if one is None or other is None:
         return one or other
+    if not len(one.position):
+        return other
     return one + other if len(other.position) else one
 
 

@@ -144,7 +144,7 @@ def of_now(lane: Lane, plan: AnalysisPlan, work: Pass, manifest: Manifest | None
         arrivals = new_exposures(manifest.seen, data)
         if not arrivals:
             return Everybody(before, _NONE, _NONE, _NONE, levels, file=manifest.units)
-        if shared_times(manifest.seen, arrivals, data.exposure_arrivals):
+        if shared_times(arrivals, data.exposure_arrivals):
             raise Unusable("batches cannot be told apart")
         data = only_exposures(work.connection, data, arrivals, folder)
     exposed_units(work.connection, data, work.variants, work.levels, Bucket())

@@ -23,7 +23,7 @@ import duckdb
 from pydantic import BaseModel
 
 from experiments.plan import AnalysisPlan
-from stats.moments import Moments
+from stats.moments import Floats, Moments
 from stats.unit_summary import FrequencyTable
 from warehouse import kept
 from warehouse.answers import Respondents
@@ -51,14 +51,25 @@ _MANIFEST: Final = "manifest.npz"
 _LOCK: Final = "lock"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptValues:
+    """The values (k, n) of a cohort's units by ascending hash, as they are analysed."""
+
+    values: Floats
+
+
 @dataclass(frozen=True, slots=True)
 class KeptCohort:
-    """A cohort whose windows are complete: the files of its facts, of its parts, and of what caps need."""
+    """A cohort whose windows are complete: the files of its facts, of its parts, and of what caps need.
+
+    And of its values, where other experiments run beside.
+    """
 
     index: int
     facts: str
     parts: str
     tops: str
+    values: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,7 @@ class Manifest:
 _KNOWN: Final[Mapping[str, type]] = {
     kind.__name__: kind
     for kind in (
-        BucketSums, Caps, ClusterTotals, CohortFacts, CohortParts, Counts, FrequencyTable, Grouping, Groups, KeptCohort,
+        BucketSums, Caps, ClusterTotals, CohortFacts, CohortParts, Counts, FrequencyTable, Grouping, Groups, KeptCohort, KeptValues,
         KnownUnits, Manifest, Moments, OverLooks, Parts, Products, Respondents, Rows, Seen, SourceFacts, Top,
         UnitParts,
     )
@@ -119,7 +130,10 @@ class Lane:
         _sync(self.folder)
         kept.keep(self.folder / _MANIFEST, manifest)
         _sync(self.folder)
-        named = {manifest.units, *(name for one in manifest.cohorts for name in (one.facts, one.parts, one.tops))}
+        named = {
+            manifest.units,
+            *(name for one in manifest.cohorts for name in (one.facts, one.parts, one.tops, one.values)),
+        }
         self.sweep(named)
 
     def sweep(self, named: Collection[str] = ()) -> None:

@@ -31,7 +31,6 @@ def why_in_full(plan: AnalysisPlan, data: DataSlice, work: Pass | None = None) -
     - `clusters`: the units of a cluster come at different times, and only its total counts.
     - `other_sources`: files and databases do not say what is new in them.
     - `unit_mapping`: a new row of the mapping changes whose facts old rows are.
-    - `concurrent`: what other experiments gave the units changes for all of them every day.
     - `no_arrivals`: the slice does not name the batches behind its files.
     """
     if plan.cluster is not None:
@@ -40,8 +39,6 @@ def why_in_full(plan: AnalysisPlan, data: DataSlice, work: Pass | None = None) -
         return "other_sources"
     if any(source.unit_mapping is not None for source in plan.fact_sources):
         return "unit_mapping"
-    if data.concurrent:
-        return "concurrent"
     has_files = bool(data.exposure_files) and plan.exposures is None
     if (
         data.data_dir is None
