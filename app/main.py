@@ -42,6 +42,7 @@ from app.api import (
     rollout_design,
     sample_size,
     series,
+    store,
 )
 from app.api.background import Background
 from app.api.housekeeping import keep_house
@@ -94,6 +95,7 @@ ROUTERS = (
     api_keys.router,
     api_keys.issuing,
     audit_events.router,
+    store.router,
     operations.router,
     problem_types.router,
     pages_router,

@@ -27,6 +27,7 @@ from workers.queue import FUNCTION, QUEUE, QUEUE_ERRORS, Bell, connect, deserial
 from workers.reconcile import Reconciler
 from workers.run import Interrupted, Runner
 from workers.schedule import Scheduler
+from workers.upkeep import Upkeep
 
 RECONNECT_SECONDS = 0.5
 # arq counts deliveries of a job; how often an analysis is attempted is for its row to say.
@@ -72,6 +73,7 @@ async def serve(
     background = [
         asyncio.create_task(reconciler.forever(), name="reconciler"),
         asyncio.create_task(scheduler.forever(), name="scheduler"),
+        asyncio.create_task(Upkeep(settings).forever(), name="upkeep"),
         asyncio.create_task(_listen(settings, runner, ready), name="listener"),
     ]
     if settings.warm_models:
