@@ -25,9 +25,21 @@ from experiments.definitions import (
 from experiments.errors import SourceUnreadable
 from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan
 from stats.moment_set import UnmappedFacts
-from tests.warehouse.cases import DAY, START, Exposure, Fact, plan_of, planned, slice_of, write_exposures, write_facts
+from tests.warehouse.cases import (
+    DAY,
+    START,
+    Exposure,
+    Fact,
+    assert_same,
+    plan_of,
+    planned,
+    slice_of,
+    write_exposures,
+    write_facts,
+)
 from tests.warehouse.plain import AS_OF, CLOSED, OPEN, plan_with, random_world
 from tests.warehouse.test_reach import LARGEST, star_of
+from warehouse import experiment_moments
 from warehouse.data_slice import DataSlice
 from warehouse.extract import extract_baseline, extract_experiment, extract_series
 
@@ -159,7 +171,9 @@ class Devices:
 
 
 @pytest.mark.parametrize("kind", ["events", "file", "duckdb"])
-def test_facts_of_other_ids_count_for_the_unit_that_the_mapping_names(tmp_path: Path, kind: str) -> None:
+def test_facts_of_other_ids_count_for_the_unit_that_the_mapping_names(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = random_world(tmp_path, 7, units=90, amount=in_quarters)
     devices = Devices(8, [f"unit {i}" for i in range(90)])
     orders = devices.by_device(world.facts["orders"])
@@ -176,6 +190,11 @@ def test_facts_of_other_ids_count_for_the_unit_that_the_mapping_names(tmp_path: 
     wanted = extract_experiment(plan_on([EventSource(key="orders", event="order"), visits], **options), plain)
     assert_identical(found, wanted, but=["unmapped"])
     assert found.unmapped == {"orders": lost} and wanted.unmapped == {}
+    if kind == "events":
+        monkeypatch.setattr(experiment_moments, "BUCKET_BYTES", 5_000)
+        divided = extract_experiment(plan_on(sources), data)
+        assert_same(divided.last, wanted.last)
+        assert divided.unmapped == found.unmapped
     metrics = [*CLOSED, LARGEST]
     by_units = company(metrics, [EventSource(key="orders", event="order"), visits], plain)
     assert_identical(company(metrics, sources, data), by_units)  # whoever only logged in was not active
