@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from warehouse.parquet import BUCKETS, bucket_file_name
 from warehouse.rows import SUBJECT_FIELD, TIME_FIELD, Stream, plain_text
@@ -104,9 +105,9 @@ class BatchWriter:
         """Append a chunk in stored form (with its subject column), split by subject."""
         for subject, part in _by_subject(table, SUBJECT_FIELD[self._stream]):
             if self._stream == "events":
-                name = pa.DictionaryArray.from_arrays(np.zeros(len(part), dtype=np.int32), [subject])
-                part = part.add_column(0, SUBJECT_FIELD["events"], name)
-            self._append(subject, part)
+                names = pa.DictionaryArray.from_arrays(_integers(np.zeros(len(part), dtype=np.int32)), subject)
+                part = part.add_column(0, SUBJECT_FIELD["events"], names)
+            self._append(subject[0].as_py(), part)
 
     def publish(self) -> None:
         """Flush and rename every file; afterwards the batch may be recorded."""
@@ -146,8 +147,8 @@ class BatchWriter:
         return merged
 
 
-def _by_subject(table: pa.Table, name: str) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of each subject, without its column (a dictionary)."""
+def _by_subject(table: pa.Table, name: str) -> Iterator[tuple[Any, pa.Table]]:
+    """Each subject (an array with its name) and its rows, without its column (a dictionary)."""
     column: Any = table.column(name).combine_chunks()
     rest = table.drop_columns([name])
     codes = column.indices.to_numpy()
@@ -156,10 +157,15 @@ def _by_subject(table: pa.Table, name: str) -> Iterator[tuple[str, pa.Table]]:
     if len(present) > 1:
         # Stable: the rows of a subject stay in the order in which they came.
         narrow = np.uint16 if len(counts) < 1 << 16 else np.int32
-        rest = rest.take(np.argsort(codes.astype(narrow), kind="stable"))
+        rest = rest.take(_integers(np.argsort(codes.astype(narrow), kind="stable").astype(np.int32)))
     starts = np.cumsum(counts) - counts
     for code in present:
-        yield column.dictionary[code].as_py(), rest.slice(int(starts[code]), int(counts[code]))
+        yield column.dictionary.slice(code, 1), rest.slice(int(starts[code]), int(counts[code]))
+
+
+def _integers(values: NDArray[np.int32]) -> Any:
+    """The numbers as an Arrow array. Not by `pa.array`: that imports pandas, half a second of CPU, to compare types."""
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
 
 
 def _writer(path: Path, schema: pa.Schema, stream: Stream) -> pq.ParquetWriter:

@@ -71,7 +71,7 @@ def from_rows(rows: list[dict[str, Any]], stream: Stream) -> pa.Table:
         if len(kinds) > 1:
             values = [value if value is None or isinstance(value, str) else plain_text(value) for value in values]
         columns[name] = pa.array(values)
-    return pa.table(columns)
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
 def type_texts(table: pa.Table, stream: Stream) -> pa.Table:
