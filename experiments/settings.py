@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     worker_slots: int = Field(default=2, ge=1, description="Analyses one worker process runs at once")
     analysis_threads: int = Field(default=2, ge=1, description="Threads of the data engine in one analysis")
     analysis_memory_mb: int = Field(default=2048, ge=64, description="Memory the data engine may use before it spills")
+    keep_state: bool = Field(
+        default=True, description="Keep what an analysis of an experiment read, so that the next one reads what is new"
+    )
+    state_days: float = Field(default=14.0, gt=0, description="What was kept is removed when unused for so long")
     warm_models: bool = Field(
         default=True, description="Load compiled models when a worker starts, and compile the segment model if missing"
     )

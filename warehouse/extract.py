@@ -5,6 +5,7 @@ from warehouse.data_slice import DataSlice
 from warehouse.experiment_moments import Progress, extract_experiment
 from warehouse.segment_series import extract_segment_series
 from warehouse.series import WeeklySeries, extract_series
+from warehouse.state.refresh import extract_incrementally
 from warehouse.summary_moments import SummaryRow, extract_summaries
 from warehouse.values import NON_FINITE
 
@@ -18,6 +19,7 @@ __all__ = [
     "WeeklySeries",
     "extract_baseline",
     "extract_experiment",
+    "extract_incrementally",
     "extract_segment_series",
     "extract_series",
     "extract_summaries",

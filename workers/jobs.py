@@ -55,6 +55,7 @@ from warehouse.extract import (
     Progress,
     extract_baseline,
     extract_experiment,
+    extract_incrementally,
     extract_series,
     extract_summaries,
 )
@@ -67,10 +68,11 @@ _ROW_COLUMNS = tuple(name for name in ResultRow.model_fields if name not in ("id
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the data engine may use in this child."""
+    """What the data engine may use in this child, and whether it keeps what it read for the next one."""
 
     threads: int
     memory_limit: str
+    keep_state: bool = False
 
 
 @dataclass(slots=True)
@@ -184,7 +186,8 @@ def _moments(job: ExperimentJob, data: DataSlice, progress: Progress) -> MomentS
         progress("connecting", 0.0)
         with closing(open_engine(job.access)) as engine:
             return extract_relational(job.plan, data, engine, progress)
-    return extract_experiment(
+    extract = extract_incrementally if job.resources.keep_state else extract_experiment
+    return extract(
         job.plan,
         data,
         threads=job.resources.threads,

@@ -195,7 +195,11 @@ KINDS: Final[Kinds] = {
 
 
 def _resources(settings: Settings) -> Resources:
-    return Resources(threads=settings.analysis_threads, memory_limit=f"{settings.analysis_memory_mb}MB")
+    return Resources(
+        threads=settings.analysis_threads,
+        memory_limit=f"{settings.analysis_memory_mb}MB",
+        keep_state=settings.keep_state,
+    )
 
 
 async def _summaries(session: AsyncSession, experiment: Experiment, analysis: Analysis) -> tuple[SummaryLine, ...]:

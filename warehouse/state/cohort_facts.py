@@ -66,8 +66,8 @@ class CohortFacts:
     def size(self) -> int:
         """Bytes of its arrays."""
         sources = [source for source in self.sources.values() if source is not None]
-        arrays = [array for s in sources for array in (s.position, s.since_us, *s.inputs.values())]
-        return sum(array.nbytes for array in arrays)
+        of_inputs = sum(values.nbytes for source in sources for values in source.inputs.values())
+        return of_inputs + sum(source.position.nbytes + source.since_us.nbytes for source in sources)
 
     def moved_to(self, hashes: Hashes, without: Hashes) -> "CohortFacts":
         """The facts of those units that are among `hashes` and not among `without`; both ascending."""

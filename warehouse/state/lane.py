@@ -92,9 +92,9 @@ class Manifest:
 _KNOWN: Final[Mapping[str, type]] = {
     kind.__name__: kind
     for kind in (
-        BucketSums, Caps, ClusterTotals, CohortFacts, CohortParts, Counts, FrequencyTable, Grouping, Groups, KeptCohort, KeptValues,
-        KnownUnits, Manifest, Moments, OverLooks, Parts, Products, Respondents, Rows, Seen, SourceFacts, Top,
-        UnitParts,
+        BucketSums, Caps, ClusterTotals, CohortFacts, CohortParts, Counts, FrequencyTable, Grouping, Groups, KeptCohort,
+        KeptValues, KnownUnits, Manifest, Moments, OverLooks, Parts, Products, Respondents, Rows, Seen, SourceFacts,
+        Top, UnitParts,
     )
 }  # fmt: skip
 
@@ -130,10 +130,9 @@ class Lane:
         _sync(self.folder)
         kept.keep(self.folder / _MANIFEST, manifest)
         _sync(self.folder)
-        named = {
-            manifest.units,
-            *(name for one in manifest.cohorts for name in (one.facts, one.parts, one.tops, one.values)),
-        }
+        named = {manifest.units}
+        for one in manifest.cohorts:
+            named |= {one.facts, one.parts, one.tops, one.values}
         self.sweep(named)
 
     def sweep(self, named: Collection[str] = ()) -> None:

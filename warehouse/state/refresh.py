@@ -6,8 +6,11 @@ The result is that of `experiment_moments.extract_experiment`, whatever came lat
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
+from experiments.columns import layout
 from experiments.definitions import EventSource
 from experiments.plan import AnalysisPlan
 from stats.moment_set import MomentSet
@@ -19,37 +22,38 @@ from warehouse.state.advance import advance
 from warehouse.state.arrivals import is_within
 from warehouse.state.lane import Lane, Manifest, lane_folder
 from warehouse.state.unusable import Unusable
+from warehouse.units import count_exposures
 
 _log: Final = logging.getLogger(__name__)
 
 
-def why_in_full(plan: AnalysisPlan, data: DataSlice, work: Pass | None = None) -> str | None:
+FEWEST_EXPOSURES: Final = 50_000
+"""With fewer exposures a full pass costs less than the files of what would be kept."""
+
+
+def why_in_full(plan: AnalysisPlan, data: DataSlice) -> str | None:
     """Why a plan is computed anew each time; None if its state can be kept.
 
-    - `open_window`: a value that grows with every look is never complete.
-    - `no_window`: nothing has a window, so units are not grouped by when it ends.
     - `clusters`: the units of a cluster come at different times, and only its total counts.
+    - `open_window`: a value that grows with every look is never complete; nor is one without any window.
     - `other_sources`: files and databases do not say what is new in them.
     - `unit_mapping`: a new row of the mapping changes whose facts old rows are.
-    - `no_arrivals`: the slice does not name the batches behind its files.
+    - `no_arrivals`: the slice does not name the batches behind its files, or no folder to keep anything in.
+    - `few_exposures`: fewer than `FEWEST_EXPOSURES`.
     """
     if plan.cluster is not None:
         return "clusters"
+    columns = layout([metric.spec for metric in plan.metrics])
+    every = (*columns.columns, *(metric.column for metric in columns.quantiles))
+    if any(is_open(column) for column in every) or not columns.longest_window_days:
+        return "open_window"
     if not all(isinstance(source, EventSource) for source in plan.fact_sources):
         return "other_sources"
     if any(source.unit_mapping is not None for source in plan.fact_sources):
         return "unit_mapping"
-    has_files = bool(data.exposure_files) and plan.exposures is None
-    if (
-        data.data_dir is None
-        or (has_files and not data.exposure_arrivals)
-        or set(data.event_files) - set(data.event_arrivals)
-    ):
+    unnamed = data.exposure_files and not data.exposure_arrivals
+    if data.data_dir is None or unnamed or set(data.event_files) - set(data.event_arrivals):
         return "no_arrivals"
-    if work is not None and any(is_open(column) for column in (*work.columns, *work.wanted.columns)):
-        return "open_window"
-    if work is not None and work.longest_us == 0:
-        return "no_window"
     return None
 
 
@@ -60,49 +64,53 @@ def extract_incrementally(
     threads: int = 2,
     memory_limit: str | None = None,
     progress: Progress = lambda stage, fraction: None,
+    fewest_exposures: int = FEWEST_EXPOSURES,
 ) -> MomentSet:
     """As `extract_experiment`, to 1e-9, from what the last pass over this plan kept below the slice's `data_dir`.
 
-    Computed in full are plans that `why_in_full` names, slices older than what is kept, and whatever runs while
-    another pass over the same plan does. Raises `SourceUnreadable`.
+    The same slice gives the same bytes, whatever was kept: a slice that is older than what is kept, or that comes while
+    another pass over the same plan runs, is computed by cohorts as well, and nothing of it is kept. Plans that
+    `why_in_full` names take the full pass. Raises `SourceUnreadable`.
     """
-    found, reason = None, why_in_full(plan, data)
+    reason = why_in_full(plan, data)
     if reason is None:
         with (
             connect(threads=threads, memory_limit=memory_limit) as connection,
             ThreadPoolExecutor(max(1, threads)) as pool,
         ):
             work = prepare(plan, data, connection, pool)
-            reason = why_in_full(plan, data, work)
-            if reason is None:
-                with Lane.held(lane_folder(plan, data, work)) as lane:
-                    found, reason = (None, "in_use") if lane is None else _from(lane, plan, work, progress)
-    if found is not None:
-        return found
+            if count_exposures(connection, work.data) >= fewest_exposures:
+                try:
+                    return _by_cohorts(plan, work, progress)
+                except (Unusable, OSError) as error:
+                    # A full disk, or two units with one hash, must not cost the analysis.
+                    reason = f"{type(error).__name__}: {error}"
+            else:
+                reason = "few_exposures"
     _log.info("%s is computed in full: %s", plan.experiment_key, reason)
     return extract_experiment(plan, data, threads=threads, memory_limit=memory_limit, progress=progress)
 
 
-def _from(lane: Lane, plan: AnalysisPlan, work: Pass, progress: Progress) -> tuple[MomentSet | None, str | None]:
-    """The moments, or why there are none from a lane."""
-    manifest = lane.manifest()
-    if manifest is not None and _is_older(work.data, manifest):
-        return None, "older_than_kept"
-    reason = None if manifest is None else _why_void(work.data, manifest)
-    if reason is None and manifest is not None:
-        try:
-            return advance(lane, plan, work, manifest, progress), None
-        except Unusable as error:
-            reason = str(error)
-    if reason is not None:
+def _by_cohorts(plan: AnalysisPlan, work: Pass, progress: Progress) -> MomentSet:
+    with Lane.held(lane_folder(plan, work.data, work)) as lane:
+        manifest = None if lane is None else lane.manifest()
+        if lane is not None and (manifest is None or not _is_older(work.data, manifest)):
+            return _advanced(lane, plan, work, manifest, progress)
+    with TemporaryDirectory(prefix="northlift-state-") as folder:
+        return advance(Lane(Path(folder)), plan, work, None, progress)
+
+
+def _advanced(lane: Lane, plan: AnalysisPlan, work: Pass, manifest: Manifest | None, progress: Progress) -> MomentSet:
+    """The moments, from what is kept if it holds, or else kept anew."""
+    if manifest is not None:
+        reason = _why_void(work.data, manifest)
+        if reason is None:
+            try:
+                return advance(lane, plan, work, manifest, progress)
+            except Unusable as error:
+                reason = str(error)
         _log.info("%s is kept anew: %s", plan.experiment_key, reason)
-    try:
-        return advance(lane, plan, work, None, progress), None
-    except Unusable as error:
-        return None, str(error)
-    except OSError as error:
-        # A full disk must not cost the analysis.
-        return None, f"nothing can be kept: {type(error).__name__}"
+    return advance(lane, plan, work, None, progress)
 
 
 def _is_older(data: DataSlice, manifest: Manifest) -> bool:
