@@ -73,8 +73,13 @@ class Shop:
     units: tuple[int, int]
 
 
-async def open_shop(database: Database, settings: Settings, folder: Path, now: datetime, *, units: int = 600) -> Shop:
-    """Register everything, start the experiment 20 days ago, ingest exposures, sessions and orders."""
+async def open_shop(
+    database: Database, settings: Settings, folder: Path, now: datetime, *, units: int = 600, **changes: Any
+) -> Shop:
+    """Register everything, start the experiment 20 days ago, ingest exposures, sessions and orders.
+
+    `changes` are those of the experiment.
+    """
     async with database.write() as session:
         for source in SOURCES:
             spec: FactSourceSpec = TypeAdapter(FactSourceSpec).validate_python(source)
@@ -82,7 +87,9 @@ async def open_shop(database: Database, settings: Settings, folder: Path, now: d
         for each in METRICS:
             await metric.create(session, spec=MetricSpec.model_validate(each), actor="tests", at=now)
         await north_star.create(session, spec=NorthStarSpec.model_validate(NORTH_STAR), actor="tests", at=now)
-        row = await experiment.create(session, spec=ExperimentSpec.model_validate(EXPERIMENT), actor="tests", at=now)
+        row = await experiment.create(
+            session, spec=ExperimentSpec.model_validate(EXPERIMENT | changes), actor="tests", at=now
+        )
         begun = now - timedelta(days=20)
         await lifecycle.start(session, experiment=row, actor="tests", at=now, effective_at=begun)
 

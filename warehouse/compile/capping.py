@@ -33,7 +33,8 @@ ROUNDING = 1e-9
 def withheld(asked: Asked) -> exp.Select:
     """One row: `bad_i`, why a column of numbers cannot be calculated with (0: it can)."""
     worst = [named(exp.Max(this=col(f"refused_{i}")), f"bad_{i}") for i in asked.numeric]
-    return select(worst or [named(whole(0), "nothing")], table("wide"))
+    # An aggregate also without columns of numbers: a constant would be a row per unit.
+    return select(worst or [named(exp.Max(this=whole(0)), "nothing")], table("wide"))
 
 
 def cap_part(question: Question, asked: Asked, i: int) -> Part:
