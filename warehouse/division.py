@@ -1,4 +1,4 @@
-"""More units than are measured at a time: exposures and facts are read and joined once, and put into buckets of units.
+"""More units than are measured at a time, or units of several plans: facts are read and joined once, into buckets.
 
 The engine joins facts to the table of all units, spilling where it must, and streams whose they are, when, and the
 inputs of the measures: numbers only, so that what is written and read again is small. Reading every source again for
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -23,7 +24,7 @@ from experiments.plan import AnalysisPlan
 from stats.moments import Ints
 from warehouse.bucket_files import BucketFiles, Buckets, Records, stream
 from warehouse.engine import Parameters, epoch_us
-from warehouse.facts import Facts, inputs_of, measure_of, needed, select_facts
+from warehouse.facts import Facts, Needed, inputs_of, measure_of, needed, select_facts
 from warehouse.one_pass import Pass
 from warehouse.other_experiments import arms_elsewhere
 from warehouse.sources import count_rows, open_source, unreadable
@@ -33,53 +34,85 @@ from warehouse.units import UNITS, Bucket, Units, as_units, create_units, select
 MOST_BUCKETS: Final = 512
 """As many files are open at a time."""
 
+_made: Final = count()
+
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """The facts of a source by bucket: `unit` is a place among the bucket's units, `at_us` a time."""
+class StoredFacts:
+    """The facts of a source by bucket: `unit` is a place among the rows of the bucket, `at_us` a time.
+
+    With `shared` they are those of several plans, from which each takes what it needs.
+    """
 
     files: BucketFiles
     inputs: tuple[str, ...]
     names: Mapping[str, str]
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Division:
+    """The rows of a `table` of units in buckets by hash: `bucket` and `place` (rows,) say where each of them is.
+
+    A fact of a unit is needed from `first` and `last` on, columns of the table.
+    """
+
+    folder: Path
+    table: str
+    first: str
+    last: str
+    bucket: Buckets
+    place: NDArray[np.int32]
+    sizes: Ints
 
 
 @dataclass(slots=True, eq=False)
-class Division:
-    """The units of the table `UNITS` in `of` buckets by hash, and their facts.
+class DividedUnits:
+    """The units of a plan in the buckets of a division, and where the facts of each source are."""
 
-    `bucket` and `place` (rows,) say where each row of the table is.
-    """
-
-    of: int
+    division: Division
     files: BucketFiles
-    bucket: Buckets
-    place: NDArray[np.int32]
     arms: int
     segments: int
     assigned: Ints | None
     elsewhere: NDArray[np.int16] | None = None
-    sources: dict[str, _Source | None] = field(default_factory=dict)
+    sources: dict[str, StoredFacts | None] = field(default_factory=dict)
+
+    @property
+    def of(self) -> int:
+        """How many buckets there are."""
+        return len(self.division.sizes)
+
+    def __len__(self) -> int:
+        return int(self.files.rows.sum())
 
     def units(self, index: int) -> Units:
         """The units of a bucket."""
         records = self.files.read(index)
         assigned = self.assigned if self.assigned is None or index == 0 else np.zeros_like(self.assigned)
-        found = as_units(
-            {name: records[name] for name in records.dtype.names or ()}, self.arms, self.segments, assigned
-        )
+        columns = {name: records[name] for name in records.dtype.names or ()}
+        found = as_units(columns, self.arms, self.segments, assigned)
         there = None if self.elsewhere is None else self.elsewhere[:, found.rowid].astype(np.int64)
         return replace(found, rowid=np.arange(len(records)), bucket=index, elsewhere=there)
 
     def read(self, work: Pass, units: Units, look_us: int, columns: Sequence[Column]) -> dict[str, Facts | None]:
-        """The facts of a bucket's units (see `values.read_all`), as they were put into buckets for all columns."""
-        keys = dict.fromkeys(measure_of(read).fact_source for column in columns for read in column.reads)
-        return {key: self._facts(units, self.sources[key]) for key in keys}
+        """The facts of a bucket's units (see `values.read_all`)."""
+        return {
+            key: self._facts(units, self.sources[key], needed(reads, work.exposed_us, look_us))
+            for key, reads in reads_by_source(columns).items()
+        }
 
-    def _facts(self, units: Units, source: _Source | None) -> Facts | None:
+    def _facts(self, units: Units, source: StoredFacts | None, need: Needed) -> Facts | None:
         if source is None or not len(units):
             return None
         records = source.files.read(units.bucket)
-        position = units.position.astype(np.int32)[records["unit"]]
+        row = self.files.read(units.bucket)["row"]
+        of_row = np.full(self.division.sizes[units.bucket], -1, dtype=np.int32)
+        of_row[self.division.place[row[units.rowid]]] = np.arange(len(units))
+        position = of_row[records["unit"]]
+        if source.shared:
+            kept = _are_needed(records["at_us"], position, units, need)
+            records, position = records[kept], position[kept]
         return Facts(
             units=units,
             position=position,
@@ -90,56 +123,99 @@ class Division:
         )
 
 
+def _are_needed(at_us: Ints, position: NDArray[np.int32], units: Units, need: Needed) -> Ints:
+    """Which facts a plan alone would have read, of those of several plans; `position` is -1 for units of others."""
+    kept = np.flatnonzero((position >= 0) & (at_us >= need.earliest) & (at_us < need.latest))
+    at, unit = at_us[kept], position[kept]
+    inside = at >= units.assigned_us[unit] + need.start
+    if need.end is not None:
+        inside &= at < units.at_us[unit] + need.end
+    return kept[inside]
+
+
+def reads_by_source(columns: Sequence[Column]) -> dict[str, list[Column]]:
+    """The plain columns whose facts have to be read, by source."""
+    found: dict[str, list[Column]] = {}
+    for read in (read for column in columns for read in column.reads):
+        found.setdefault(measure_of(read).fact_source, []).append(read)
+    return found
+
+
 def count_facts(work: Pass, columns: Sequence[Column]) -> int:
     """Rows of the sources of columns, of any time: an upper bound of the facts to read. Raises `SourceUnreadable`."""
-    keys = dict.fromkeys(measure_of(read).fact_source for column in columns for read in column.reads)
-    return sum(count_rows(work.connection, work.sources[key], work.data) for key in keys)
+    return sum(count_rows(work.connection, work.sources[key], work.data) for key in reads_by_source(columns))
 
 
 @contextmanager
-def divided(work: Pass, plan: AnalysisPlan, of: int, columns: Sequence[Column]) -> Iterator[Division]:
+def divided(work: Pass, plan: AnalysisPlan, of: int, columns: Sequence[Column]) -> Iterator[DividedUnits]:
     """All units of a plan in `of` buckets, with the facts of `columns` up to the last look; also the table `UNITS`.
 
     Buckets hold whole clusters. Files are in a private folder that is gone afterwards. Raises `SourceUnreadable`.
     """
+    assigned = everybody(work, plan)
+    with TemporaryDirectory(prefix="northlift-buckets-") as folder:
+        by = "hash(unit_id)" if plan.cluster is None else "hash(cluster)"
+        last = "at_us" if plan.trigger is None else "triggered_us"
+        division = divide(work.connection, UNITS, ("at_us", last), by, of, Path(folder))
+        units = put_units(work, plan, division, assigned)
+        for key, reads in reads_by_source(columns).items():
+            need = needed(reads, work.exposed_us, epoch_us(work.looks[-1]))
+            units.sources[key] = put_facts(work, division, key, reads, need)
+        yield units
+
+
+def everybody(work: Pass, plan: AnalysisPlan) -> Ints | None:
+    """The table `UNITS` with all units of a plan. Returns `Units.assigned`."""
     trigger = None
     if plan.trigger is not None:
         source = work.sources[plan.trigger.fact_source]
         trigger = partial(keep_triggered, work.connection, source, plan.trigger, work.data, work.exposed_us)
-    assigned = create_units(
+    return create_units(
         work.connection, work.data, work.variants, work.levels, Bucket(), cluster=plan.cluster, trigger=trigger
     )
-    with TemporaryDirectory(prefix="northlift-buckets-") as folder:
-        division = _units_in_buckets(work, plan, of, Path(folder), assigned)
-        if work.data.concurrent:
-            division.elsewhere = arms_elsewhere(work.connection, work.data, len(division.bucket))
-        by_source: dict[str, list[Column]] = {}
-        for read in (read for column in columns for read in column.reads):
-            by_source.setdefault(measure_of(read).fact_source, []).append(read)
-        for key, reads in by_source.items():
-            division.sources[key] = _facts_in_buckets(work, division, key, reads, Path(folder))
-        yield division
 
 
-def _units_in_buckets(work: Pass, plan: AnalysisPlan, of: int, folder: Path, assigned: Ints | None) -> Division:
-    connection, parameters = work.connection, Parameters()
-    ((rows,),) = connection.execute(f"SELECT count(*) FROM {UNITS}").fetchall()
+def divide(
+    connection: duckdb.DuckDBPyConnection, table: str, period: tuple[str, str], by: str, of: int, folder: Path
+) -> Division:
+    """The rows of a table by a hash of theirs (SQL). `period` are the columns `first` and `last` of the division."""
+    ((rows,),) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
+    bucket, place = np.zeros(rows, dtype=np.uint16), np.zeros(rows, dtype=np.int32)
+    sizes = np.zeros(of, dtype=np.int64)
+    sql = f"SELECT rowid AS r, ({by} % {of})::USMALLINT AS b FROM {table}"
+    for records in stream(connection, sql, Parameters(), {"r": "i8", "b": "u2"}):
+        its = np.ascontiguousarray(records["b"])
+        bucket[records["r"]] = its
+        place[records["r"]] = _places(its, sizes)
+        sizes += np.bincount(its, minlength=of)
+    return Division(folder, table, *period, bucket, place, sizes)
+
+
+def put_units(work: Pass, plan: AnalysisPlan, division: Division, assigned: Ints | None) -> DividedUnits:
+    """The units of the table `UNITS` in the buckets of their rows in the division's table."""
+    parameters = Parameters()
     columns = selected_columns(
         work.levels, parameters, clustered=plan.cluster is not None, triggered=plan.trigger is not None
     )
     types = {expression.rpartition(" AS ")[2]: kind for expression, kind in columns.items()}
-    bucket, place = np.zeros(rows, dtype=np.uint16), np.zeros(rows, dtype=np.int32)
-    with BucketFiles(folder, "units", of, types) as files:
-        for records in stream(connection, f"SELECT {', '.join(columns)} FROM {UNITS}", parameters, types):
-            its = (records["h" if plan.cluster is None else "c"] % np.uint64(of)).astype(np.uint16)
-            bucket[records["r"]] = its
-            place[records["r"]] = _places(its, files.rows)
-            files.add(records, its)
-    return Division(of, files, bucket, place, len(work.variants), len(work.levels), assigned)
+    sql = f"SELECT {', '.join(columns)}, rowid AS row FROM {UNITS}"
+    if division.table != UNITS:
+        # By row numbers, since the columns of both tables have the same names.
+        rows = f"SELECT u.rowid AS r, d.rowid AS row FROM {UNITS} u JOIN {division.table} d ON u.unit_id = d.unit_id"
+        sql = f"SELECT t.*, d.row FROM (SELECT {', '.join(columns)} FROM {UNITS}) t JOIN ({rows}) d ON t.r = d.r"
+    types["row"] = "i8"
+    name = f"units {next(_made)}"
+    with BucketFiles(division.folder, name, len(division.sizes), types) as files:
+        for records in stream(work.connection, sql, parameters, types):
+            files.add(records, division.bucket[records["row"]])
+    elsewhere = None
+    if work.data.concurrent:
+        elsewhere = arms_elsewhere(work.connection, work.data, int(files.rows.sum()))
+    return DividedUnits(division, files, len(work.variants), len(work.levels), assigned, elsewhere)
 
 
 def _places(bucket: Buckets, before: Ints) -> NDArray[np.int32]:
-    """(n,) the place of each row in its bucket's file, which has `before` (buckets,) rows already."""
+    """(n,) the place of each row in its bucket, which has `before` (buckets,) rows already."""
     order = np.argsort(bucket, kind="stable")
     counts = np.bincount(bucket, minlength=len(before))
     first = np.cumsum(counts) - counts
@@ -148,37 +224,36 @@ def _places(bucket: Buckets, before: Ints) -> NDArray[np.int32]:
     return place
 
 
-def _facts_in_buckets(
-    work: Pass, division: Division, key: str, columns: Sequence[Column], folder: Path
-) -> _Source | None:
-    """Read a source for all units; None when there is nothing to read."""
-    connection, parameters = work.connection, Parameters()
-    source = open_source(connection, work.sources[key], work.data, parameters)
+def put_facts(
+    work: Pass, division: Division, key: str, columns: Sequence[Column], need: Needed, *, shared: bool = False
+) -> StoredFacts | None:
+    """Read a source for all units of a division; None when there is nothing to read. Raises `SourceUnreadable`."""
+    parameters = Parameters()
+    source = open_source(work.connection, work.sources[key], work.data, parameters)
     if source is None or not len(division.bucket):
         return None
     inputs, names = inputs_of(source, columns, parameters)
-    need = needed(columns, work.exposed_us, epoch_us(work.looks[-1]))
-    facts = select_facts(source, inputs, need, parameters)
-    begin = "at_us" if division.assigned is None else "triggered_us"
-    within = f"f.at_us >= u.at_us + {need.start}" + (
-        "" if need.end is None else f" AND f.at_us < u.{begin} + {need.end}"
-    )
+    within = f"f.at_us >= u.{division.first} + {need.start}"
+    if need.end is not None:
+        within += f" AND f.at_us < u.{division.last} + {need.end}"
     types = {"unit": "i4", "at_us": "i8", **{name: "f8" if name.startswith("n") else "u1" for name in inputs.values()}}
     kept = "".join(f", f.{name}" + ("" if types[name] == "f8" else "::UTINYINT") for name in inputs.values())
     sql = (
-        f"SELECT CAST(u.rowid AS INTEGER) AS unit, f.at_us{kept} FROM ({facts}) f JOIN {UNITS} u"
+        f"SELECT CAST(u.rowid AS INTEGER) AS unit, f.at_us{kept}"
+        f" FROM ({select_facts(source, inputs, need, parameters)}) f JOIN {division.table} u"
         f" ON f.unit_id = u.unit_id WHERE {within}"
     )
-    with BucketFiles(folder, f"facts {len(division.sources)}", division.of, types) as files:
+    name = f"facts {next(_made)}"
+    with BucketFiles(division.folder, name, len(division.sizes), types) as files:
         try:
-            for records in stream(connection, sql, parameters, types):
-                _add(files, records, division)
+            for records in stream(work.connection, sql, parameters, types):
+                _put(files, records, division)
         except duckdb.Error as error:
             raise unreadable(key, error) from error
-    return _Source(files, tuple(inputs.values()), names)
+    return StoredFacts(files, tuple(inputs.values()), names, shared)
 
 
-def _add(files: BucketFiles, records: Records, division: Division) -> None:
+def _put(files: BucketFiles, records: Records, division: Division) -> None:
     row = records["unit"]
     its = division.bucket[row]
     records["unit"] = division.place[row]

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.columns import CLUSTER_SIZE, layout
 from experiments.plan import AnalysisPlan
-from stats.moment_set import ConcurrentCells, MomentSet
+from stats.moment_set import ConcurrentCells, MomentSet, Reach
 from stats.moments import Floats, Moments
 from warehouse.caps import caps_of_buckets, columns_to_read
 from warehouse.cell_moments import concurrent_moments, moments_over_looks, segment_moments
@@ -19,7 +19,7 @@ from warehouse.cells import OverLooks, without_columns
 from warehouse.clusters import ClusterTotals, measure_clusters
 from warehouse.crossings import segments
 from warehouse.data_slice import DataSlice
-from warehouse.division import MOST_BUCKETS, count_facts, divided
+from warehouse.division import MOST_BUCKETS, DividedUnits, count_facts, divided
 from warehouse.engine import connect, days_us, epoch_us
 from warehouse.entered import of_entered
 from warehouse.exposures import with_tables
@@ -114,12 +114,16 @@ def extract_experiment(
         of = buckets_of(work, count_exposures(connection, work.data), count_facts(work, columns_to_read(work)))
         found = _in_buckets(work, plan, of, progress) if of > 1 else _at_once(work, plan, progress)
         progress("computing moments", 1.0)
-        # The table of units is that of all of them.
-        of_company = reach_wanted(plan, work.exposed_us)
-        if of_company is None:
-            return found
-        sums = reach_sums(work, of_company, everybody=True, triggered=plan.trigger is not None)
-        return replace(found, reach=sums.finish(of_company))
+        return replace(found, reach=company_of(work, plan))
+
+
+def company_of(work: Pass, plan: AnalysisPlan) -> Reach | None:
+    """How much of the company the units reached that are in the table `UNITS`, which is all of them."""
+    wanted_of_company = reach_wanted(plan, work.exposed_us)
+    if wanted_of_company is None:
+        return None
+    sums = reach_sums(work, wanted_of_company, everybody=True, triggered=plan.trigger is not None)
+    return sums.finish(wanted_of_company)
 
 
 def buckets_of(work: Pass, units: int, facts: int) -> int:
@@ -137,16 +141,20 @@ def _at_once(work: Pass, plan: AnalysisPlan, progress: Progress) -> MomentSet:
 
 def _in_buckets(work: Pass, plan: AnalysisPlan, of: int, progress: Progress) -> MomentSet:
     progress("reading exposures", 0.0)
-    with divided(work, plan, of, columns_to_read(work)) as division:
-        every = (division.units(index) for index in range(of))
-        caps = caps_of_buckets(work, every, len(division.bucket), division.read)
-        work = replace(work, wanted=work.wanted.with_caps(caps))
+    with divided(work, plan, of, columns_to_read(work)) as units:
+        return measure_divided(work, units, progress)
 
-        def part(index: int) -> Parts:
-            return measure(work, division.units(index), _Share(progress, index, of), division.read)
 
-        # One after the other: a bucket is as much as there is room for.
-        return combine(work, reduce(Parts.merge, map(part, range(of))))
+def measure_divided(work: Pass, units: DividedUnits, progress: Progress) -> MomentSet:
+    """The moments of units that come in buckets, one after the other: a bucket is as much as there is room for."""
+    if units.of > 1:
+        every = (units.units(index) for index in range(units.of))
+        work = replace(work, wanted=work.wanted.with_caps(caps_of_buckets(work, every, len(units), units.read)))
+
+    def part(index: int) -> Parts:
+        return measure(work, units.units(index), _Share(progress, index, units.of), units.read)
+
+    return combine(work, reduce(Parts.merge, map(part, range(units.of))))
 
 
 def prepare(plan: AnalysisPlan, data: DataSlice, connection: duckdb.DuckDBPyConnection, pool: Executor) -> Pass:

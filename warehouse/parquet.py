@@ -1,7 +1,7 @@
 """Stored Parquet files as a relation of the embedded engine: loose batches and compacted ones, as of a time.
 
 A compacted file holds the rows of several batches, each with `recorded_us`, when its batch was recorded (a loose file
-has no such column: it is one batch). Compacted files come in `BUCKETS` per segment, by `unit_bucket(unit_id)`.
+has no such column: it is one batch). Compacted files come in `BUCKETS` per segment, by `bucket_expression`.
 """
 
 import re
@@ -26,8 +26,9 @@ def bucket_of(path: Path) -> int | None:
 
 
 def bucket_expression(unit: str) -> str:
-    """SQL of the bucket of a unit: the top four bits of the MD5 of its id, the same in every version and engine."""
-    return f"(md5_number_upper({unit}) >> 60)::UTINYINT"
+    """SQL of the bucket of a unit: the top four bits of the eighth byte of its id's MD5, the same in every version."""
+    # A third of the time of `md5_number_upper`, which is the same eight bytes.
+    return f"((md5_number({unit}) >> 60) & 15)::UTINYINT"
 
 
 def bucket_file_name(bucket: int) -> str:
