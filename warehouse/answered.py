@@ -22,6 +22,7 @@ from warehouse.engines.capabilities import QUANTILE_NOT_COMPILED
 from warehouse.engines.contract import Table
 from warehouse.experiment_moments import Parts
 from warehouse.hash_buckets import BUCKETS, BucketSums
+from warehouse.likelihoods import UnitParts, parts_of_values
 from warehouse.populations import ANALYSED, ASSIGNED, EXPOSED, WITH_OUTCOME, WITHOUT_CLUSTER, Counts
 from warehouse.products import Products
 from warehouse.quantiles import Groups, Rows
@@ -298,7 +299,7 @@ def _products(answer: Answer, caps: Caps) -> Products:
         groups=groups,
         quantiles=rows,
         refused=refused,
-        units={},
+        units=_unit_parts(answer),
         sizes=tuple(len(segment.groups) for segment in work.segments),
     )
 
@@ -314,6 +315,19 @@ def _responses(answer: Answer, bad: Mapping[int, int]) -> dict[str, Respondents]
         for line, score in zip(chosen, at, strict=True):
             count[line.arm, score] += line.n
         found[key] = Respondents(scores, count)
+    return found
+
+
+def _unit_parts(answer: Answer) -> dict[str, UnitParts]:
+    """The counted values of modelled metrics as units again."""
+    work, arms = answer.question.work, answer.question.arms
+    found = {}
+    for place, metric in enumerate(work.wanted.modelled):
+        chosen = [line for line in answer.of(lines.UNIT_VALUES) if line.v[0] == place]
+        times = np.array([line.n for line in chosen], dtype=np.int64)
+        values = np.repeat(np.array([line.v[1] for line in chosen], dtype=np.float64), times)
+        arm = np.repeat(np.array([line.arm for line in chosen], dtype=np.int64), times)
+        found[metric.metric_key] = parts_of_values(metric, values, arm, arms, clustered=work.clustered)
     return found
 
 

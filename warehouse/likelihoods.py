@@ -65,17 +65,18 @@ def parts_of_units(work: Pass, values: Floats, variant: Ints, inside: Bools) -> 
     """Every modelled metric over the analysed units: `values` (k, n) as analysed, `variant` (n,), `inside` (n,)."""
     arms, arm = len(work.variants), variant[inside]
     return {
-        metric.metric_key: _parts(work, metric, values[metric.column][inside], arm, arms)
+        metric.metric_key: parts_of_values(metric, values[metric.column][inside], arm, arms, clustered=work.clustered)
         for metric in work.wanted.modelled
     }
 
 
-def _parts(work: Pass, metric: ModelledMetric, value: Floats, arm: Ints, arms: int) -> UnitParts:
+def parts_of_values(metric: ModelledMetric, value: Floats, arm: Ints, arms: int, *, clustered: bool) -> UnitParts:
+    """One metric from the values (m,) of analysed units and their arms (m,), in any order."""
     count = np.bincount(arm, minlength=arms)
     blank = UnitParts(
         metric.likelihood, count, np.zeros(arms), np.zeros(arms), None, np.zeros(0), np.zeros(0, dtype=np.int16)
     )
-    reason = CLUSTERED if work.clustered else _unfit(metric.likelihood, value)
+    reason = CLUSTERED if clustered else _unfit(metric.likelihood, value)
     if reason:
         return replace(blank, reason=reason)
     mean, squares = _moments(value, arm, arms)

@@ -105,6 +105,7 @@ REASONS: Final = {
     "baseline_not_distinguishable_from_zero": "The control's mean cannot be told from zero, so a relative lift has no "
     "meaning; read the absolute difference.",
     "non_finite_values": "The data holds values that are not numbers.",
+    "not_compiled": "The warehouse computes this without giving away rows, and this quantile would need them.",
     "cap_is_zero": "So few units have a value that the quantile to cap at is zero: choose a higher or a fixed one.",
     "invalid_answers": "Some answers are not on the scale from 0 to 10.",
     "clustered": "Clusters were randomised: a model of single units would take their users for independent.",

@@ -42,7 +42,8 @@ from warehouse.compile.words import (
     RESPONSES,
     QUANTILES,
     CLUSTERS,
-) = range(12)
+    UNIT_VALUES,
+) = range(13)
 
 
 def line(
@@ -165,6 +166,16 @@ def responses(question: Question, asked: Asked) -> list[exp.Select]:
         group = [col("arm"), mean.copy()]
         values = [whole(place), mean]
         found.append(line(RESPONSES, col("arm"), count_rows(), values, table("final"), where=[answered], group=group))
+    return found
+
+
+def unit_values(question: Question) -> list[exp.Select]:
+    """Units by the value of a metric whose likelihood is about single units; who they are stays behind."""
+    found = []
+    for place, metric in enumerate(question.work.wanted.modelled):
+        x = col(f"x_{metric.column}")
+        group = [col("arm"), x.copy()]
+        found.append(line(UNIT_VALUES, col("arm"), count_rows(), [whole(place), x], table("final"), group=group))
     return found
 
 

@@ -42,6 +42,7 @@ def statement(question: Question) -> tuple[Statement, Asked]:
         answers += lines.populations(question, wanted)
         answers += lines.responses(question, wanted)
         answers += lines.quantiles(question, wanted)
+        answers += lines.unit_values(question)
     return question.words.with_parts(found, lines.together(answers)), wanted
 
 
