@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from experiments import ingest_batch, retention, store_segment
 from experiments.allocation import allocation_of
-from experiments.definitions import EventSource, ExposureSource, FactSourceSpec
+from experiments.definitions import EventSource, ExposureSource, FactSourceSpec, TableSource
 from experiments.errors import DataDeleted
 from experiments.plan import AnalysisPlan, DataPlan
 from experiments.settings import Settings
@@ -153,10 +153,11 @@ async def _concurrent(
             period = (began, min(known_stop, data_as_of))
             if period[1] <= start:
                 continue
-            if shown_since is not None and began < shown_since:
+            reads = document.get("exposures") is not None
+            if not reads and shown_since is not None and began < shown_since:
                 continue  # some of its exposures are gone
             overlap = min(end, period[1]) - max(start, period[0])
-            if document.get("exposures") is not None:
+            if reads:
                 reading.add(key)
             variants = sorted(document["variants"], key=lambda variant: not variant["is_control"])
             found.append((overlap, key, tuple(variant["key"] for variant in variants), period))
@@ -166,7 +167,7 @@ async def _concurrent(
     others = [
         ConcurrentExposures(key, arms, () if key in read else stored[key].files, *period, *read.get(key, ()))
         for _, key, arms, period in found
-        if stored[key].files or key in read
+        if (key in read if key in reading else stored[key].files)
     ][:MAX_CONCURRENT]
     return _Concurrent(tuple(others), any(stored[other.key].later for other in others))
 
@@ -174,13 +175,18 @@ async def _concurrent(
 async def _exposure_sources(
     session: AsyncSession, keys: set[str]
 ) -> dict[str, tuple[ExposureSource, tuple[FactSourceSpec, ...]]]:
-    """Of these experiments those whose exposures are rows of a fact source: where, and the sources of their plans."""
+    """Of these experiments those whose exposures are rows of a fact source that is here: which rows, and its sources.
+
+    Nobody can join units of this place to exposures that stay in a connected warehouse.
+    """
     found = {}
     plans = sa.select(col(Experiment.key), col(Experiment.plan)).where(col(Experiment.key).in_(keys))
     for key, document in await session.execute(plans) if keys else ():
         plan = AnalysisPlan.model_validate(document)
         if plan.exposures is not None:
             own = [source for source in plan.fact_sources if source.key == plan.exposures.fact_source]
+            if any(isinstance(source, TableSource) for source in own):
+                continue
             mapped = {source.unit_mapping.fact_source for source in own if source.unit_mapping is not None}
             found[key] = plan.exposures, (*own, *(source for source in plan.fact_sources if source.key in mapped))
     return found

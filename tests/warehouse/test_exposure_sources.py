@@ -15,6 +15,7 @@ from experiments.definitions import (
     FactSourceSpec,
     FileSource,
     Filter,
+    TableSource,
     UnitMapping,
 )
 from experiments.errors import BatchRejected, SourceUnreadable
@@ -25,6 +26,7 @@ from tests.warehouse.plain import AS_OF, SOURCES, plan_with, random_world
 from tests.warehouse.test_concurrent import elsewhere
 from tests.warehouse.test_extract_cases import metric
 from tests.warehouse.test_ingest import NOW, STARTED, World, exposure, world
+from tests.warehouse.test_relational import assert_equal, both
 from tests.warehouse.test_source_rows import TRIGGER, assert_identical, in_quarters, plan_on
 from warehouse.catalog import slice_for
 from warehouse.extract import extract_experiment
@@ -94,6 +96,9 @@ def test_exposures_that_are_read_are_as_good_as_exposures_that_were_sent(tmp_pat
     plan_read = plan.model_copy(update={"exposures": SHOWN, "fact_sources": [source, *SOURCES]})
     wanted, found = extract_experiment(plan, data), extract_experiment(plan_read, read)
     assert_identical(found, wanted)
+    if kind == "csv":
+        compiled = plan_with(segments=["country"], exposures=SHOWN, fact_sources=plan_read.fact_sources)
+        assert_equal(*both(compiled, read))
     assert wanted.crossover and wanted.last.count.all() and len(wanted.segments) > 4
 
 
@@ -190,6 +195,11 @@ async def test_a_slice_knows_where_exposures_are_and_ingest_refuses_them(world: 
         spec = {**like.spec, "key": "read", "exposures": SHOWN.model_dump(mode="json")}
         times = {"created_at": STARTED, "updated_at": STARTED, "started_at": STARTED}
         session.add(Experiment(key="read", name="r", spec=spec, status="running", plan=document(planned), **times))
+        columns = {"table": "seen", "unit_column": "unit", "timestamp_column": "at"}
+        table = TableSource.model_validate({"kind": "table", "key": "shown", "connection": "mart", **columns})
+        far = planned.model_copy(update={"experiment_key": "far", "fact_sources": [table]})
+        spec = {**spec, "key": "far"}
+        session.add(Experiment(key="far", name="f", spec=spec, status="running", plan=document(far), **times))
     with pytest.raises(BatchRejected) as caught:
         await world.send("exposures", [exposure(experiment_key="read")], "refused")
     assert caught.value.errors[0].detail.startswith("exposures_read_elsewhere")

@@ -39,6 +39,7 @@ from tests.warehouse.cases import (
 )
 from tests.warehouse.plain import AS_OF, CLOSED, OPEN, plan_with, random_world
 from tests.warehouse.test_reach import LARGEST, star_of
+from tests.warehouse.test_relational import assert_equal, both
 from warehouse import experiment_moments
 from warehouse.data_slice import DataSlice
 from warehouse.extract import extract_baseline, extract_experiment, extract_series
@@ -114,10 +115,9 @@ def test_rows_that_a_source_filters_out_do_not_exist_for_anything(tmp_path: Path
     plain = [EventSource(key="orders", event="order"), EventSource(key="visits", event="visit")]
     filtered = [source.model_copy(update={"filters": filters}) for source in plain]
     data = replace(world.data, event_files=stored)
-    for options in ({}, {"trigger": TRIGGER}):
-        found = extract_experiment(plan_on(filtered, **options), data)
-        assert_identical(found, extract_experiment(plan_on(plain, **options), world.data))
-        assert found.reach is not None and found.reach.company.any() and found.quantiles
+    found = extract_experiment(plan_on(filtered, trigger=TRIGGER), data)
+    assert_identical(found, extract_experiment(plan_on(plain, trigger=TRIGGER), world.data))
+    assert found.reach is not None and found.reach.company.any() and found.quantiles
     metrics = [*CLOSED, LARGEST]
     assert_identical(company(metrics, filtered, data), company(metrics, plain, world.data))
 
@@ -170,7 +170,7 @@ class Devices:
         return kept, UnmappedFacts(*counts)
 
 
-@pytest.mark.parametrize("kind", ["events", "file", "duckdb"])
+@pytest.mark.parametrize("kind", ["events", "elsewhere"])
 def test_facts_of_other_ids_count_for_the_unit_that_the_mapping_names(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +185,7 @@ def test_facts_of_other_ids_count_for_the_unit_that_the_mapping_names(
     data = replace(world.data, event_files={**world.data.event_files, **files}, file_source_dir=tmp_path)
     plain = replace(data, event_files={**data.event_files, "order": (write_facts(tmp_path, kept),)})
     sources = [logins, mapped, visits]
-    options = {"trigger": TRIGGER} if kind == "file" else {}
+    options = {"trigger": TRIGGER} if kind == "elsewhere" else {}
     found = extract_experiment(plan_on(sources, **options), data)
     wanted = extract_experiment(plan_on([EventSource(key="orders", event="order"), visits], **options), plain)
     assert_identical(found, wanted, but=["unmapped"])
@@ -195,6 +195,7 @@ def test_facts_of_other_ids_count_for_the_unit_that_the_mapping_names(
         divided = extract_experiment(plan_on(sources), data)
         assert_same(divided.last, wanted.last)
         assert divided.unmapped == found.unmapped
+        assert_equal(*both(plan_with(segments=["country"], fact_sources=sources), data))
     metrics = [*CLOSED, LARGEST]
     by_units = company(metrics, [EventSource(key="orders", event="order"), visits], plain)
     assert_identical(company(metrics, sources, data), by_units)  # whoever only logged in was not active
@@ -243,7 +244,7 @@ def test_tables_of_a_connection_are_not_read_here() -> None:
 def stored_as(
     folder: Path, kind: str, logins: Sequence[Fact], orders: Sequence[Fact], mapping: UnitMapping
 ) -> tuple[FactSourceSpec, FactSourceSpec, dict[str, tuple[Path, ...]]]:
-    """Logins and orders by device as sources of a kind; as files, ids are numbers in the one and text in the other."""
+    """Logins and orders by device; outside the store ids are whole numbers in the one and DOUBLE in the other."""
     if kind == "events":
         half = [write_facts(folder, logins[i::2], "login", ["device"]) for i in range(2)]
         files = {"order": (write_facts(folder, orders),), "login": tuple(half)}
@@ -256,36 +257,18 @@ def stored_as(
         "logins": [(login.unit, login.at, login.properties["device"]) for login in logins],
         "orders": [(order.unit, order.at, order.value) for order in orders],
     }
-    target = str(folder / "shop.duckdb") if kind == "duckdb" else ":memory:"
-    with duckdb.connect(target) as connection:
-        connection.execute(
-            "SET TimeZone = 'UTC'; CREATE TABLE logins (unit_id VARCHAR, \"at\" TIMESTAMPTZ, device DOUBLE)"
-        )
-        connection.execute('CREATE TABLE orders (other_id BIGINT, "at" TIMESTAMPTZ, value DOUBLE)')
+    with duckdb.connect(str(folder / "shop.duckdb")) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute('CREATE TABLE logins (unit_id VARCHAR, "at" TIMESTAMPTZ, device DOUBLE)')
+        connection.execute('CREATE TABLE orders (device BIGINT, "at" TIMESTAMPTZ, value DOUBLE)')
         for table, values in rows.items():
             connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", values)
-        if kind == "file":
-            for table in rows:
-                connection.execute(f"COPY {table} TO '{folder / table}.parquet'")
+        connection.execute(f"COPY orders TO '{folder / 'orders.parquet'}'")
     columns: dict[str, Any] = {"timestamp_column": "at"}
-    if kind == "duckdb":
-        logins_of = DuckDBSource(
-            kind="duckdb", key="logins", path="shop.duckdb", table="logins", unit_column="unit_id", **columns
-        )
-        orders_of = DuckDBSource(
-            kind="duckdb",
-            key="orders",
-            path="shop.duckdb",
-            table="orders",
-            unit_column="other_id",
-            unit_mapping=mapping,
-            **columns,
-        )
-        return logins_of, orders_of, {}
     return (
-        FileSource(kind="file", key="logins", path="logins.parquet", unit_column="unit_id", **columns),
+        DuckDBSource(kind="duckdb", key="logins", path="shop.duckdb", table="logins", unit_column="unit_id", **columns),
         FileSource(
-            kind="file", key="orders", path="orders.parquet", unit_column="other_id", unit_mapping=mapping, **columns
+            kind="file", key="orders", path="orders.parquet", unit_column="device", unit_mapping=mapping, **columns
         ),
         {},
     )
