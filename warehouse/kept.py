@@ -13,6 +13,7 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -46,12 +47,12 @@ def read[T](path: Path, kind: type[T], known: Mapping[str, type]) -> T:
     Raises `Unreadable`, FileNotFoundError.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         thing = _restore(json.loads(arrays.pop(_TREE).tobytes()), arrays, known)
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise Unreadable(f"{path.name}: {type(error).__name__}") from error
     if not isinstance(thing, kind):
         raise Unreadable(f"{path.name} holds a {type(thing).__name__}")
