@@ -1,5 +1,6 @@
 """What `northlift store` shows and does."""
 
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.database import Database
@@ -16,7 +17,7 @@ async def table_of_store(settings: Settings) -> tuple[Table, str]:
         found = await inventory(database, settings, at=utc_now())
     finally:
         await database.dispose()
-    table = Table(title=f"Store in {settings.data_dir}")
+    table = Table(title=escape(f"Store in {settings.data_dir}"))
     for name in ("Stream", "Subject"):
         table.add_column(name)
     for name in ("Rows", "Batches", "Loose files", "Segments", "MB", "Latest batch"):
@@ -24,7 +25,7 @@ async def table_of_store(settings: Settings) -> tuple[Table, str]:
     for one in found.subjects:
         table.add_row(
             one.stream,
-            one.subject,
+            escape(one.subject),
             f"{one.rows:,}",
             f"{one.batches:,}",
             f"{one.loose_files:,}",
@@ -35,7 +36,7 @@ async def table_of_store(settings: Settings) -> tuple[Table, str]:
     kept = [f"{stream} since {since:%Y-%m-%d}" for stream, since in found.kept_since.items() if since is not None]
     line = f"Kept: {', '.join(kept) if kept else 'everything, for ever'}."
     if found.refused_rows:
-        line += f" {found.refused_rows:,} rows of {found.batches_with_refused_rows:,} batches were refused."
+        line += f" Refused rows: {found.refused_rows:,}, in so many batches: {found.batches_with_refused_rows:,}."
     return table, line
 
 

@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from app.pages import (
     change_page,
     connection_page,
+    data_page,
     experiment_actions,
     experiment_list,
     experiment_page,
@@ -49,5 +50,6 @@ for module in (
     series_pages,
     review_pages,
     registry,
+    data_page,
 ):
     router.include_router(module.router)

@@ -1,0 +1,93 @@
+"""What is in the store, as people, programs and the terminal see it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from rich.console import Console
+
+from app.cli.store import compact_now, table_of_store
+from app.main import create_app
+from experiments import api_key
+from experiments.settings import Settings
+from tests.app.pages.conftest import Reader, browsing
+from tests.app.pages.test_pages import Structure
+from tests.app.world import NOW
+from tests.warehouse.cases import START
+from tests.warehouse.recorded_world import Recorded
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def desk(sqlite_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[tuple[Reader, Settings]]:
+    """Signed in to read, in a company without data."""
+    settings = Settings(
+        database_url=sqlite_url, redis_url=redis_url, data_dir=tmp_path / "data", sqlite_synchronous="OFF"
+    )
+    async with browsing(create_app(settings, clock=lambda: NOW)) as reader:
+        async with reader.database.write() as session:
+            _, key = await api_key.issue(session, name="reader", scopes=["read"], actor="ada", at=NOW)
+        assert (await reader.sign_in(key)).status_code == 303
+        reader.http.headers["X-API-Key"] = key
+        yield reader, settings
+
+
+def well_formed(answer: httpx.Response) -> str:
+    page = Structure()
+    page.feed(answer.text)
+    assert (answer.status_code, page.faults, page.open) == (200, [], [])
+    assert all(table["caption"] and table["scoped"] for table in page.tables)
+    return answer.text
+
+
+async def test_what_is_in_the_store_before_and_after_compaction(desk: tuple[Reader, Settings], tmp_path: Path) -> None:
+    reader, settings = desk
+    assert (await reader.http.get("/v1/store")).json()["subjects"] == []
+    assert "None yet." in well_formed(await reader.http.get("/data"))
+    world = Recorded(reader.database, settings, tmp_path)
+    await world.begin()
+    good = {"event": "orders [b]<b>", "unit_id": "u", "occurred_at": START.isoformat()}
+    for i in range(3):
+        await world.send("events", [good, good, {**good, "event": "visit"}][: 3 - i], START)
+    shown = {"experiment_key": "checkout", "unit_id": "u", "variant_key": "control", "exposed_at": START.isoformat()}
+    await world.send("exposures", [shown, {**shown, "variant_key": "no such"}], START)
+    told = (await reader.http.get("/v1/store")).json()
+    counts = ("stream", "subject", "rows", "batches", "loose_files", "segments")
+    assert [tuple(one[name] for name in counts) for one in told["subjects"]] == [
+        ("exposures", "checkout", 1, 1, 1, 0),
+        ("events", "orders [b]<b>", 5, 3, 3, 0),
+        ("events", "visit", 1, 1, 1, 0),
+    ]
+    assert (told["refused_rows"], told["batches_with_refused_rows"], told["events_kept_since"]) == (1, 1, None)
+    assert (await compact_now(settings, everything=False)) == ["dead letters expired: 1"]
+    assert (await compact_now(settings, everything=False)) == ["The store was in order."]
+    assert "segments written: 3" in await compact_now(settings, everything=True)
+    told = (await reader.http.get("/v1/store")).json()
+    assert [tuple(one[name] for name in counts) for one in told["subjects"]] == [
+        ("exposures", "checkout", 1, 1, 0, 1),
+        ("events", "orders [b]<b>", 5, 3, 0, 1),
+        ("events", "visit", 1, 1, 0, 1),
+    ]
+    files = [path for path in world.files() if path.name.endswith("-of-16.parquet")]
+    assert sum(one["size_bytes"] for one in told["subjects"]) == sum(path.stat().st_size for path in files)
+    page = well_formed(await reader.http.get("/data"))
+    assert "orders [b]&lt;b&gt;" in page and "1 in 1 batch" in page and 'href="/experiments/checkout"' in page
+    table, line = await table_of_store(settings)
+    console = Console(width=160, record=True)
+    console.print(table)
+    text = console.export_text()
+    assert "orders [b]<b>" in text and "visit" in text
+    assert line == "Kept: everything, for ever. Refused rows: 1, in so many batches: 1."
+
+
+async def test_only_who_may_read_sees_the_store(desk: tuple[Reader, Settings]) -> None:
+    reader, _ = desk
+    reader.http.headers.pop("X-API-Key")
+    assert (await reader.http.get("/v1/store")).status_code == 401
+    async with reader.database.write() as session:
+        _, key = await api_key.issue(session, name="sender", scopes=["ingest"], actor="ada", at=NOW)
+    assert (await reader.http.get("/v1/store", headers={"X-API-Key": key})).status_code == 403
+    reader.http.cookies.clear()
+    assert (await reader.http.get("/data")).status_code == 303
