@@ -97,7 +97,7 @@ def _remove(folder: Path, expired: Collection[str], kept: Collection[str], now: 
 
 def _text(received: object) -> str:
     if isinstance(received, bytes):
-        return received[:_LONGEST].decode(errors="replace")
+        return received[:_LONGEST].decode(errors="replace").strip()
     return json.dumps(_plain(received), ensure_ascii=False, default=str)
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,39 @@ def test_a_body_that_is_not_what_its_type_says_is_refused(tmp_path: Path, kind: 
     path.write_bytes(content)
     with pytest.raises(BatchRejected):
         list(chunks_of(path, TYPES[kind], "events"))
+
+
+def test_arrow_whose_offsets_lead_elsewhere_is_refused(tmp_path: Path) -> None:
+    """Followed unseen, an offset of a sender reads whatever lies in memory there."""
+    units = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(struct.pack("<3i", 0, 1 << 30, 2)), pa.py_buffer(b"ab")]
+    )
+    table = pa.table({"event": ["a", "a"], "unit_id": units})
+    with pa.ipc.new_stream(tmp_path / "body", table.schema) as sink:
+        sink.write_table(table)
+    with pytest.raises(BatchRejected):
+        list(chunks_of(tmp_path / "body", TYPES["arrow stream"], "events"))
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "parquet", "arrow file"])
+@pytest.mark.parametrize("place", ["unit_id", "p_plan"])
+def test_text_that_is_no_utf8_is_a_fault_of_its_row(tmp_path: Path, kind: str, place: str) -> None:
+    rows = [{"event": "a", "unit_id": f"u{i}", "occurred_at": "2026-01-05T10:00:00Z", "p_plan": "x"} for i in range(3)]
+    path = tmp_path / "body"
+    if kind == "ndjson":
+        rows[1][place] = "BAD"
+        path.write_bytes("\n".join(map(json.dumps, rows)).encode().replace(b"BAD", b"\xff\xfe"))
+    else:
+        columns = {name: pa.array([row[name] for row in rows]) for name in rows[0]}
+        bytes_of_it = pa.array([b"x", b"\xff\xfe", b"y"])
+        columns[place] = pa.Array.from_buffers(pa.string(), 3, bytes_of_it.buffers())
+        table = pa.table(columns)
+        if kind == "parquet":
+            pq.write_table(table, path)
+        else:
+            with pa.ipc.new_file(path, table.schema) as sink:
+                sink.write_table(table)
+    chunk, *rest = chunks_of(path, TYPES[kind], "events")
+    assert chunk.table is None or accept(chunk.table, RULES["events"]) is None
+    records = [record for one in (chunk, *rest) for record in one.records()]
+    assert [isinstance(record.content, Malformed) for record in records] == [False, True, False]
