@@ -20,13 +20,19 @@ type Execute = Callable[[str, Sequence[Sequence[Any]]], object]
 def in_tables(plan: AnalysisPlan) -> AnalysisPlan:
     """The plan with facts and exposures in tables."""
 
-    def source(key: str, table: str) -> TableSource:
+    def source(key: str, table: str, day: str | None = None) -> TableSource:
         return TableSource(
-            kind="table", key=key, connection="dwh", table=table, unit_column="Unit", timestamp_column="happened at"
+            kind="table",
+            key=key,
+            connection="dwh",
+            table=table,
+            unit_column="Unit",
+            timestamp_column="happened at",
+            day_column=day,
         )
 
     shown = ExposureSource(fact_source="shown", variant_column="arm", segments={name: name for name in SEGMENTS})
-    sources = [source("orders", ORDERS), source("visits", VISITS), source("shown", SHOWN)]
+    sources = [source("orders", ORDERS), source("visits", VISITS, "day"), source("shown", SHOWN)]
     return plan.model_copy(update={"fact_sources": sources, "exposures": shown})
 
 
@@ -35,21 +41,25 @@ def without_files(data: DataSlice) -> DataSlice:
     return replace(data, exposure_files=(), event_files={})
 
 
-def fill(world: World, execute: Execute, *, marker: str = "%s", moment: str = "TIMESTAMPTZ") -> None:
-    """Create the tables and insert the world's rows; every table has a row that belongs to nobody."""
+def fill(world: World, execute: Execute) -> None:
+    """Create the tables in a session whose time zone is UTC, and insert the world's rows.
+
+    Orders and exposures know their time zone; visits do not, but their day. Every table has a row of nobody.
+    """
     execute("CREATE SCHEMA dwh", ())
-    for table, source in (("Orders", "orders"), ("Visits", "visits")):
-        execute(f'CREATE TABLE dwh."{table}" ("Unit" TEXT, "happened at" {moment}, "value" DOUBLE PRECISION)', ())
-        rows = [(fact.unit, fact.at, fact.value) for fact in world.facts[source]]
-        values = ", ".join([marker] * 3)
-        execute(f'INSERT INTO dwh."{table}" VALUES ({values})', [*rows, (None, rows[0][1], 1.0)])
+    execute('CREATE TABLE dwh."Orders" ("Unit" TEXT, "happened at" TIMESTAMPTZ, "value" DOUBLE PRECISION)', ())
+    execute('CREATE TABLE dwh."Visits" ("Unit" TEXT, "happened at" TIMESTAMP, "value" REAL, day DATE)', ())
     execute(
-        f'CREATE TABLE dwh."Shown" ("Unit" TEXT, "happened at" {moment}, arm TEXT, platform TEXT, country TEXT,'
-        " account TEXT)",
+        'CREATE TABLE dwh."Shown" ("Unit" VARCHAR(99), "happened at" TIMESTAMPTZ, arm TEXT, platform TEXT,'
+        " country TEXT, account TEXT)",
         (),
     )
+    orders = [(fact.unit, fact.at, fact.value) for fact in world.facts["orders"]]
+    execute('INSERT INTO dwh."Orders" VALUES (%s, %s, %s)', [*orders, (None, orders[0][1], 1.0)])
+    visits = [(fact.unit, fact.at.replace(tzinfo=None), fact.value, fact.at.date()) for fact in world.facts["visits"]]
+    execute('INSERT INTO dwh."Visits" VALUES (%s, %s, %s, %s)', [*visits, (None, *visits[0][1:])])
     rows = [(row.unit, row.at, row.variant, *(row.segments.get(name) for name in SEGMENTS)) for row in world.exposures]
-    execute(f'INSERT INTO dwh."Shown" VALUES ({", ".join([marker] * 6)})', [*rows, (None, rows[0][1], *["x"] * 4)])
+    execute('INSERT INTO dwh."Shown" VALUES (%s, %s, %s, %s, %s, %s)', [*rows, (None, rows[0][1], *["x"] * 4)])
 
 
 def postgres_connection(url: str) -> tuple[PostgresConnection, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -10,6 +10,7 @@ import pytest
 from psycopg.abc import Query
 
 from tests.servers import Postgres
+from tests.warehouse.cases import DAY, START
 from tests.warehouse.plain import CLOSED, OPEN, World, plan_with, random_world
 from tests.warehouse.tables import fill, in_tables, postgres_connection, without_files
 from tests.warehouse.test_relational import EVERY_KIND, assert_equal
@@ -34,6 +35,7 @@ def warehouse(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> I
             else:
                 owner.execute(query)
 
+        execute("SET TIME ZONE 'UTC'", ())
         fill(world, execute)
     with closing(PostgresEngine(spec, secret)) as engine:
         yield world, engine
@@ -55,8 +57,9 @@ def test_every_kind_of_metric_is_what_the_embedded_road_finds(warehouse: tuple[W
 def test_values_that_change_with_the_look(warehouse: tuple[World, PostgresEngine], options: dict[str, Any]) -> None:
     world, engine = warehouse
     plan = plan_with((CLOSED[0], OPEN), segments=["country"], **options)
-    found = extract_relational(in_tables(plan), without_files(world.data), engine)
-    assert_equal(found, extract_experiment(plan, world.data))
+    data = replace(world.data, data_as_of=START + 8 * DAY)
+    found = extract_relational(in_tables(plan), without_files(data), engine)
+    assert_equal(found, extract_experiment(plan, data))
 
 
 def test_what_will_be_read_is_known_before(warehouse: tuple[World, PostgresEngine]) -> None:

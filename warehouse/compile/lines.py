@@ -85,15 +85,17 @@ def width(question: Question, asked: Asked) -> int:
 
 def moments(source: str, k: int, keys: Sequence[str], sets: Sequence[Sequence[str]], part: int = MOMENTS) -> exp.Select:
     """Shifted sums, cubes and products of g_i, by every set of keys and arm."""
-    g = [col(f"g_{i}") for i in range(k)]
+    names = [f"g_{i}" for i in range(k)]
     values: list[E] = [coalesce(col(key), whole(-1)) for key in keys]
-    values += [exp.Sum(this=one.copy()) for one in g]
-    values += [
-        exp.Sum(this=exp.Mul(this=exp.Mul(this=one.copy(), expression=one.copy()), expression=one.copy())) for one in g
-    ]
-    values += [exp.Sum(this=exp.Mul(this=g[i].copy(), expression=g[j].copy())) for i in range(k) for j in range(i, k)]
+    values += [exp.Sum(this=col(g)) for g in names]
+    values += [exp.Sum(this=_times(_times(col(g), col(g)), col(g))) for g in names]
+    values += [exp.Sum(this=_times(col(names[i]), col(names[j]))) for i in range(k) for j in range(i, k)]
     group = grouping_sets([[*(col(key) for key in one), col("arm")] for one in sets])
     return line(part, col("arm"), count_rows(), values, table(source), group=group)
+
+
+def _times(a: E, b: E) -> E:
+    return exp.Mul(this=a, expression=b)
 
 
 def moment_keys(question: Question) -> tuple[list[str], list[list[str]]]:
