@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from warehouse.caps import columns_to_read, tops_of
 from warehouse.engine import Parameters, epoch_us
 from warehouse.experiment_moments import Progress
 from warehouse.one_pass import Pass
+from warehouse.scratch import STAGING, scratch_folder
 from warehouse.sources import open_source
 from warehouse.state import everybody
 from warehouse.state.arrivals import new_events, only_events, seen_in, shared_times
@@ -39,13 +39,14 @@ def advance(lane: Lane, plan: AnalysisPlan, work: Pass, manifest: Manifest | Non
     Raises `Unusable`, `SourceUnreadable`.
     """
     data, types = work.data, _types(work, manifest)
-    with TemporaryDirectory(prefix="northlift-new-") as folder:
+    assert data.data_dir is not None
+    with scratch_folder(data.data_dir / STAGING) as folder:
         progress("reading exposures", 0.0)
-        who = everybody.of_now(lane, plan, work, manifest, Path(folder))
+        who = everybody.of_now(lane, plan, work, manifest, folder)
         codes = codes_of(who.known, dimensions_of(plan), who.levels, dict(work.levels))
         setting = Setting(lane, work, who, codes)
         progress("reading facts", 0.2)
-        reading = _Reading(setting, manifest, Path(folder))
+        reading = _Reading(setting, manifest, folder)
         reading.read()
     progress("computing moments", 0.6)
     found, cohorts = CohortMoments(setting, reading.cohorts, reading.of_partial).finish()

@@ -6,8 +6,6 @@ The result is that of `experiment_moments.extract_experiment`, whatever came lat
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from experiments.columns import layout
@@ -18,6 +16,7 @@ from warehouse.data_slice import DataSlice
 from warehouse.engine import connect, epoch_us
 from warehouse.experiment_moments import Progress, extract_experiment, prepare
 from warehouse.one_pass import Pass, is_open
+from warehouse.scratch import STAGING, scratch_folder
 from warehouse.state.advance import advance
 from warehouse.state.arrivals import is_within
 from warehouse.state.lane import Lane, Manifest, lane_folder
@@ -96,8 +95,9 @@ def _by_cohorts(plan: AnalysisPlan, work: Pass, progress: Progress) -> MomentSet
         manifest = None if lane is None else lane.manifest()
         if lane is not None and (manifest is None or not _is_older(work.data, manifest)):
             return _advanced(lane, plan, work, manifest, progress)
-    with TemporaryDirectory(prefix="northlift-state-") as folder:
-        return advance(Lane(Path(folder)), plan, work, None, progress)
+    assert work.data.data_dir is not None
+    with scratch_folder(work.data.data_dir / STAGING) as folder:
+        return advance(Lane(folder), plan, work, None, progress)
 
 
 def _advanced(lane: Lane, plan: AnalysisPlan, work: Pass, manifest: Manifest | None, progress: Progress) -> MomentSet:
