@@ -12,12 +12,13 @@ import duckdb
 
 from experiments.plan import AnalysisPlan
 from stats.moment_set import MomentSet
-from warehouse.answered import Answer, caps_of, parts_of, snapshot_of
+from warehouse.answered import parts_of, snapshot_of
 from warehouse.compile.preparing import Prepared, prepared
 from warehouse.compile.question import Cohort
 from warehouse.compile.statement import statement
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect
+from warehouse.engine_answers import Answer, caps_of
 from warehouse.engines.contract import Engine, Estimate
 from warehouse.experiment_moments import Parts, combine
 
