@@ -36,7 +36,6 @@ LONGEST_SECONDS: Final = 6 * 3600.0
 """A round that takes longer is ended; every segment that it had finished stays."""
 FIRST_SECONDS: Final = 60.0
 """A worker that has just started has better things to do."""
-UNUSED_STATE_DAYS: Final = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +84,9 @@ async def sweep_dead_letters(database: Database, settings: Settings) -> Report:
 
 async def sweep_state(database: Database, settings: Settings) -> Report:
     """Forget what passes kept for passes that did not come."""
-    return {"lanes_forgotten": await asyncio.to_thread(forget_unused_lanes, settings.data_dir, days=UNUSED_STATE_DAYS)}
+    return {
+        "lanes_forgotten": await asyncio.to_thread(forget_unused_lanes, settings.data_dir, days=settings.state_days)
+    }
 
 
 STEPS: Final[tuple[Step, ...]] = (
