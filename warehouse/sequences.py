@@ -94,10 +94,19 @@ def follows(before: Positions, before_us: Ints, position: Positions, times: Ints
     unit = np.concatenate([position, before])
     # Of facts at the same moment those that look come first, so that they see only what is earlier.
     moment = np.concatenate([2 * times, 2 * before_us + 1])
-    order = np.lexsort((moment, unit))
+    order = _by_unit_and_moment(unit, moment)
     latest = np.maximum.accumulate(np.where(order >= n, np.arange(len(order)), -1))
     looking = order < n
     fact, ahead = order[looking], latest[looking]
     last = np.maximum(order[np.maximum(ahead, 0)] - n, 0)
     found[fact] = (ahead >= 0) & (before[last] == position[fact]) & (times[fact] - before_us[last] <= within_us)
     return found
+
+
+def _by_unit_and_moment(unit: Positions, moment: Ints) -> Ints:
+    """(n,) places of facts by unit, then moment; in one number where that has room, three times as fast."""
+    low = int(moment.min())
+    width = int(moment.max()) - low + 1
+    if (int(unit.max()) + 1) * width >= 2**63:
+        return np.lexsort((moment, unit))
+    return np.argsort(unit.astype(np.int64) * width + (moment - low))

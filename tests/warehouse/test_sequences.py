@@ -240,14 +240,19 @@ def test_days_count_24_hours_each_from_the_exposure(tmp_path: Path) -> None:
 moments = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 12)), max_size=14)
 
 
-@given(before=moments, after=moments, within=st.integers(1, 12))
+@given(before=moments, after=moments, within=st.integers(1, 12), apart=st.sampled_from([1, 10**12]))
 @settings(deadline=None, max_examples=100)
-@example(before=[], after=[(0, 1)], within=1)
-@example(before=[(1, 0)], after=[(0, 1), (1, 1), (1, 0)], within=1)
+@example(before=[], after=[(0, 1)], within=1, apart=1)
+@example(before=[(1, 0)], after=[(0, 1), (1, 1), (1, 0)], within=1, apart=10**12)
 def test_a_fact_follows_another_exactly_if_a_loop_finds_one(
-    before: list[tuple[int, int]], after: list[tuple[int, int]], within: int
+    before: list[tuple[int, int]], after: list[tuple[int, int]], within: int, apart: int
 ) -> None:
-    arrays = [np.array([row[i] for row in rows], dtype=np.int64) for rows in (before, after) for i in (0, 1)]
-    found = follows(*arrays, within)
+    """Also where units and moments do not fit into one number."""
+    arrays = [
+        np.array([row[i] for row in rows], dtype=np.int64) * (10**6, apart)[i == 0]
+        for rows in (before, after)
+        for i in (0, 1)
+    ]
+    found = follows(*arrays, within * 10**6)
     wanted = [any(u == unit and 0 < at - t <= within for u, t in before) for unit, at in after]
     assert found.tolist() == wanted
