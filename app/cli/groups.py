@@ -13,6 +13,7 @@ from app.cli.prior_commands import priors_cli
 from app.cli.programme_commands import holdouts_cli, programme_cli
 from app.cli.review_commands import reviews_cli
 from app.cli.series_commands import series_cli
+from app.cli.state_commands import state_cli
 from app.cli.store_commands import store_cli
 
 GROUPS: Final[tuple[typer.Typer, ...]] = (
@@ -28,4 +29,5 @@ GROUPS: Final[tuple[typer.Typer, ...]] = (
     secrets_cli,
     models_cli,
     store_cli,
+    state_cli,
 )
