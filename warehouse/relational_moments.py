@@ -12,15 +12,17 @@ import duckdb
 
 from experiments.plan import AnalysisPlan
 from stats.moment_set import MomentSet
+from stats.moments import Moments
 from warehouse.answered import parts_of, snapshot_of
 from warehouse.compile.preparing import Prepared, prepared
-from warehouse.compile.question import Cohort
+from warehouse.compile.question import Cohort, Question
 from warehouse.compile.statement import statement
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect
 from warehouse.engine_answers import Answer, caps_of
 from warehouse.engines.contract import Engine, Estimate
 from warehouse.experiment_moments import Parts, combine
+from warehouse.wanted import Wanted
 
 type Progress = Callable[[str, float], None]
 
@@ -66,7 +68,33 @@ def measure_relational(
             earlier = replace(question, look=look, caps=caps)
             compiled, asked = statement(earlier)
             snapshots.append(snapshot_of(Answer(earlier, asked, engine.run(compiled))))
-    return parts_of(final, snapshots)
+    parts = parts_of(final, snapshots)
+    ages = _by_age(question, engine, parts)
+    return replace(parts, products=replace(parts.products, by_age=ages)) if ages else parts
+
+
+def _by_age(question: Question, engine: Engine, parts: Parts) -> dict[str, Moments]:
+    """What units do on each day of their window (as `ages.moments_by_age`), for metrics without a cap.
+
+    A day is a window of its own, so its values are columns as any. The days of a capped value are no windows.
+    """
+    work, found = question.work, {}
+    withdrawn = {work.columns[i].name for i in parts.invalid}
+    for metric in work.wanted.ages:
+        column = metric.column
+        if column.cap is not None or column.name in withdrawn:
+            continue
+        days = tuple(
+            replace(column, name=f"{column.name} {day}", delay_days=column.delay_days + day, window_days=1.0)
+            for day in range(metric.days)
+        )
+        alone = replace(work, columns=days, segments=(), strata=None, wanted=Wanted())
+        asking = replace(question, work=alone)
+        compiled, asked = statement(asking)
+        by_day = parts_of(Answer(asking, asked, engine.run(compiled)))
+        if not by_day.invalid:
+            found[metric.metric_key] = by_day.overall.finish()[-1]
+    return found
 
 
 def statement_text(plan: AnalysisPlan, data: DataSlice, engine: Engine) -> str:

@@ -80,7 +80,7 @@ def prepared(
         exposed_us=(epoch_us(data.started_at), epoch_us(until)),
         pool=pool,
         clustered=plan.cluster is not None,
-        wanted=replace(extra, ages=()),
+        wanted=extra,
     )
     bare = Prepared(plan, work, Words(engine.dialect), _shown(plan, data, engine, rows), rows)
     attributes = list(dict.fromkeys([*plan.segments, *plan.estimation.stratify_by]))

@@ -42,7 +42,8 @@ CAPABILITIES: Final = (
         "who a value belongs to would have to leave the warehouse; refused as not_compiled",
     ),
     Capability("quantiles of single facts", "yes", "no", "every fact would have to leave; refused as not_compiled"),
-    Capability("effects by days since exposure", "yes", "no", "a column for every day of the window; left out"),
+    Capability("effects by days since exposure", "yes", "yes", "one statement for each metric that is followed"),
+    Capability("effects by days of capped metrics", "yes", "no", "a day of a capped value is no window; left out"),
     Capability("screen of concurrent experiments", "yes", "no", "their exposures may be elsewhere; left out"),
     Capability(
         "share of the North Star's company", "yes", "no", "everybody's facts would be read; declare the share instead"
