@@ -58,6 +58,7 @@ class BucketFiles:
     """One file of records per bucket, in a folder. A context manager: files can be read after it is left."""
 
     def __init__(self, folder: Path, name: str, of: int, types: Mapping[str, str]) -> None:
+        self.types = types
         self._dtype = np.dtype(list(types.items()))
         self._paths = [folder / f"{name}-{index}.rows" for index in range(of)]
         self._open = ExitStack()

@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.columns import Column
+from experiments.definitions import EventSource, FactSourceSpec
 from experiments.plan import AnalysisPlan
 from stats.moments import Ints
-from warehouse.bucket_files import BucketFiles, Buckets, Records, stream
-from warehouse.engine import Parameters, epoch_us
+from warehouse import parquet
+from warehouse.bucket_files import BucketFiles, Buckets, stream
+from warehouse.engine import Parameters, epoch_us, identifier
 from warehouse.facts import Facts, Needed, inputs_of, measure_of, needed, select_facts
 from warehouse.one_pass import Pass
 from warehouse.other_experiments import arms_elsewhere
@@ -33,6 +35,9 @@ from warehouse.units import UNITS, Bucket, Units, as_units, create_units, select
 
 MOST_BUCKETS: Final = 512
 """As many files are open at a time."""
+
+LARGEST_TABLE: Final = 1_000_000
+"""More units than this are joined to compacted files in parts."""
 
 _made: Final = count()
 
@@ -64,6 +69,24 @@ class Division:
     bucket: Buckets
     place: NDArray[np.int32]
     sizes: Ints
+    _parts: dict[int, str] = field(default_factory=dict)
+
+    def part(self, connection: duckdb.DuckDBPyConnection, file_bucket: int) -> str:
+        """A table of the rows whose facts are in one of the files of a compacted segment, with their `row_number`."""
+        if not self._parts:
+            rows = identifier(f"{next(_made)} by file")
+            period = ", ".join(dict.fromkeys([self.first, self.last]))
+            connection.execute(
+                f"CREATE TEMP TABLE {rows} AS SELECT rowid AS row_number, unit_id, {period},"
+                f" {parquet.bucket_expression('unit_id')} AS its_file FROM {self.table}"
+            )
+            for index in range(parquet.BUCKETS):
+                self._parts[index] = identifier(f"{next(_made)} of a file")
+                connection.execute(
+                    f"CREATE TEMP TABLE {self._parts[index]} AS SELECT * FROM {rows} WHERE its_file = {index}"
+                )
+            connection.execute(f"DROP TABLE {rows}")
+        return self._parts[file_bucket]
 
 
 @dataclass(slots=True, eq=False)
@@ -233,28 +256,64 @@ def put_facts(
     if source is None or not len(division.bucket):
         return None
     inputs, names = inputs_of(source, columns, parameters)
-    within = f"f.at_us >= u.{division.first} + {need.start}"
-    if need.end is not None:
-        within += f" AND f.at_us < u.{division.last} + {need.end}"
     types = {"unit": "i4", "at_us": "i8", **{name: "f8" if name.startswith("n") else "u1" for name in inputs.values()}}
-    kept = "".join(f", f.{name}" + ("" if types[name] == "f8" else "::UTINYINT") for name in inputs.values())
-    sql = (
-        f"SELECT CAST(u.rowid AS INTEGER) AS unit, f.at_us{kept}"
-        f" FROM ({select_facts(source, inputs, need, parameters)}) f JOIN {division.table} u"
-        f" ON f.unit_id = u.unit_id WHERE {within}"
-    )
-    name = f"facts {next(_made)}"
-    with BucketFiles(division.folder, name, len(division.sizes), types) as files:
+    with BucketFiles(division.folder, f"facts {next(_made)}", len(division.sizes), types) as files:
         try:
-            for records in stream(work.connection, sql, parameters, types):
-                _put(files, records, division)
+            for reading in _readings(work, division, work.sources[key]):
+                _read(work, division, key, columns, need, reading, files)
         except duckdb.Error as error:
             raise unreadable(key, error) from error
     return StoredFacts(files, tuple(inputs.values()), names, shared)
 
 
-def _put(files: BucketFiles, records: Records, division: Division) -> None:
-    row = records["unit"]
-    its = division.bucket[row]
-    records["unit"] = division.place[row]
-    files.add(records, its)
+type _Reading = tuple[Sequence[Path] | None, str, str]
+"""Some of a source's files (None: all), the table of units to join them to, and SQL of their row in the division."""
+
+
+def _readings(work: Pass, division: Division, spec: FactSourceSpec) -> Iterator[_Reading]:
+    """How to read a source. Files of a compacted segment hold facts of a sixteenth of the units: a table for each that
+
+    fits into the processor's cache sooner, and into memory.
+    """
+    files = work.data.event_files.get(spec.event, ()) if isinstance(spec, EventSource) else ()
+    by_file: dict[int | None, list[Path]] = {}
+    for path in files:
+        by_file.setdefault(parquet.bucket_of(path), []).append(path)
+    if len(division.bucket) <= LARGEST_TABLE or spec.unit_mapping is not None or not set(by_file) - {None}:
+        yield None, division.table, "u.rowid"
+        return
+    for file_bucket, paths in by_file.items():
+        if file_bucket is None:
+            yield paths, division.table, "u.rowid"
+        else:
+            yield paths, division.part(work.connection, file_bucket), "u.row_number"
+
+
+def _read(
+    work: Pass,
+    division: Division,
+    key: str,
+    columns: Sequence[Column],
+    need: Needed,
+    reading: _Reading,
+    files: BucketFiles,
+) -> None:
+    (only, table, row), parameters = reading, Parameters()
+    source = open_source(work.connection, work.sources[key], work.data, parameters, only=only)
+    if source is None:
+        return
+    inputs, _ = inputs_of(source, columns, parameters)
+    within = f"f.at_us >= u.{division.first} + {need.start}"
+    if need.end is not None:
+        within += f" AND f.at_us < u.{division.last} + {need.end}"
+    kept = "".join(f", f.{name}" + ("" if files.types[name] == "f8" else "::UTINYINT") for name in inputs.values())
+    sql = (
+        f"SELECT CAST({row} AS INTEGER) AS unit, f.at_us{kept}"
+        f" FROM ({select_facts(source, inputs, need, parameters)}) f JOIN {table} u"
+        f" ON f.unit_id = u.unit_id WHERE {within}"
+    )
+    for records in stream(work.connection, sql, parameters, files.types):
+        rows = records["unit"]
+        its = division.bucket[rows]
+        records["unit"] = division.place[rows]
+        files.add(records, its)

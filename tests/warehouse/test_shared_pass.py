@@ -18,7 +18,7 @@ from experiments.errors import DomainError, SourceUnreadable
 from stats.moment_set import ClusterTable, MomentSet
 from tests.warehouse.cases import DAY, START, Fact, assert_same, write_exposures, write_facts
 from tests.warehouse.plain import AS_OF, CLOSED, OPEN, RICH, moments_of, plan_with, random_world, unit_rows
-from warehouse import parquet
+from warehouse import division, parquet
 from warehouse.data_slice import ConcurrentExposures, DataSlice
 from warehouse.engine import connect, epoch_us
 from warehouse.extract import extract_experiment
@@ -99,6 +99,7 @@ def test_moments_are_those_of_the_reference_in_any_buckets_from_any_files(
     plan = plan_with(metrics, segments=["country"])
     whole = extract_experiment(plan, data)
     monkeypatch.setattr(experiment_moments, "BUCKET_BYTES", 7000 * seed)
+    monkeypatch.setattr(division, "LARGEST_TABLE", 10)
     found = extract_experiment(plan, data)
     rows = unit_rows(metrics, world.exposures, world.facts, look=whole.looks[-1], data_as_of=AS_OF)
     wanted = moments_of(rows, len(whole.columns))
