@@ -18,7 +18,7 @@ from experiments.plan import AnalysisPlan
 from tests.warehouse.deliveries import assert_same_moments
 from warehouse.data_slice import DataSlice
 from warehouse.extract import extract_experiment
-from warehouse.state.lane import FOLDER
+from warehouse.state.lane import FOLDER, code_fingerprint
 from warehouse.state.refresh import extract_incrementally
 
 
@@ -60,6 +60,8 @@ def in_a_child(work: Callable[[], None]) -> int:
 def main() -> None:
     plan, orders = pickle.loads(Path(sys.argv[1]).read_bytes())
     died = 0
+    # Whoever edits the code meanwhile must not make another lane.
+    code_fingerprint()
     for data, death in orders:
         code = in_a_child(partial(suffer, plan, data, death))
         assert code in (0, -signal.SIGKILL), code
