@@ -43,18 +43,18 @@ async def test_analyses_of_now_and_of_the_past_have_the_same_moments_to_the_last
     world: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compaction, "FEWEST_BATCHES", 4)
-    rows = rows_of(1, units=30)
-    await world.send_in_batches(rows[: len(rows) // 2], 6)
-    times = [one.created_at for one in await world.batches()][5::6]
+    rows = rows_of(1, units=24)
+    await world.send_in_batches(rows[: len(rows) // 2], 5)
+    times = [one.created_at for one in await world.batches()][5::4]
     before = {at: await world.moments(at) for at in times}
-    assert await compact(world.database, world.settings, at=times[-1] - DAY)
+    assert await compact(world.database, world.settings, at=times[-1] + DAY)
     for at, wanted in before.items():
         assert_identical(await world.moments(at), wanted)
     # Batches arrive while others are compacted.
-    more = asyncio.create_task(world.send_in_batches(rows[len(rows) // 2 :], 6))
+    more = asyncio.create_task(world.send_in_batches(rows[len(rows) // 2 :], 4))
     while not more.done():
         await compact(world.database, world.settings, at=LATER)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
     await more
     before[LATER] = await world.moments(LATER)
     await compact(world.database, world.settings, at=LATER, everything=True)

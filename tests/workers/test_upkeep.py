@@ -87,7 +87,7 @@ async def _is_in_order(world: Recorded, before: object) -> None:
 
 
 async def test_no_batch_is_lost_or_doubled_by_kills(world: Recorded) -> None:
-    await ordeal(world, kills=4, batches=2, units=20, seed=1, longest=0.5)
+    await ordeal(world, kills=3, batches=2, units=20, seed=1, longest=0.5)
     before = await world.moments(LATER)
     await _is_in_order(world, before)
 
