@@ -52,7 +52,7 @@ def _measured(measure: Measure | None) -> str:
         "max": f"largest {measure.column} of",
         "last": f"last {measure.column} of",
         "distinct_days": "days with",
-        "any": "any of",
+        "any": "units with",
     }[measure.aggregation]
     return f"{what} {_facts(measure)}"
 

@@ -96,7 +96,9 @@ async def define_metrics(session: AsyncSession, *, at: datetime = START) -> None
         MetricSpec(
             key="page_load", name="Page load time", kind="mean", unit="ms", direction="decrease", measure=total("load")
         ),
-        MetricSpec(key="referrals", name="Referrals per user", kind="mean", measure=count("referral")),
+        MetricSpec(
+            key="referrals", name="Referrals per user", kind="retention", delay_days=7, measure=count("referral")
+        ),
     ]
     for spec in specs:
         await metric.create(session, spec=spec, actor=ACTOR, at=at)

@@ -31,6 +31,11 @@ def test_probabilities_never_claim_certainty() -> None:
 def test_shares_too_small_to_matter_are_not_written_in_scientific_notation() -> None:
     assert formats.share(3.7e-13) == f"< 0.001{NBSP}%"
     assert formats.share(0.5) == f"50{NBSP}%"
+    assert [formats.points(value) for value in (0.0061, -0.0004, None)] == [
+        f"+0.610{NBSP}points",
+        f"−0.0400{NBSP}points",
+        "–",
+    ]
     assert formats.spread(0.01532) == f"1.5{NBSP}%"
 
 

@@ -127,6 +127,14 @@ async def test_the_verdict_comes_first_with_its_number_and_interval(company: Rea
     assert text.index('id="verdict"') < text.index('id="effects-title"') < text.index('id="plan"')
 
 
+async def test_shares_are_percentages_and_their_differences_points_and_a_recipe_says_of_what(company: Reader) -> None:
+    text = (await company.http.get("/experiments/scheduled")).text.replace("\u00a0", " ")
+    assert '<td class="num">200 %</td><td class="num">206 %</td>' in text
+    assert '<td class="num">+0.0400 points<br>' in text and "−0.110 points to +0.190 points" in text
+    assert "units with referral, days 7 to 14 after exposure" in text
+    assert "number of order, 7 days from exposure on" in (await company.http.get("/catalogue")).text
+
+
 async def test_an_unreliable_result_says_so_before_any_number(company: Reader) -> None:
     text = (await company.http.get("/experiments/search-ranking")).text
     assert "These numbers cannot be trusted: a check failed." in text
