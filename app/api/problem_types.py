@@ -19,6 +19,7 @@ _MEANINGS: Final[dict[int, str]] = {
     404: "Nothing has this key or id.",
     405: "The `Allow` header lists the methods that this address knows.",
     409: "The request is well-formed, but the resource is in a state that does not allow it.",
+    410: "What this needs was deleted, because it was older than what is kept.",
     412: "Somebody changed the resource after you read it: read it again, then repeat your change.",
     413: "Send smaller batches.",
     415: "Send one of the content types that the problem names.",
