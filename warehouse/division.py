@@ -26,7 +26,7 @@ from stats.moments import Ints
 from warehouse import parquet
 from warehouse.bucket_files import BucketFiles, Buckets, stream
 from warehouse.engine import Parameters, epoch_us, identifier
-from warehouse.facts import Facts, Needed, inputs_of, measure_of, needed, select_facts
+from warehouse.facts import Facts, Needed, inputs_of, inputs_used, measure_of, needed, select_facts
 from warehouse.one_pass import Pass
 from warehouse.other_experiments import arms_elsewhere
 from warehouse.sources import count_rows, open_source, unreadable
@@ -121,11 +121,11 @@ class DividedUnits:
     def read(self, work: Pass, units: Units, look_us: int, columns: Sequence[Column]) -> dict[str, Facts | None]:
         """The facts of a bucket's units (see `values.read_all`)."""
         return {
-            key: self._facts(units, self.sources[key], needed(reads, work.exposed_us, look_us))
+            key: self._facts(units, self.sources[key], reads, needed(reads, work.exposed_us, look_us))
             for key, reads in reads_by_source(columns).items()
         }
 
-    def _facts(self, units: Units, source: StoredFacts | None, need: Needed) -> Facts | None:
+    def _facts(self, units: Units, source: StoredFacts | None, reads: Sequence[Column], need: Needed) -> Facts | None:
         if source is None or not len(units):
             return None
         records = source.files.read(units.bucket)
@@ -133,14 +133,18 @@ class DividedUnits:
         of_row = np.full(self.division.sizes[units.bucket], -1, dtype=np.int32)
         of_row[self.division.place[row[units.rowid]]] = np.arange(len(units))
         position = of_row[records["unit"]]
+        at_us = records["at_us"]
+        used = inputs_used(reads, source.names)
+        inputs = {name: records[name] for name in source.inputs if name in used}
         if source.shared:
-            kept = _are_needed(records["at_us"], position, units, need)
-            records, position = records[kept], position[kept]
+            kept = _are_needed(at_us, position, units, need)
+            position, at_us = position[kept], at_us[kept]
+            inputs = {name: values[kept] for name, values in inputs.items()}
         return Facts(
             units=units,
             position=position,
-            since_us=records["at_us"] - units.assigned_us[position],
-            inputs={name: np.ascontiguousarray(records[name]) for name in source.inputs},
+            since_us=at_us - units.assigned_us[position],
+            inputs={name: np.ascontiguousarray(values) for name, values in inputs.items()},
             names=source.names,
             most=int(np.bincount(position, minlength=1).max()),
         )

@@ -270,6 +270,12 @@ def inputs_of(
     return inputs, names
 
 
+def inputs_used(columns: Sequence[Column], names: Mapping[str, str]) -> set[str]:
+    """Which of the inputs of `inputs_of` these columns take, which may be some of those that it was made for."""
+    used = {names[_filter_key(condition)] for column in columns for condition in measure_of(column).filters}
+    return used | {names[_number_key(column)] for column in columns if takes_numbers(column)}
+
+
 def _filter_key(condition: Filter) -> str:
     return "filter " + condition.model_dump_json()
 
