@@ -2,11 +2,13 @@
 
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +29,9 @@ SETTINGS: Final[Mapping[str, str]] = {
     "spark.sql.parser.escapedStringLiterals": "false",
     "spark.sql.crossJoin.enabled": "true",
 }
+CONNECT_SECONDS: Final = 10
+_ONE_SESSION: Final = threading.Lock()
+"""Spark's client knows one session per process, whatever it was asked to open."""
 _LOCAL: Final[Mapping[str, str]] = {
     "spark.ui.enabled": "false",
     "spark.sql.shuffle.partitions": "8",
@@ -67,21 +72,40 @@ class SparkEngine:
                 "requirements-spark.lock",
             ) from error
         self._errors = _errors_of_spark()
-        with self._faults("cannot be opened"):
-            builder = SparkSession.builder.appName("northlift")
-            if self._local:
-                # A local Spark listens on this machine only, whatever its host name resolves to.
-                os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-                builder = builder.master(spec.remote)
-                for name, value in _LOCAL.items():
-                    builder = builder.config(name, value)
-            else:
-                builder = builder.remote(_with_token(spec.remote, secret))
-            self._session: Any = builder.getOrCreate()
-            for name, value in SETTINGS.items():
-                self._session.conf.set(name, value)
-            for table, folder in spec.parquet.items():
-                self._session.read.parquet(folder).createOrReplaceTempView(table)
+        if not _ONE_SESSION.acquire(timeout=CONNECT_SECONDS):
+            raise SourceUnreadable(
+                f"the connection {spec.key!r} cannot be opened: this process is busy with another Spark session",
+                remedy="try again in a minute",
+            )
+        self._release = ExitStack()
+        self._release.callback(_ONE_SESSION.release)
+        try:
+            with self._faults("cannot be opened"):
+                self._session: Any = self._opened(SparkSession)
+        except SourceUnreadable:
+            self._release.close()
+            raise
+
+    def _opened(self, known: Any) -> Any:
+        spec = self._spec
+        builder = known.builder.appName("northlift")
+        if self._local:
+            # A local Spark listens on this machine only, whatever its host name resolves to.
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+            builder = builder.master(spec.remote)
+            for name, value in _LOCAL.items():
+                builder = builder.config(name, value)
+        else:
+            # Spark's client would try for ten minutes.
+            place = urlsplit(spec.remote)
+            socket.create_connection((place.hostname or "", place.port or 15002), CONNECT_SECONDS).close()
+            builder = builder.remote(_with_token(spec.remote, self._secret))
+        session = builder.getOrCreate()
+        for name, value in SETTINGS.items():
+            session.conf.set(name, value)
+        for table, folder in spec.parquet.items():
+            session.read.parquet(folder).createOrReplaceTempView(table)
+        return session
 
     @property
     def dialect(self) -> Literal["spark"]:
@@ -123,24 +147,30 @@ class SparkEngine:
 
     def close(self) -> None:
         """End the session; a local Spark ends with it."""
-        self._session.stop()
+        try:
+            self._session.stop()
+        finally:
+            self._release.close()
 
     @contextmanager
     def _limited(self) -> Iterator[None]:
         """Stop the statement after the connection's time-out. Raises `SourceUnreadable` then."""
-        late = threading.Event()
+        late, over = threading.Event(), threading.Event()
 
         def stop() -> None:
+            # Again and again: what is still being planned has no job yet that could be cancelled.
+            if over.wait(self._spec.statement_timeout_seconds):
+                return
             late.set()
-            if self._local:
-                # The session is this engine's own, so all of its jobs are.
-                self._session.sparkContext.cancelAllJobs()
-            else:
-                self._session.interruptAll()
+            while not over.wait(0.5):
+                with suppress(*self._errors):
+                    if self._local:
+                        # The session is this engine's own, so all of its jobs are.
+                        self._session.sparkContext.cancelAllJobs()
+                    else:
+                        self._session.interruptAll()
 
-        timer = threading.Timer(self._spec.statement_timeout_seconds, stop)
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=stop, daemon=True).start()
         try:
             yield
         except self._errors as error:
@@ -152,7 +182,7 @@ class SparkEngine:
                 remedy="raise `statement_timeout_seconds` of the connection, or give the sources a `day_column`",
             ) from error
         finally:
-            timer.cancel()
+            over.set()
 
     @contextmanager
     def _faults(self, what: str = "") -> Iterator[None]:
@@ -181,7 +211,7 @@ def _errors_of_spark() -> tuple[type[Exception], ...]:
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
-    found: list[type[Exception]] = [PySparkException, Py4JError, ImportError, OSError, RuntimeError]
+    found: list[type[Exception]] = [PySparkException, Py4JError, ImportError, OSError, RuntimeError, ValueError]
     with suppress(ImportError):
         from grpc import RpcError
 
