@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Final
 
 import duckdb
 
@@ -23,6 +24,8 @@ from warehouse.engine_answers import Answer, caps_of
 from warehouse.engines.contract import Engine, Estimate
 from warehouse.experiment_moments import Parts, combine
 from warehouse.wanted import Wanted
+
+_HINT: Final = "-- First: SET enable_nestloop = off; the planner takes the parts of this statement for small."
 
 type Progress = Callable[[str, float], None]
 
@@ -102,7 +105,8 @@ def statement_text(plan: AnalysisPlan, data: DataSlice, engine: Engine) -> str:
     with _here() as (connection, pool):
         work = prepared(plan, data, engine, connection, pool)
         compiled, _ = statement(work.question(len(work.work.looks) - 1))
-        return compiled.sql(dialect=engine.dialect, pretty=True, copy=False)
+        text = compiled.sql(dialect=engine.dialect, pretty=True, copy=False)
+        return f"{_HINT}\n{text}" if engine.dialect == "postgres" else text
 
 
 def estimate(plan: AnalysisPlan, data: DataSlice, engine: Engine) -> Estimate:

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlglot
 from psycopg.abc import Query
 
 from tests.servers import Postgres
@@ -16,7 +17,7 @@ from tests.warehouse.tables import fill, in_tables, postgres_connection, without
 from tests.warehouse.test_relational import EVERY_KIND, assert_equal
 from warehouse.engines.postgres import PostgresEngine
 from warehouse.extract import extract_experiment
-from warehouse.relational_moments import estimate, extract_relational
+from warehouse.relational_moments import estimate, extract_relational, statement_text
 
 
 @pytest.fixture(scope="module")
@@ -64,5 +65,9 @@ def test_values_that_change_with_the_look(warehouse: tuple[World, PostgresEngine
 
 def test_what_will_be_read_is_known_before(warehouse: tuple[World, PostgresEngine]) -> None:
     world, engine = warehouse
-    found = estimate(in_tables(plan_with(CLOSED)), without_files(world.data), engine)
+    plan, data = in_tables(plan_with(CLOSED)), without_files(world.data)
+    found = estimate(plan, data, engine)
     assert found.bytes and found.rows
+    (setting,) = engine.run(sqlglot.parse_one("SELECT current_setting('enable_nestloop') AS s", read="postgres"))["s"]
+    assert setting == "off", "parts of a statement would be searched once per unit"
+    assert "enable_nestloop" in statement_text(plan, data, engine).splitlines()[0]

@@ -33,10 +33,11 @@ _KINDS: Final[Mapping[int, Kind]] = {
 }
 """Object ids of built-in types, which never change; a domain is described as the type that it is of."""
 
+# The planner takes every part of a compiled statement for small, and would look through one for each row of another.
 _SESSION: Final = """
 SELECT set_config(name, wanted, false) FROM pg_settings JOIN (VALUES
   ('statement_timeout', %s), ('lock_timeout', %s), ('idle_in_transaction_session_timeout', %s),
-  ('TimeZone', 'UTC'), ('jit', 'off'), ('client_connection_check_interval', '5000')
+  ('TimeZone', 'UTC'), ('jit', 'off'), ('enable_nestloop', 'off'), ('client_connection_check_interval', '5000')
 ) AS ours (setting_name, wanted) ON lower(name) = lower(setting_name)
 """
 _PRIVILEGES: Final = """
