@@ -21,6 +21,8 @@ from warehouse.wanted import Caps
 
 _ROUNDING: Final = 1e-15
 """Of a sum of squares, relative, for each digit that a sum of n numbers may lose."""
+_LAST_BITS: Final = 2.0**-50
+"""Of a number, relative, that it may lose when a constant is taken from it and added again."""
 
 
 class Line(NamedTuple):
@@ -89,7 +91,8 @@ class Answer:
             products[cell][upper] = numbers[2 * k :]
         below = np.tril_indices(k, -1)
         products[..., below[0], below[1]] = products[..., below[1], below[0]]
-        return _without_noise(Moments.from_shifted_sums(count, self.summary[2], sums, products, cubes), products)
+        centre = self.summary[2]
+        return _without_noise(Moments.from_shifted_sums(count, centre, sums, products, cubes), products, centre)
 
     def by_arm(self, part: int) -> Ints:
         """(V,) units."""
@@ -99,16 +102,20 @@ class Answer:
         return found
 
 
-def _without_noise(moments: Moments, products: Floats) -> Moments:
-    """Exactly no spread where all units of a cell have one value: what is left of the sums then is their rounding."""
+def _without_noise(moments: Moments, products: Floats, centre: Floats) -> Moments:
+    """Exactly no spread where all units of a cell have one value: what is left of the sums then is their rounding.
+
+    And exactly no mean where they have nothing: nobody may divide by the rounding of a centre that others have.
+    """
     squares = np.diagonal(products, axis1=-2, axis2=-1)
     left = np.diagonal(moments.comoment, axis1=-2, axis2=-1)
     n = moments.count[..., None]
     noise: Bools = (n <= 1) | (left <= _ROUNDING * np.sqrt(n) * squares)
     spread = ~noise
+    nothing = np.abs(moments.mean) <= _LAST_BITS * np.abs(centre)
     return Moments(
         moments.count,
-        moments.mean,
+        np.where(nothing, 0.0, moments.mean),
         np.where(spread[..., :, None] & spread[..., None, :], moments.comoment, 0.0),
         np.where(spread, moments.third, 0.0),
     )

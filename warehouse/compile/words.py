@@ -226,11 +226,11 @@ class Words:
 
     def bucket(self, text: E, of: int) -> E:
         """The top 32 bits of the MD5 of a text, modulo `of`: the same in every engine."""
-        if self.dialect == "duckdb":
-            bits: E = exp.BitwiseRightShift(this=function("MD5_NUMBER_UPPER", text), expression=whole(32))
-            return cast(exp.Mod(this=exp.Paren(this=bits), expression=whole(of)), BIGINT)
+        # DuckDB also has MD5_NUMBER, whose bytes are in the order of the machine.
         digits = function("SUBSTR", function("MD5", text), whole(1), whole(8))
-        if self.dialect == "spark":
+        if self.dialect == "duckdb":
+            bits: E = cast(exp.Paren(this=exp.DPipe(this=text_literal("0x"), expression=digits)), BIGINT)
+        elif self.dialect == "spark":
             bits = cast(function("CONV", digits, whole(16), whole(10)), BIGINT)
         else:
             bit_string = exp.Cast(this=function("CONCAT", text_literal("x"), digits), to=exp.DataType.build("BIT(32)"))
