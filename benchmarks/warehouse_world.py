@@ -63,6 +63,11 @@ class World:
             data_dir=self.data_dir,
         )
 
+    def tables(self) -> dict[str, str]:
+        """The folders of events and exposures, as tables of a lake."""
+        events = {event: batch_file(self.data_dir, "events", event, "").as_posix() for event in EVENTS}
+        return {**events, "shown": batch_file(self.data_dir, "exposures", EXPERIMENT, "").as_posix()}
+
     def compacted(self) -> DataSlice:
         """The last slice with every subject in one segment."""
         data = self.slice()
@@ -202,3 +207,28 @@ def plan_of(specs: Sequence[MetricSpec], *, experiment: str = EXPERIMENT, segmen
         planned_end_at=None,
         estimation=Estimation(),
     )  # fmt: skip
+
+
+def in_tables(plan: AnalysisPlan) -> AnalysisPlan:
+    """The same plan on `World.tables` of the connection `lake`."""
+    document = plan.model_dump(mode="json")
+
+    def table(key: str, name: str, time: str) -> dict[str, object]:
+        return {
+            "kind": "table", "key": key, "connection": "lake", "table": name, "unit_type": plan.unit_type,
+            "unit_column": "unit_id", "timestamp_column": time,
+        }  # fmt: skip
+
+    used = [source.key for source in plan.fact_sources]
+    document["fact_sources"] = [
+        *(table(key, event, "occurred_at") for key, event in SOURCES.items() if key in used),
+        table("shown", "shown", "exposed_at"),
+    ]
+    document["exposures"] = {
+        "fact_source": "shown", "variant_column": "variant_key", "segments": {"country": "segment_country"},
+    }  # fmt: skip
+    for metric in document["metrics"]:
+        for part in ("measure", "numerator", "denominator"):
+            for item in (metric["spec"][part] or {}).get("filters", ()):
+                item["column"] = "p_" + item["column"]
+    return AnalysisPlan.model_validate(document)
