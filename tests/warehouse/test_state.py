@@ -84,7 +84,7 @@ def files(data: DataSlice) -> set[str]:
     return {path.name for path in lane.iterdir()}
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.simulation) for seed in range(1, 12))])
 def test_every_refresh_of_a_filling_store_equals_a_full_pass(tmp_path: Path, seed: int) -> None:
     data = follow(RICH, Store(tmp_path), seed, units=40, step=5)
     # It is the same to the last bit whatever way led there.
@@ -145,7 +145,7 @@ def test_what_other_experiments_gave_is_of_now(tmp_path: Path) -> None:
 
 def test_batches_may_be_compacted_before_or_after_they_are_seen(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for i, at in enumerate(days_of(11, store, step=5, units=30)):
+    for i, at in enumerate(days_of(11, store, step=8, units=30)):
         if i % 2:
             store.compact()
         data = store.as_of(at)
@@ -172,7 +172,7 @@ def test_a_refresh_reads_again_only_what_changed(tmp_path: Path) -> None:
 
 def test_the_end_of_exposure_is_followed(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for at in days_of(13, store, units=30, step=6):
+    for at in days_of(13, store, units=30, step=9):
         ended = START + 6 * DAY if at >= START + 6 * DAY else None
         data = store.as_of(at, ended_at=ended)
         assert_same_moments(refreshed(PLAIN, data), extract_experiment(PLAIN, data))
