@@ -4,9 +4,14 @@ The result is that of `experiment_moments.extract_experiment`, whatever came lat
 """
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from experiments.columns import layout
 from experiments.definitions import EventSource
@@ -72,6 +77,8 @@ def extract_incrementally(
     `why_in_full` names take the full pass. Raises `SourceUnreadable`.
     """
     reason = why_in_full(plan, data)
+    if reason is None and plan.exposures is None and _has_few_rows(data.exposure_files, fewest_exposures):
+        reason = "few_exposures"
     if reason is None:
         with (
             connect(threads=threads, memory_limit=memory_limit) as connection,
@@ -88,6 +95,19 @@ def extract_incrementally(
                 reason = "few_exposures"
     _log.info("%s is computed in full: %s", plan.experiment_key, reason)
     return extract_experiment(plan, data, threads=threads, memory_limit=memory_limit, progress=progress)
+
+
+def _has_few_rows(files: Sequence[Path], fewest: int) -> bool:
+    """Whether files have fewer rows than that, by their footers; one that cannot be read is left to the engine."""
+    rows = 0
+    for path in files:
+        try:
+            rows += pq.read_metadata(path).num_rows
+        except (OSError, pa.ArrowInvalid):
+            return False
+        if rows >= fewest:
+            return False
+    return rows < fewest
 
 
 def _by_cohorts(plan: AnalysisPlan, work: Pass, progress: Progress) -> MomentSet:
