@@ -43,11 +43,18 @@ class Prepared:
 
 
 def prepared(
-    plan: AnalysisPlan, data: DataSlice, engine: Engine, connection: duckdb.DuckDBPyConnection, pool: Executor
+    plan: AnalysisPlan,
+    data: DataSlice,
+    engine: Engine,
+    connection: duckdb.DuckDBPyConnection,
+    pool: Executor,
+    *,
+    losses: bool = True,
 ) -> Prepared:
     """Sources are opened, and exposures read once or twice for their levels. Raises `SourceUnreadable`.
 
-    `connection` and `pool` are for what is done here with the moments that come back.
+    `connection` and `pool` are for what is done here with the moments that come back. Without `losses` nobody counts
+    the facts that mappings lose, which takes a pass over them.
     """
     columns = layout([metric.spec for metric in plan.metrics])
     if data.started_at is None:
@@ -96,7 +103,7 @@ def prepared(
             levels=levels,
             segments=segments_of(count, levels, plan.segments, plan.two_way_segments),
             strata=strata_with(count, data, levels, plan.estimation.stratify_by),
-            unmapped=_unmapped(bare, engine, days_us(history)),
+            unmapped=_unmapped(bare, engine, days_us(history)) if losses else {},
         ),
     )
 
