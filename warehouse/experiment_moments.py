@@ -122,7 +122,7 @@ def company_of(work: Pass, plan: AnalysisPlan) -> Reach | None:
     wanted_of_company = reach_wanted(plan, work.exposed_us)
     if wanted_of_company is None:
         return None
-    sums = reach_sums(work, wanted_of_company, everybody=True, triggered=plan.trigger is not None)
+    sums = reach_sums(work, wanted_of_company, triggered=plan.trigger is not None)
     return sums.finish(wanted_of_company)
 
 

@@ -42,22 +42,13 @@ class ReachWanted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReachSums:
-    """The arrays of `Reach`, whose buckets add up over passes; `bad` (C,) columns that hold what is no number."""
+    """The arrays of `Reach`; `bad` (C,) columns that hold what is no number."""
 
     company: Floats
     exposed: Floats
     company_units: Ints
     exposed_units: Ints
     bad: Bools
-
-    def merge(self, other: "ReachSums") -> "ReachSums":
-        return ReachSums(
-            self.company + other.company,
-            self.exposed + other.exposed,
-            self.company_units + other.company_units,
-            self.exposed_units + other.exposed_units,
-            self.bad | other.bad,
-        )
 
     def finish(self, wanted: ReachWanted) -> Reach:
         """What the evidence sees; columns that hold what is no number are zeros."""
@@ -80,8 +71,8 @@ def reach_wanted(plan: AnalysisPlan, exposed_us: tuple[int, int]) -> ReachWanted
     return ReachWanted(columns, max(0, (exposed_us[1] - exposed_us[0]) // _WEEK_US))
 
 
-def reach_sums(work: Pass, wanted: ReachWanted, *, everybody: bool, triggered: bool) -> ReachSums:
-    """The sums over the units that are in the table `UNITS`; with `everybody` those of the company as well.
+def reach_sums(work: Pass, wanted: ReachWanted, *, triggered: bool) -> ReachSums:
+    """The sums over the units that are in the table `UNITS`, and over everybody.
 
     A unit counts in a week if it has any fact then in the source of the last column (a ratio's denominator).
     Raises `SourceUnreadable`.
@@ -95,7 +86,7 @@ def reach_sums(work: Pass, wanted: ReachWanted, *, everybody: bool, triggered: b
     for key in dict.fromkeys(keys) if wanted.weeks else ():
         places = [i for i, name in enumerate(keys) if name == key]
         columns = [wanted.columns[i] for i in places]
-        rows = _read(work, work.sources[key], columns, wanted.weeks, everybody=everybody, triggered=triggered)
+        rows = _read(work, work.sources[key], columns, wanted.weeks, triggered=triggered)
         if rows is None:
             continue
         bucket, week, arm = (np.asarray(rows[name], dtype=np.int64) for name in ("bucket", "week", "arm"))
@@ -108,15 +99,11 @@ def reach_sums(work: Pass, wanted: ReachWanted, *, everybody: bool, triggered: b
         if key == keys[-1]:
             np.add.at(company_units, (bucket, week), np.asarray(rows["units"], dtype=np.int64))
             exposed_units[cell] = np.asarray(rows["reached"], dtype=np.int64)[inside]
-    if not everybody:
-        company[:], company_units[:] = 0.0, 0
     bad |= ~(np.isfinite(company).all(axis=(0, 1)) & np.isfinite(exposed).all(axis=(0, 1, 2)))
     return ReachSums(company, exposed, company_units, exposed_units, bad)
 
 
-def _read(
-    work: Pass, spec: FactSourceSpec, columns: Sequence[Column], weeks: int, *, everybody: bool, triggered: bool
-) -> _Rows | None:
+def _read(work: Pass, spec: FactSourceSpec, columns: Sequence[Column], weeks: int, *, triggered: bool) -> _Rows | None:
     """One row per bucket, week and arm (-1: in none): totals of all their facts, and of those since their exposure."""
     parameters = Parameters()
     source = open_source(work.connection, spec, work.data, parameters)
@@ -133,7 +120,6 @@ def _read(
         f"SELECT unit_id AS {_UNIT}, CASE WHEN {in_arm} THEN arm::INTEGER ELSE -1 END AS {_ARM},"
         f" {'triggered_us' if triggered else 'at_us'} AS {_SINCE} FROM {UNITS}"
     )
-    join = "LEFT JOIN" if everybody else "JOIN"
     try:
         scales = scales_of(work.connection, source, columns, f"FROM {source.relation} {where}", parameters)
         per_one = [parameters.add(1.0 if c.content == "indicator" else scales[i]) for i, c in enumerate(columns)]
@@ -151,7 +137,7 @@ def _read(
         per_unit = (
             f"SELECT {unit} AS who, ({source.time_us} - {parameters.add(begin)}) // {_WEEK_US} AS week,"
             f" coalesce(any_value({_ARM}), -1) AS arm, coalesce(bool_or({since}), FALSE) AS seen, {inner}"
-            f" FROM {source.relation} {join} ({units}) ON {unit} = {_UNIT} {where} GROUP BY 1, 2"
+            f" FROM {source.relation} LEFT JOIN ({units}) ON {unit} = {_UNIT} {where} GROUP BY 1, 2"
         )
         sql = (
             f"SELECT hash(who) % {BUCKETS} AS bucket, week, arm, count(*) AS units,"

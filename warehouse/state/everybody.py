@@ -134,7 +134,7 @@ def of_now(lane: Lane, plan: AnalysisPlan, work: Pass, manifest: Manifest | None
         known, levels = from_table(work.connection, dimensions, present, levels)
         reach = None
         if of_company is not None:
-            sums = reach_sums(work, of_company, everybody=True, triggered=plan.trigger is not None)
+            sums = reach_sums(work, of_company, triggered=plan.trigger is not None)
             reach = sums.finish(of_company)
         work.connection.execute(f"CREATE OR REPLACE TEMP TABLE {_EVERYBODY} AS SELECT unit_id FROM {UNITS}")
         changed = _all_fresh(known) if before is None else _since(before, changes(before, known))
