@@ -136,7 +136,7 @@ def open_source(
                 remedy="correct the source's unit or timestamp column; it has " + ", ".join(sorted(types)[:20]),
                 column=name,
             )
-    return _of_units(_filtered(source, spec.filters, parameters), spec, data)
+    return _of_units(_with_ids(_filtered(source, spec.filters, parameters)), spec, data)
 
 
 def _filtered(source: FactRelation, filters: Sequence[Filter], parameters: Parameters) -> FactRelation:
@@ -144,6 +144,16 @@ def _filtered(source: FactRelation, filters: Sequence[Filter], parameters: Param
         return source
     passing = " AND ".join(predicate(source, item, parameters) for item in filters)
     return replace(source, relation=f"(SELECT * FROM {source.relation} WHERE {passing})")
+
+
+def _with_ids(source: FactRelation) -> FactRelation:
+    """Ids as text where a column of floats holds them, as some tools make it of whole numbers with nulls: 13085."""
+    if not source.types[source.unit].startswith(("FLOAT", "DOUBLE", "DECIMAL")):
+        return source
+    unit = identifier(source.unit)
+    text = f"CASE WHEN abs({unit}) < 1e15 AND {unit} = floor({unit}) THEN CAST(CAST({unit} AS BIGINT) AS VARCHAR)"
+    relation = f"(SELECT * REPLACE ({text} ELSE CAST({unit} AS VARCHAR) END AS {unit}) FROM {source.relation})"
+    return replace(source, relation=relation, types={**source.types, source.unit: "VARCHAR"})
 
 
 def _of_units(source: FactRelation, spec: FactSourceSpec, data: DataSlice) -> FactRelation:

@@ -61,9 +61,9 @@ def facts_of_source(
         conditions.append(passing(words, rows, tests))
     times = [named(at_us(words, rows), "at_us"), *(named(what, alias) for alias, what in inputs)]
     if spec.unit_mapping is None:
-        unit = named(words.text(stored(rows.unit)), "unit_id")
+        unit = named(words.unit(stored(rows.unit), rows.kinds[rows.unit]), "unit_id")
         return select([unit, *times], rows.from_(), where=conditions)
-    same = exp.EQ(this=words.plain_text(stored(rows.unit)), expression=col("id", "m"))
+    same = exp.EQ(this=words.plain_text(stored(rows.unit), rows.kinds[rows.unit]), expression=col("id", "m"))
     mapped = subquery(_mapping(question, spec, _owners()), "m")
     unit = named(col("unit_id", "m"), "unit_id")
     return select([unit, *times], rows.from_(), joins=[join(mapped, same)], where=conditions)
@@ -91,7 +91,10 @@ def _mapping(question: Question, spec: FactSourceSpec, having: E | None) -> exp.
     if source.filters:
         conditions.append(passing(words, rows, source.filters))
     ids = select(
-        [named(words.plain_text(stored(other_id)), "id"), named(words.text(stored(rows.unit)), "unit_id")],
+        [
+            named(words.plain_text(stored(other_id), rows.kinds[other_id]), "id"),
+            named(words.unit(stored(rows.unit), rows.kinds[rows.unit]), "unit_id"),
+        ],
         rows.from_(),
         where=conditions,
     )
@@ -114,7 +117,9 @@ def mapping_losses(question: Question, spec: FactSourceSpec, period_us: tuple[in
     conditions: list[E] = [known(stored(rows.unit)), *in_period(words, rows, *period_us)]
     if spec.filters:
         conditions.append(passing(words, rows, spec.filters))
-    facts = select([named(words.plain_text(stored(rows.unit)), "id")], rows.from_(), where=conditions)
+    facts = select(
+        [named(words.plain_text(stored(rows.unit), rows.kinds[rows.unit]), "id")], rows.from_(), where=conditions
+    )
     several = exp.NEQ(this=col("unit_id", "m"), expression=col("last_unit_id", "m"))
     counted = {
         "facts": exp.Count(this=exp.Star()),

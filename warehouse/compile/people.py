@@ -69,8 +69,8 @@ def shown(question: Question, dimensions: Sequence[str]) -> exp.Select:
         nothing.append("expressions", named(cast(exp.Null(), BIGINT), "at_us"))
         nothing.set("where", exp.Where(this=exp.false()))
         return nothing
-    as_text = words.text if given.source is None else words.plain_text
-    inputs = [("variant", as_text(stored(given.rows.physical(given.variant))))]
+    variant, kind = stored(given.rows.physical(given.variant)), given.rows.kind(given.variant)
+    inputs = [("variant", words.text(variant) if given.source is None else words.plain_text(variant, kind))]
     for i, dimension in enumerate(dimensions):
         inputs.append((f"level_{i}", coalesce(_attribute(words, given, dimension), text_literal(NO_LEVEL))))
     if question.work.clustered:
@@ -81,7 +81,7 @@ def shown(question: Question, dimensions: Sequence[str]) -> exp.Select:
         found = facts_of_source(question, given.source, period, inputs, given.filters)
         return found.where(known(stored(given.rows.physical(given.variant))), copy=False)
     chosen = [
-        named(words.text(stored(given.rows.unit)), "unit_id"),
+        named(words.unit(stored(given.rows.unit), given.rows.kinds[given.rows.unit]), "unit_id"),
         named(at_us(words, given.rows), "at_us"),
         *(named(what, alias) for alias, what in inputs),
     ]
@@ -91,10 +91,11 @@ def shown(question: Question, dimensions: Sequence[str]) -> exp.Select:
 
 def _attribute(words: Words, given: Shown, dimension: str) -> E:
     """The level of a row, null without one; in a table of somebody else an empty text is none."""
-    column = stored(given.rows.physical(given.column(dimension) or ""))
+    named_so = given.column(dimension) or ""
+    column = stored(given.rows.physical(named_so))
     if given.source is None:
         return words.text(column)
-    return exp.Nullif(this=words.plain_text(column), expression=text_literal(""))
+    return exp.Nullif(this=words.plain_text(column, given.rows.kind(named_so)), expression=text_literal(""))
 
 
 def code(of: E, levels: tuple[str, ...]) -> E:

@@ -181,7 +181,7 @@ def _comparison(words: Words, column: exp.Column, kind: Kind, op: str, value: st
     if isinstance(value, str):
         as_number = _as_number(value) if kind == "number" else None
         if as_number is None:
-            return test(this=words.plain_text(column), expression=text_literal(value))
+            return test(this=words.plain_text(column, kind), expression=text_literal(value))
         value = as_number
     if kind not in ("number", "boolean", "text"):
         raise SourceUnreadable(

@@ -20,6 +20,7 @@ BIGINT, DOUBLE, TEXT = exp.DType.BIGINT, exp.DType.DOUBLE, exp.DType.VARCHAR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = r"^ *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)? *$"
 _WHOLE_AS_FLOAT = r"^-?[0-9]+[.]0$"
+_LARGEST_WHOLE = 1e15
 
 
 def name(text: str) -> exp.Identifier:
@@ -252,13 +253,19 @@ class Words:
             return case([(looks_like_one, cast(what.copy(), DOUBLE))])
         return exp.TryCast(this=what, to=exp.DataType(this=DOUBLE))
 
-    def plain_text(self, what: E) -> E:
+    def plain_text(self, what: E, kind: Kind) -> E:
         """A stored value as text, whole numbers without `.0`: a number that shares its column with text is text."""
+        if kind == "number":
+            return self.by_bytes(_number_as_text(what))
         text = cast(what, TEXT)
         length = exp.Sub(this=exp.Length(this=cast(what.copy(), TEXT)), expression=whole(2))
         short = function("SUBSTR", cast(what.copy(), TEXT), whole(1), length)
         decimal = exp.RegexpLike(this=cast(what.copy(), TEXT), expression=text_literal(_WHOLE_AS_FLOAT))
         return self.by_bytes(case([(decimal, short)], text))
+
+    def unit(self, what: E, kind: Kind) -> E:
+        """Whose a row is, as text: 13085 whatever type of number holds it, text as it is."""
+        return self.plain_text(what, kind) if kind == "number" else self.text(what)
 
     def with_parts(self, parts: Sequence[tuple[str, exp.Select]], last: Statement) -> Statement:
         """WITH part AS (...), ... last. Parts that are read several times are computed once where one can say so."""
@@ -269,3 +276,15 @@ class Words:
         ]
         last.set("with_", exp.With(expressions=ctes))
         return last
+
+
+def _number_as_text(what: E) -> E:
+    """Engines write floats in their own ways (13085.0, 13085, 1.3085E4): what is whole is written as such."""
+    size = exp.Abs(this=cast(what.copy(), DOUBLE))
+    is_whole = every(
+        [
+            exp.LT(this=size, expression=real(_LARGEST_WHOLE)),
+            exp.EQ(this=size.copy(), expression=exp.Floor(this=size.copy())),
+        ]
+    )
+    return case([(is_whole, cast(cast(what.copy(), BIGINT), TEXT))], cast(what, TEXT))
