@@ -2,8 +2,7 @@
 
 The engine joins facts to the table of all units, spilling where it must, and streams whose they are, when, and the
 inputs of the measures: numbers only, so that what is written and read again is small. Reading every source again for
-each bucket took more, as did writing its rows with the units' names into buckets before the join (650 and 520 ns a
-fact, of 100 M facts in 8 buckets; this 330).
+each bucket took more: 138 CPU seconds for 20 metrics of 10 M units and 100 M facts, this 63 to 75 (two busy cores).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
