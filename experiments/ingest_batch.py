@@ -1,5 +1,6 @@
 """Recorded batches: which client batches are in the store, with what report. Readers of the store go by these rows."""
 
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,6 +54,18 @@ async def dead_letter_names(session: AsyncSession) -> set[str]:
     """Names of all files of dead letters that a batch refers to."""
     named = sa.select(col(IngestBatch.dead_letters)).where(col(IngestBatch.dead_letters).is_not(None))
     return {str(name) for name in await session.scalars(named)}
+
+
+async def reports_with_errors(session: AsyncSession) -> list[tuple[uuid.UUID, list[dict[str, Any]]]]:
+    """The refused rows that the report of each batch lists."""
+    columns = sa.select(col(IngestBatch.id), col(IngestBatch.errors)).where(col(IngestBatch.rejected) > 0)
+    return [(batch_id, errors) for batch_id, errors in await session.execute(columns)]
+
+
+async def replace_errors(session: AsyncSession, *, batch_id: uuid.UUID, errors: Sequence[Mapping[str, Any]]) -> None:
+    """Let a batch's report list its refused rows in other words."""
+    report = sa.update(IngestBatch).where(col(IngestBatch.id) == batch_id)
+    await session.execute(report.values(errors=[dict(error) for error in errors]))
 
 
 async def record(
@@ -129,4 +142,21 @@ async def recorded(
         for subject in kept:
             if subject in found:
                 found[subject].append(one)
+    return found
+
+
+async def accepted_rows(
+    session: AsyncSession, *, stream: str, subjects: Collection[str], until: datetime
+) -> dict[str, int]:
+    """For each subject the rows of its batches recorded up to `until`; those of others in the same batch count too."""
+    batch = IngestBatch
+    rows = await session.execute(
+        sa.select(col(batch.accepted), col(batch.subjects)).where(
+            col(batch.stream) == stream, col(batch.created_at) <= until, col(batch.accepted) > 0
+        )
+    )
+    found = dict.fromkeys(subjects, 0)
+    for accepted, kept in rows:
+        for subject in found.keys() & set(kept):
+            found[subject] += accepted
     return found

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import ingest_batch, retention, store_segment
+from experiments import erasure, ingest_batch, retention, store_segment
 from experiments.allocation import allocation_of
 from experiments.definitions import EventSource, ExposureSource, FactSourceSpec, TableSource
 from experiments.errors import DataDeleted
@@ -88,6 +88,7 @@ async def slice_for(
         ended_at=experiment.stopped_at,
         allocation=await allocation_of(session, experiment=experiment, plan=plan, until=data_as_of),
         concurrent=found.experiments,
+        erasures=await erasure.rounds_touching(session, experiment_key=plan.experiment_key, events=events),
         recorded_before_us=epoch_us(data_as_of) if shown.later or found.later else of_company.recorded_before_us,
     )
 

@@ -25,6 +25,8 @@ from experiments.settings import Settings
 from experiments.types import utc_now
 from warehouse.compaction import Compacted, compact
 from warehouse.dead_letters import expire_dead_letters
+from warehouse.kept_moments import HOURS, forget_moments
+from warehouse.erasure import erase_units
 from warehouse.retention import retain
 from warehouse.scratch import sweep_scratch
 from warehouse.state.lane import forget_unused_lanes
@@ -61,6 +63,12 @@ async def apply_retention(database: Database, settings: Settings) -> Report:
     return {"rows_dropped": sum(one.dropped for one in made)}
 
 
+async def erase(database: Database, settings: Settings) -> Report:
+    """Delete the rows of units whose erasure was asked for."""
+    erased = await erase_units(database, settings, at=utc_now())
+    return {"erasures_rewritten": erased.rewritten, "erasures_done": erased.done, "rows_erased": erased.rows}
+
+
 async def compact_store(database: Database, settings: Settings) -> Report:
     """Make few files of many."""
     return _about(await compact(database, settings, at=utc_now()))
@@ -89,13 +97,20 @@ async def sweep_state(database: Database, settings: Settings) -> Report:
     }
 
 
+async def sweep_moments(database: Database, settings: Settings) -> Report:
+    """Forget moments that shared passes made for analyses that did not come."""
+    return {"moments_forgotten": await asyncio.to_thread(forget_moments, settings.data_dir, older_than_hours=HOURS)}
+
+
 STEPS: Final[tuple[Step, ...]] = (
     apply_retention,
+    erase,
     compact_store,
     sweep_store,
     sweep_work_in_progress,
     sweep_dead_letters,
     sweep_state,
+    sweep_moments,
 )
 """Everything that upkeep does, in this order."""
 

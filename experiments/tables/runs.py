@@ -61,7 +61,9 @@ class StoreSegment(SQLModel, table=True):
 class Erasure(SQLModel, table=True):
     """A request to erase a unit's rows. `unit_id` is there until it is done, and then only its keyed digest.
 
-    `effects` says what went: rows by stream and subject, and which experiments lose a unit in which variant.
+    `effects` (`experiments.erasure.Effects`) says what went. Since `rewritten_at` no new reader finds the rows; the
+    files that held them go a while later, when nobody can be reading them any more. `refuse_future`: new rows of the
+    unit are refused.
     """
 
     __tablename__: ClassVar[Any] = "erasures"
@@ -72,8 +74,10 @@ class Erasure(SQLModel, table=True):
     reason: str = Field(default="", max_length=1000)
     state: str = Field(default="queued", max_length=16, index=True)
     effects: dict[str, Any] | None = document(nullable=True)
+    refuse_future: bool = False
     requested_by: str = Field(max_length=200)
     requested_at: datetime = moment(index=True)
+    rewritten_at: datetime | None = moment(nullable=True)
     finished_at: datetime | None = moment(nullable=True)
 
 

@@ -126,7 +126,7 @@ async def test_a_round_does_every_step_and_a_broken_disk_does_not_stop_the_other
     report = await run(Order(world.settings))
     assert report is not None and set(report) == {
         "rows_dropped", "segments_written", "files_replaced", "rows_compacted", "files_swept", "segments_swept",
-        "leftovers_swept", "scratch_folders_swept", "dead_letters_expired", "lanes_forgotten",
+        "leftovers_swept", "scratch_folders_swept", "dead_letters_expired", "lanes_forgotten", "moments_forgotten",
     }  # fmt: skip
     assert not any(report.values())
 
