@@ -16,7 +16,7 @@ PACKAGES := app experiments stats warehouse workers
 PARALLEL ?= -n 2 --dist loadscope
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo dev test simulation validation chaos engines lint format bench browser-install clean
+.PHONY: help setup demo dev test simulation validation chaos postgres engines lint format bench browser-install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ validation: setup ## Simulate what every method promises and write docs/validati
 
 chaos: setup ## Kill workers and Redis while analyses run; none may be lost
 	$(ONE_THREAD) $(BIN)/pytest -m chaos --timeout 1800 $(PYTEST_ARGS)
+
+postgres: setup ## The API and the workers once more, on PostgreSQL
+	$(ONE_THREAD) $(BIN)/pytest -m postgres $(PARALLEL) $(PYTEST_ARGS)
 
 engines: setup ## Spark beside the other engines; installs pyspark, needs Java 17
 	@"$(PYTHON3)" scripts/bootstrap.py --spark

@@ -22,6 +22,22 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+TRIED_ON_POSTGRES_APART = ("app/api/", "workers/")
+"""Rooms whose tests are about HTTP and processes: what they say to a database is tested on both in their own rooms."""
+ON_BOTH = ("test_idempotency", "test_registry", "test_fuzzing", "at_once")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to `make postgres` what the default suite has on SQLite already, but races, fuzzing and the registry."""
+    for item in items:
+        spec = getattr(item, "callspec", None)
+        on_postgres = spec is not None and "postgresql" in spec.params.values()
+        apart = any(f"/tests/{room}" in item.path.as_posix() for room in TRIED_ON_POSTGRES_APART)
+        if on_postgres and apart and not any(name in item.nodeid for name in ON_BOTH):
+            item.add_marker(pytest.mark.postgres)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
