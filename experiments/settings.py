@@ -57,6 +57,11 @@ class Settings(BaseSettings):
         default=True, description="Keep what an analysis of an experiment read, so that the next one reads what is new"
     )
     state_days: float = Field(default=14.0, gt=0, description="What was kept is removed when unused for so long")
+    pass_experiments: int = Field(
+        default=16,
+        ge=1,
+        description="Experiments that are due together and read the same facts are measured in one pass",
+    )
     warm_models: bool = Field(
         default=True, description="Load compiled models when a worker starts, and compile the segment model if missing"
     )

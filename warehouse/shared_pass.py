@@ -5,9 +5,9 @@ are about one type of unit, and a source when it is defined alike for them and i
 company an experiment reached is read for each on its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,6 +49,8 @@ from warehouse.sources import open_source
 from warehouse.units import UNITS, count_exposures
 
 type Request = tuple[AnalysisPlan, DataSlice]
+type FoundOne = Callable[[int, MomentSet | DomainError, int], None]
+"""Told as soon as a request has what it gets: its place, that, and how often a fact source was read in its pass."""
 
 _ALL: Final = "units of all plans"
 
@@ -79,14 +81,16 @@ def extract_experiments(
     threads: int = 2,
     memory_limit: str | None = None,
     progress: Progress = lambda stage, fraction: None,
+    found_one: FoundOne = lambda place, found, readings: None,
 ) -> list[MomentSet | DomainError]:
     """What `extract_experiment` gives for each plan and slice, or the error that it raises; in their order."""
-    found: dict[int, MomentSet | DomainError] = {}
+    found = _Found(found_one)
     kinds = dict.fromkeys(plan.unit_type for plan, _ in requests)
     for kind in kinds:
         places = [place for place, (plan, _) in enumerate(requests) if plan.unit_type == kind]
+        found.readings = 0
         if len(places) == 1:
-            found[places[0]] = _alone(requests[places[0]], threads, memory_limit, progress)
+            found.put(places[0], _alone(requests[places[0]], threads, memory_limit, progress))
             continue
         with (
             connect(threads=threads, memory_limit=memory_limit) as connection,
@@ -96,9 +100,22 @@ def extract_experiments(
             shared = _SharedPass(connection, pool, Path(folder), found)
             shared.run([(place, *requests[place]) for place in places], progress)
         for place in places:
-            if place not in found:
-                found[place] = _alone(requests[place], threads, memory_limit, progress)
-    return [found[place] for place in range(len(requests))]
+            if place not in found.by_place:
+                found.put(place, _alone(requests[place], threads, memory_limit, progress))
+    return [found.by_place[place] for place in range(len(requests))]
+
+
+@dataclass(slots=True, eq=False)
+class _Found:
+    """What requests got so far, by place, and who is told of it. `readings` counts those of the pass that runs."""
+
+    tell: FoundOne
+    by_place: dict[int, MomentSet | DomainError] = field(default_factory=dict)
+    readings: int = 0
+
+    def put(self, place: int, found: MomentSet | DomainError) -> None:
+        self.by_place[place] = found
+        self.tell(place, found, self.readings)
 
 
 def _alone(request: Request, threads: int, memory_limit: str | None, progress: Progress) -> MomentSet | DomainError:
@@ -119,7 +136,7 @@ class _SharedPass:
     connection: duckdb.DuckDBPyConnection
     pool: ThreadPoolExecutor
     folder: Path
-    found: dict[int, MomentSet | DomainError]
+    found: _Found
 
     def run(self, requests: Sequence[tuple[int, AnalysisPlan, DataSlice]], progress: Progress) -> None:
         """Measure the plans."""
@@ -139,8 +156,8 @@ class _SharedPass:
         division = self._division(members, of)
         for member in members:
             self._put_units(member, division)
-        self._put_facts(members, division)
-        members = [member for member in members if member.place not in self.found]
+        self._put_facts(members, division, progress)
+        members = [member for member in members if member.place not in self.found.by_place]
         for done, member in enumerate(members):
             share = partial(_part_of, progress, done, len(members))
             self._measure(member, share)
@@ -152,7 +169,7 @@ class _SharedPass:
             for key, reads in reads_by_source(columns).items():
                 _check(work, key, reads)
         except DomainError as error:
-            self.found[place] = error
+            self.found.put(place, error)
             return None
         return _Member(place, plan, work, columns, identifier(f"units of plan {place}"))
 
@@ -161,7 +178,7 @@ class _SharedPass:
         try:
             member.assigned = everybody(member.work, member.plan)
         except DomainError as error:
-            self.found[member.place] = error
+            self.found.put(member.place, error)
             return False
         self.connection.execute(f"ALTER TABLE {UNITS} RENAME TO {member.table}")
         return True
@@ -185,7 +202,7 @@ class _SharedPass:
         member.units = put_units(member.work, member.plan, division, member.assigned)
         self.connection.execute(f"ALTER TABLE {UNITS} RENAME TO {member.table}")
 
-    def _put_facts(self, members: Sequence[_Member], division: Division) -> None:
+    def _put_facts(self, members: Sequence[_Member], division: Division, progress: Progress) -> None:
         """Read every source once for all members that share it; each on its own if that cannot be."""
         groups: dict[object, list[_Member]] = {}
         for member in members:
@@ -193,6 +210,7 @@ class _SharedPass:
                 groups.setdefault(_identity(member.work, key), []).append(member)
         for identity, sharing in groups.items():
             key = str(identity[0]) if isinstance(identity, tuple) else ""
+            progress("reading facts", 0.0)
             try:
                 self._give(sharing, key, division)
             except DomainError:
@@ -203,7 +221,7 @@ class _SharedPass:
         try:
             self._give([member], key, division)
         except DomainError as error:
-            self.found[member.place] = error
+            self.found.put(member.place, error)
 
     def _give(self, sharing: Sequence[_Member], key: str, division: Division) -> None:
         needs = [member.need(key) for member in sharing]
@@ -215,6 +233,7 @@ class _SharedPass:
             max(need.latest for need in needs),
         )
         reads = [read for member in sharing for read in member.reads[key]]
+        self.found.readings += 1
         stored: StoredFacts | None = put_facts(sharing[0].work, division, key, reads, union, shared=True)
         for member in sharing:
             assert member.units is not None
@@ -225,9 +244,9 @@ class _SharedPass:
         self.connection.execute(f"ALTER TABLE {member.table} RENAME TO {UNITS}")
         try:
             moments = measure_divided(member.work, member.units, progress)
-            self.found[member.place] = replace(moments, reach=company_of(member.work, member.plan))
+            self.found.put(member.place, replace(moments, reach=company_of(member.work, member.plan)))
         except DomainError as error:
-            self.found[member.place] = error
+            self.found.put(member.place, error)
         finally:
             self.connection.execute(f"DROP TABLE {UNITS}")
 

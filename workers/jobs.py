@@ -60,6 +60,7 @@ from warehouse.extract import (
     extract_summaries,
 )
 from warehouse.segment_series import extract_segment_series
+from warehouse.together import Together, measure_together
 from workers.child import Channel
 from workers.models.messages import ModelQuestion
 
@@ -92,7 +93,8 @@ class SummaryLine:
 class ExperimentJob:
     """An experiment's plan, its circumstances, and its data: a slice of the store, summaries, or a warehouse's tables.
 
-    With `access` the facts are there, and `data` only says which period counts.
+    With `access` the facts are there, and `data` only says which period counts. `together` are the experiments that
+    may share its pass.
     """
 
     plan: AnalysisPlan
@@ -101,6 +103,7 @@ class ExperimentJob:
     summaries: tuple[SummaryLine, ...]
     resources: Resources
     access: Access | None = None
+    together: Together | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +189,14 @@ def _moments(job: ExperimentJob, data: DataSlice, progress: Progress) -> MomentS
         progress("connecting", 0.0)
         with closing(open_engine(job.access)) as engine:
             return extract_relational(job.plan, data, engine, progress)
+    use: dict[str, Any] = {
+        "threads": job.resources.threads, "memory_limit": job.resources.memory_limit, "progress": progress,
+    }  # fmt: skip
+    found = None if job.together is None else measure_together(job.plan, data, job.together, **use)
+    if found is not None:
+        return found
     extract = extract_incrementally if job.resources.keep_state else extract_experiment
-    return extract(
-        job.plan,
-        data,
-        threads=job.resources.threads,
-        memory_limit=job.resources.memory_limit,
-        progress=progress,
-    )
+    return extract(job.plan, data, **use)
 
 
 def run_north_star(job: CompanyJob[NorthStarPlan], channel: Channel) -> StoredResult:

@@ -32,6 +32,7 @@ from experiments.settings import Settings
 from experiments.tables import Amendment, Analysis, Experiment, IngestBatch, Summary
 from experiments.version import code_version
 from warehouse.catalog import slice_for
+from workers import companions
 from workers.jobs import (
     CompanyJob,
     ExperimentJob,
@@ -99,7 +100,8 @@ async def prepare_experiment(session: AsyncSession, settings: Settings, analysis
         known_at=analysis.created_at,
     )
     access = await connection.access_for(session, sources=plan.fact_sources, settings=settings)
-    return ExperimentJob(plan, context, data, (), resources, access)
+    together = None if access is not None else await companions.of(session, settings, analysis, plan, data)
+    return ExperimentJob(plan, context, data, (), resources, access, together)
 
 
 async def prepare_north_star(

@@ -1,6 +1,7 @@
 """The scheduler: submits what `experiments.refresh` finds due. Every worker runs one; identity removes the doubles."""
 
 import asyncio
+import uuid
 from datetime import timedelta
 
 import structlog
@@ -41,13 +42,14 @@ class Scheduler:
         at = utc_now()
         async with self._database.read() as session:
             wanted = await refresh.due(session, at=at, every=self._every)
-        created = 0
+        created: list[tuple[uuid.UUID, int]] = []
         for each in wanted:
             async with self._database.write() as session:
                 row, new = await refresh.submit_due(session, each, at=at, max_attempts=self._settings.max_attempts)
             if new:
-                created += 1
-                await self._bell.ring(row.id, row.attempt)
+                created.append((row.id, row.attempt))
         if created:
-            log.info("analyses_scheduled", analyses=created)
-        return created
+            # Not before all are there: the first to be computed measures the others with it.
+            await self._bell.ring_all(created)
+            log.info("analyses_scheduled", analyses=len(created))
+        return len(created)

@@ -25,8 +25,8 @@ from experiments.settings import Settings
 from experiments.types import utc_now
 from warehouse.compaction import Compacted, compact
 from warehouse.dead_letters import expire_dead_letters
-from warehouse.kept_moments import HOURS, forget_moments
 from warehouse.erasure import erase_units
+from warehouse.kept_moments import HOURS, forget_moments
 from warehouse.retention import retain
 from warehouse.scratch import sweep_scratch
 from warehouse.state.lane import forget_unused_lanes
