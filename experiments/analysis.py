@@ -126,6 +126,12 @@ async def get(session: AsyncSession, *, analysis_id: uuid.UUID) -> Analysis:
     return row
 
 
+async def of_result(session: AsyncSession, *, result_id: uuid.UUID) -> Analysis | None:
+    """The analysis that a result is of; None for a result that was imported without one."""
+    found: Analysis | None = await session.scalar(sa.select(Analysis).where(col(Analysis.result_id) == result_id))
+    return found
+
+
 async def request_cancel(session: AsyncSession, *, analysis_id: uuid.UUID, at: datetime) -> Analysis:
     """Cancel: at once when queued; a running one is stopped by its worker. Asking again changes nothing.
 

@@ -29,18 +29,17 @@ from warehouse.sources import EVENT_VALUE, attach, property_column, reader_of, s
 from warehouse.units import SEGMENT_PREFIX
 
 FOOTERS: Final = "footers of the Parquet files"
-SENT: Final = "exposures"
-"""The name of the exposures that were sent, which are no fact source."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceCost:
     """Rows and bytes of one source; None where nobody can say, and then `reason` says why.
 
-    `times`: how often an analysis reads them. `basis`: where the numbers are from.
+    `source` is None for the exposures that were sent, which are no fact source. `times`: how often an analysis reads
+    them. `basis`: where the numbers are from.
     """
 
-    source: str
+    source: str | None
     rows: int | None
     bytes: int | None
     times: int
@@ -84,7 +83,7 @@ def reading_cost(plan: AnalysisPlan, data: DataSlice, access: Access | None) -> 
         wanted |= {f"{SEGMENT_PREFIX}{plan.cluster}".lower()} if plan.cluster else set()
         start, end = _exposed(data)
         every = {"unit_id", "exposed_at", "variant_key", RECORDED, *wanted}
-        found.append(_of_files(SENT, data.exposure_files, "exposed_at", every, start, end, 1))
+        found.append(_of_files(None, data.exposure_files, "exposed_at", every, start, end, 1))
     columns, twice = columns_read(plan), _of_company(plan)
     for spec in plan.fact_sources:
         period, times = _period(plan, data, spec.key), 2 if spec.key in twice else 1
@@ -176,7 +175,7 @@ def _rows_of_table(spec: DuckDBSource, path: Path) -> tuple[int | None, None]:
 
 
 def _of_files(
-    source: str, files: Sequence[Path], time: str, columns: set[str], start: datetime, end: datetime, times: int
+    source: str | None, files: Sequence[Path], time: str, columns: set[str], start: datetime, end: datetime, times: int
 ) -> SourceCost:
     """Row groups whose times overlap [start, end): what an engine that looks at footers reads."""
     rows = size = 0

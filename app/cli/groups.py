@@ -4,6 +4,7 @@ from typing import Final
 
 import typer
 
+from app.cli.computation_commands import computation_cli
 from app.cli.connection_commands import connections_cli, secrets_cli
 from app.cli.experiment_commands import experiments_cli
 from app.cli.launch_commands import launches_cli
@@ -17,6 +18,7 @@ from app.cli.state_commands import state_cli
 from app.cli.store_commands import store_cli
 
 GROUPS: Final[tuple[typer.Typer, ...]] = (
+    computation_cli,
     experiments_cli,
     launches_cli,
     series_cli,

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from app.pages import (
     change_page,
+    computation_page,
     connection_page,
     data_page,
     experiment_actions,
@@ -37,6 +38,7 @@ for module in (
     new_experiment,
     experiment_actions,
     experiment_page,
+    computation_page,
     lineage_page,
     connection_page,
     holdout_page,

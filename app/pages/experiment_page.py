@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.deps import DatabaseDep, Now
 from app.pages.access import Browser
 from app.pages.advice import next_look
+from app.pages.computation_page import place_of
 from app.pages.evidence_view import evidence_view
 from app.pages.plan_words import option_lines
 from app.pages.rendering import render
@@ -61,6 +62,7 @@ async def page_values(session: AsyncSession, row: Experiment) -> dict[str, Any]:
         "spec": spec,
         "arms": arms,
         "plan": plan,
+        "place": await place_of(session, plan),
         "metric_names": {key: item.spec.name for key, item in known.items()},
         "share_metrics": frozenset(item.metric_key for item in plan.metrics if item.spec.is_share) if plan else (),
         "metric_units": {key: item.spec.unit for key, item in known.items()},

@@ -87,7 +87,23 @@ document.addEventListener("click", (event) => {
   if (button) toggleTheme(button);
   const tab = event.target.closest("[data-choose]");
   if (tab) choose(tab);
+  const copier = event.target.closest("[data-copy]");
+  if (copier) copy(copier);
 });
+
+// Where the clipboard is closed to pages (no TLS), the text is selected instead.
+async function copy(button) {
+  const source = document.getElementById(button.dataset.copy);
+  const label = button.textContent;
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(source);
+    button.textContent = "Selected";
+  }
+  setTimeout(() => (button.textContent = label), 2000);
+}
 
 document.addEventListener("submit", (event) => {
   const question = event.submitter?.dataset.confirm ?? event.target.dataset.confirm;
