@@ -36,6 +36,7 @@ from warehouse.engine import connect, epoch_us
 from warehouse.erased_letters import erase_refused
 from warehouse.erased_rows import Found, files_of, find
 from warehouse.erased_variants import Subjects, lost_by_variant, subjects_of
+from warehouse.kept_moments import forget_moments
 from warehouse.parquet import bucket_of
 from warehouse.rows import Stream
 from warehouse.scratch import sweep_scratch
@@ -180,6 +181,8 @@ async def _forget_what_was_kept(database: Database, settings: Settings, effects:
     touched = await _touched(database, list(effects.values()))
     for key in touched:
         await anyio.to_thread.run_sync(forget_lanes, settings.data_dir, key)
+    if touched:
+        await anyio.to_thread.run_sync(forget_moments, settings.data_dir)
 
 
 async def _touched(database: Database, effects: Sequence[Effects]) -> list[str]:

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import partial
@@ -194,9 +194,10 @@ def forget_moments(data_dir: Path, *, older_than_hours: float = 0.0, now: float 
     removed = 0
     folder = data_dir / FOLDER
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name != _GATE and path.stat().st_mtime <= before:
-            path.unlink(missing_ok=True)
-            removed += path.suffix == ".npz" and not path.name.startswith(".")
+        with suppress(FileNotFoundError):  # another process was faster
+            if path.name != _GATE and path.stat().st_mtime <= before:
+                path.unlink()
+                removed += path.suffix == ".npz" and not path.name.startswith(".")
     return removed
 
 

@@ -127,6 +127,7 @@ async def test_a_round_does_every_step_and_a_broken_disk_does_not_stop_the_other
     assert report is not None and set(report) == {
         "rows_dropped", "segments_written", "files_replaced", "rows_compacted", "files_swept", "segments_swept",
         "leftovers_swept", "scratch_folders_swept", "dead_letters_expired", "lanes_forgotten", "moments_forgotten",
+        "erasures_rewritten", "erasures_done", "rows_erased",
     }  # fmt: skip
     assert not any(report.values())
 
