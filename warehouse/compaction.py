@@ -248,7 +248,8 @@ def _is_large(loose: Sequence[Run]) -> bool:
 
 def in_one_schema(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs, apart where a column of theirs has several types among the runs (not having it counts as one)."""
-    types = [{item.name: item.type for item in pq.read_schema(run.files[0])} for run in runs]
+    # Not every file of a segment has every column: none that no run had with rows of its bucket.
+    types = [{item.name: item.type for path in run.files for item in pq.read_schema(path)} for run in runs]
     known: dict[str, pa.DataType] = {}
     torn: set[str] = {
         name

@@ -21,7 +21,7 @@ from experiments.store_segment import level_of
 from tests.warehouse.cases import START
 from tests.warehouse.recorded_world import Recorded, assert_identical, rows_of
 from warehouse import compaction
-from warehouse.compaction import Run, choose, compact, rewrite, runs_of
+from warehouse.compaction import Run, choose, compact, in_one_schema, rewrite, runs_of
 from warehouse.parquet import BUCKETS
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +107,15 @@ async def test_a_property_keeps_its_type_in_every_batch(world: Recorded) -> None
         for row in pq.read_table(path).to_pylist() if path.parent.name in {one.name for one in live} else ():
             found[row["unit_id"]] = row.get("p_plan")
     assert found == {f"u{i}": properties.get("plan") for i, properties in enumerate(sent * 2)}
+
+
+def test_a_column_that_only_some_files_of_a_segment_have_keeps_its_type(tmp_path: Path) -> None:
+    first, second, loose = (tmp_path / name for name in ("0", "1", "loose"))
+    pq.write_table(pa.table({"unit_id": ["a"]}), first)
+    pq.write_table(pa.table({"unit_id": ["b"], "p_plan": [1.0]}), second)
+    pq.write_table(pa.table({"unit_id": ["c"], "p_plan": ["pro"]}), loose)
+    segment = Run(uuid.uuid4(), (first, second), ("1", "2"), START, loose=False)
+    assert len(in_one_schema([segment, Run(uuid.uuid4(), (loose,), ("3",), START, loose=True)])) == 2
 
 
 async def test_what_was_recorded_a_moment_ago_waits(world: Recorded) -> None:
