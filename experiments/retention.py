@@ -4,6 +4,7 @@ The day is recorded in the audit log before a row is deleted, and readers go by 
 then on, whenever they are removed from the disk, so that no total ever has a part of a day's rows.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -13,8 +14,10 @@ from sqlmodel import col
 
 from experiments import audit
 from experiments.columns import layout
+from experiments.definitions import EventSource, FactSourceSpec
+from experiments.fact_source import spec_of
 from experiments.plan import AnalysisPlan, load
-from experiments.tables import AuditEvent, Experiment
+from experiments.tables import AuditEvent, Experiment, FactSource
 
 ACTOR: Final = "upkeep"
 _MOVED: Final = "store.retain"
@@ -93,6 +96,20 @@ async def needed_since(session: AsyncSession, *, stream: str, at: datetime) -> d
         if stopped_at is None or stopped_at + last > at:
             needs.append(started_at - before_start(plan) if stream == "events" else started_at)
     return min(needs, default=None)
+
+
+async def mapping_events(session: AsyncSession) -> set[str]:
+    """Events that say which ids belong to which units. They are kept: without them newer facts would be nobody's."""
+    sources = [[spec_of(row) for row in await session.scalars(sa.select(FactSource))]]
+    documents = await session.scalars(sa.select(col(Experiment.plan)).where(col(Experiment.plan).is_not(None)))
+    plans = [load(document) for document in documents if document is not None]
+    sources += [plan.fact_sources for plan in plans if isinstance(plan, AnalysisPlan)]
+    return {event for together in sources for event in _mapping_events(together)}
+
+
+def _mapping_events(sources: Sequence[FactSourceSpec]) -> set[str]:
+    maps = {source.unit_mapping.fact_source for source in sources if source.unit_mapping is not None}
+    return {source.event for source in sources if isinstance(source, EventSource) and source.key in maps}
 
 
 def before_start(plan: AnalysisPlan) -> timedelta:

@@ -45,7 +45,11 @@ async def _drop(
     database: Database, settings: Settings, stream: Stream, *, since: datetime, overdue: datetime, at: datetime
 ) -> list[Compacted]:
     done = []
+    async with database.read() as session:
+        kept = await retention.mapping_events(session) if stream == "events" else set()
     for subject, runs in (await runs_of(database, settings, stream, until=at - MARGIN)).items():
+        if subject in kept:
+            continue
         for group in await anyio.to_thread.run_sync(_overdue, runs, stream, overdue):
             made = await rewrite(database, settings, stream, subject, group, at=at, since=since)
             if made is not None:

@@ -48,7 +48,8 @@ def _table(
     # Several passes may share a connection: their mappings may be those of different times.
     table = identifier(f"units by id {next(_made)}")
     parameters = Parameters()
-    source = open_source(connection, spec, data, parameters)
+    # Events that map units are kept for as long as something maps by them (`experiments.retention`).
+    source = open_source(connection, spec, replace(data, events_since_us=None), parameters)
     rows = "SELECT NULL::VARCHAR AS other_id, NULL::VARCHAR AS unit_id WHERE FALSE"
     if source is not None:
         unit, other = identifier(source.unit), plain_text(source.column(mapping.id_column))

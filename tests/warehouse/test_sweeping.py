@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from sqlmodel import col, select
 
-from experiments import retention
+from experiments import fact_source, retention
 from experiments.database import Database
+from experiments.definitions import EventSource, UnitMapping
 from experiments.errors import DataDeleted
 from experiments.plan import NorthStarPlan
 from experiments.settings import Settings
@@ -154,3 +155,31 @@ async def test_events_go_when_no_experiment_needs_them_and_no_number_has_a_part_
         events = list(await session.scalars(select(AuditEvent).where(col(AuditEvent.action) == "store.drop")))
     dropped = [one.after["rows"] for one in events if one.after is not None]
     assert sorted(dropped) == [1, 8, 35 * 4, 45 * 4]  # the exposures went as well
+
+
+async def test_events_that_map_units_stay_however_old_they_are(world: Recorded) -> None:
+    settings = world.settings.model_copy(update={"event_retention_days": 30.0})
+    async with world.database.write() as session:
+        (await session.scalars(select(Experiment))).one().status = "stopped"
+        (await session.scalars(select(Experiment))).one().stopped_at = START + DAY
+        who = EventSource(key="who", event="login")
+        mapped = EventSource(
+            key="orders", event="orders", unit_mapping=UnitMapping(fact_source="who", id_column="device")
+        )
+        for spec in (who, mapped):
+            await fact_source.create(session, spec=spec, actor="tests", at=START)
+    login = {**event("unit", START - 90 * DAY, "login"), "properties": {"device": "phone"}}
+    await world.send("events", [login, event("phone", START - 90 * DAY)], START)
+    await world.send("events", [event("phone", START + 85 * DAY)], START + 90 * DAY)
+    planned = NorthStarPlan.model_validate(
+        {
+            "north_star": {"version": 1, "spec": NORTH_STAR},
+            "metrics": PLAN.metrics,
+            "fact_sources": [mapped, who],
+        }
+    )
+    (made,) = await retain(world.database, settings, at=LATER)
+    assert (made.subject, made.rows, made.dropped) == ("orders", 0, 1)
+    async with world.database.read() as session:
+        data = await slice_for(session, settings, planned, None, LATER)
+    assert extract_series(planned, data, threads=1).totals.sum(axis=0).tolist() == [1.0, 1.0]
