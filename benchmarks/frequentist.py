@@ -20,13 +20,19 @@ import argparse
 import json
 import os
 import platform
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.special as sc
+
+# The folder of a script comes first, and `warehouse` is also the name of a benchmark.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from incumbents.environment import Unavailable, measure
 from results.stored_rows import seconds_per_row
 

@@ -18,12 +18,16 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
+
+# The folder of a script comes first, and `warehouse` is also the name of a benchmark.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from app.cli.client import ApiClient
 from app.cli.services import LocalService

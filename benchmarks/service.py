@@ -33,6 +33,9 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
+# The folder of a script comes first, and `warehouse` is also the name of a benchmark.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from app.cli.client import ApiClient
 from app.cli.services import LocalService
 

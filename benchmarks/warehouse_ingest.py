@@ -14,6 +14,7 @@ import io
 import json
 import resource
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,9 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 from sqlmodel import SQLModel
+
+# The folder of a script comes first, and `warehouse` is also the name of a benchmark.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments.database import Database
 from experiments.settings import Settings
