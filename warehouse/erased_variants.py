@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import duckdb
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import erasure
@@ -19,11 +20,13 @@ from experiments.errors import DomainError
 from experiments.plan import AnalysisPlan
 from experiments.settings import Settings
 from experiments.tables import Experiment, FactSource, IngestBatch, StoreSegment
+from experiments.unit_digest import digest_key
 from warehouse import exposures, parquet
 from warehouse.catalog import slice_for
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, connect, epoch_us
 from warehouse.erased_rows import variants_of
+from warehouse.refused_units import RefusedUnits
 from warehouse.rows import Stream
 
 
@@ -57,29 +60,50 @@ def _loose(stream: Stream) -> sa.ColumnElement[bool]:
     )
 
 
-async def unit_types_of_events(database: Database) -> dict[str, set[str]]:
+async def types_of_events(session: AsyncSession) -> dict[str, set[str]]:
     """The unit types of all events that a fact source reads, or a plan that was frozen with one."""
-    async with database.read() as session:
-        specs = list(await session.scalars(sa.select(col(FactSource.spec))))
-        plans = await erasure.plans(session)
     types: dict[str, set[str]] = {}
-    for spec in specs:
+    for spec in await session.scalars(sa.select(col(FactSource.spec))):
         if spec["kind"] == "events":
             types.setdefault(spec["event"], set()).add(spec["unit_type"])
-    for plan, _ in plans.values():
+    for plan, _ in (await erasure.plans(session)).values():
         for source in plan.fact_sources:
             if isinstance(source, EventSource):
                 types.setdefault(source.event, set()).add(source.unit_type)
     return types
 
 
+async def types_of_experiments(session: AsyncSession) -> dict[str, set[str]]:
+    """The unit type of every experiment."""
+    rows = await session.execute(sa.select(col(Experiment.key), col(Experiment.spec)))
+    return {key: {spec["unit_type"]} for key, spec in rows}
+
+
 async def subjects_of(database: Database, unit_type: str) -> Subjects:
     """Where rows of units of a type may be."""
-    types = await unit_types_of_events(database)
     async with database.read() as session:
-        rows = await session.execute(sa.select(col(Experiment.key), col(Experiment.spec)))
-    own = frozenset(key for key, spec in rows if spec["unit_type"] == unit_type)
-    return Subjects(own, frozenset(event for event, found in types.items() if unit_type not in found))
+        events = await types_of_events(session)
+        experiments = await types_of_experiments(session)
+    return Subjects(
+        frozenset(key for key, types in experiments.items() if unit_type in types),
+        frozenset(event for event, types in events.items() if unit_type not in types),
+    )
+
+
+async def refused_units(session: AsyncSession, settings: Settings, stream: Stream) -> RefusedUnits | None:
+    """Whom ingest refuses; None, as long as nobody is: then no row costs anything."""
+    refused = await erasure.refused(session)
+    if not refused:
+        return None
+    by_type: dict[str, set[str]] = {}
+    for unit_type, digest in refused:
+        by_type.setdefault(unit_type, set()).add(digest)
+    types = await (types_of_experiments(session) if stream == "exposures" else types_of_events(session))
+    return RefusedUnits(
+        digest_key(settings.data_dir),
+        {unit_type: frozenset(digests) for unit_type, digests in by_type.items()},
+        {subject: frozenset(found) for subject, found in types.items()},
+    )
 
 
 async def lost_by_variant(

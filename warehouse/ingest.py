@@ -27,7 +27,9 @@ from warehouse.bodies import chunks_of, format_of
 from warehouse.catalog import known_experiments
 from warehouse.dead_letters import DeadLetters, dead_letter_file
 from warehouse.engine import Parameters, connect, from_epoch_us
+from warehouse.erased_variants import refused_units
 from warehouse.records import Chunk, Malformed, Record
+from warehouse.refused_units import ERASED_UNIT
 from warehouse.report import MAX_ERRORS, IngestReport, Refusals, RowError, reasons_of
 from warehouse.rows import SUBJECT_FIELD, TIME_FIELD, RowFault, Rules, Stream, check_row
 from warehouse.store import BatchWriter, batch_name, discard
@@ -64,9 +66,11 @@ async def ingest(
     async with database.read() as session:
         known = await ingest_batch.find(session, stream=stream, batch_id=batch_id)
         experiments = await known_experiments(session) if stream == "exposures" and known is None else {}
+        refused = await refused_units(session, settings, stream) if known is None else None
     if known is not None:
         return _replayed(known, digest)
-    rules = Rules(stream, at + timedelta(seconds=settings.allowed_clock_skew_seconds), experiments)
+    latest = at + timedelta(seconds=settings.allowed_clock_skew_seconds)
+    rules = Rules(stream, latest, experiments, refused=refused)
     name = batch_name(stream, batch_id, digest)
     stored = await anyio.to_thread.run_sync(_store, settings.data_dir, name, body, content_type, rules, on_error)
     try:
@@ -166,7 +170,8 @@ class _Batch:
         def refuse(error: RowError, record: Record) -> None:
             stored.refusals.add(error)
             if self.on_error == "keep_good":
-                dead.add(error, record.received)
+                # What was erased is not kept again, nor is it where nobody looks.
+                dead.add(error, "" if error.reason == ERASED_UNIT else record.received)
 
         for table in _accepted(chunks_of(self.body, self.content_type, rules.stream), rules, refuse):
             subjects.update(pc.unique(table.column(SUBJECT_FIELD[rules.stream])).to_pylist())

@@ -23,6 +23,7 @@ REMEDIES: Mapping[str, str] = {
     "exposures_read_elsewhere": "do not send exposures of this experiment: they are rows of its fact source",
     "missing_variant": "name the variant of every exposure",
     "unknown_variant": "use the key of one of the experiment's variants",
+    "erased_unit": "stop sending rows of this unit; whoever asked for its erasure asked for that, too",
     "unit_in_two_variants": "send each unit with the one variant it was assigned; check the assignment",
     "missing_event": "name the event of every row",
     "non_numeric_value": "send a number, or leave the value out",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
+from warehouse.refused_units import ERASED_UNIT, RefusedUnits
 from warehouse.report import RowError
 
 type Stream = Literal["exposures", "events"]
@@ -40,12 +41,16 @@ class KnownExperiment:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a batch is checked against. `crossed` are (experiment, unit) found in two variants of this very batch."""
+    """What a batch is checked against. `crossed` are (experiment, unit) found in two variants of this very batch.
+
+    `refused`: units that were erased and must not come back.
+    """
 
     stream: Stream
     latest: datetime
     experiments: Mapping[str, KnownExperiment]
     crossed: frozenset[tuple[str, str]] = frozenset()
+    refused: RefusedUnits | None = None
 
 
 class RowFault(Exception):
@@ -64,6 +69,11 @@ def check_row(record: object, rules: Rules) -> dict[str, Any]:
     if not isinstance(record, Mapping):
         raise RowFault("", "malformed_row", "the row is not an object")
     fields, attributes = _split(record, rules.stream)
+    if rules.refused is not None and rules.refused.refuses(
+        str(fields.get(SUBJECT_FIELD[rules.stream])), str(fields.get("unit_id"))
+    ):
+        # Before anything else: rows that are refused for other reasons are kept, ids and all.
+        raise RowFault("unit_id", ERASED_UNIT, "the unit was erased, and its new rows are refused")
     at = read_time(fields.get(TIME_FIELD[rules.stream]), TIME_FIELD[rules.stream], rules.latest)
     unit = _text(fields.get("unit_id"), "unit_id", "missing_unit_id", MAX_UNIT_ID)
     if rules.stream == "exposures":

@@ -49,6 +49,8 @@ def accept(table: pa.Table, rules: Rules) -> pa.Table | None:
     try:
         columns = dict(_fields(table, rules))
         _check_subjects(columns, rules)
+        if rules.refused is not None and rules.refused.any_of(columns["unit_id"].unique().to_pylist()):
+            return None
         columns.update(_attributes(table, rules.stream))
     except (NotUniform, pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
         return None

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from experiments import connection, series, series_values
+from experiments import connection, erasure, series, series_values
 from experiments.allocation import allocation_of, coverage_of
 from experiments.definitions import Role
 from experiments.errors import NotFound, NotReady
@@ -76,6 +76,7 @@ async def prepare_experiment(session: AsyncSession, settings: Settings, analysis
         ),
         allocation=await allocation_of(session, experiment=experiment, plan=plan, until=analysis.data_as_of),
         coverage=await coverage_of(session, experiment=experiment, until=analysis.data_as_of),
+        erased=tuple((await erasure.lost_units(session, experiment_key=experiment.key)).items()),
         replications=await replications_of(
             session,
             experiment=experiment,

@@ -12,6 +12,12 @@ CONNECTION: Final[dict[str, Any]] = {
     "user": "northlift_reader",
     "tls": "verify-full",
 }
+ERASURE: Final[dict[str, Any]] = {
+    "unit_type": "user",
+    "unit_id": "u-1041",
+    "also_ids": ["device-77"],
+    "reason": "ticket 4711",
+}
 SPARK_CONNECTION: Final[dict[str, Any]] = {
     "kind": "spark",
     "key": "lake",

@@ -19,6 +19,7 @@ _TRAFFIC: Final = frozenset(
         "concurrent_unread",
         "crossover",
         "empty_arm",
+        "erased_units",
         "exposure_loss",
         "full_week",
         "planned_end",

@@ -57,6 +57,9 @@ class EvidenceContext:
     replications: tuple[PastReplication, ...] = ()
     """What experiments that this one replicates, or that replicate it, found (METHODS H5)."""
 
+    erased: tuple[tuple[str, int], ...] = ()
+    """Units by variant that were erased since the start; "": they were in several, or it is not known in which."""
+
     @property
     def running(self) -> bool:
         """Whether exposure was still going on at `data_as_of`."""

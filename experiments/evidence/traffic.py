@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.special as sc
 
 from experiments.definitions import MetricSpec, Role
 from experiments.evidence.facts import Facts, Status, check
 from experiments.result import Check
 from stats.formula import parse
+from stats.moments import Ints
 
 CROSSOVER_WARN, CROSSOVER_FAIL = 0.001, 0.01
 STALE_LOOKS = 2
+ERASED_WARN, ERASED_ALPHA = 0.001, 0.001
 
 
 def empty_arm(facts: Facts) -> Check:
@@ -34,6 +37,42 @@ def crossover(facts: Facts) -> Check:
     status: Status = "fail" if share > CROSSOVER_FAIL else "warn" if share > CROSSOVER_WARN else "pass"
     detail = f"{facts.crossover:,} units ({share:.2%}) were exposed to more than one variant and are excluded."
     return check("crossover", status, detail, "Make assignment sticky per unit, and check how units are identified.")
+
+
+def erased_units(facts: Facts) -> Check | None:
+    """Units whose rows were erased: who asks for it may not be a random part of an arm (METHODS A7)."""
+    lost = dict(facts.context.erased)
+    if not sum(lost.values()):
+        return None
+    keys = [variant.key for variant in facts.plan.variants]
+    left = facts.exposures[-1] if len(facts.exposures) else np.zeros(len(keys), dtype=np.int64)
+    gone = np.array([lost.get(key, 0) for key in keys], dtype=np.int64)
+    share = float((gone / np.maximum(gone + left, 1)).max(initial=0.0))
+    p = _equal_loss(gone, gone + left)
+    counts = ", ".join(f"{key} {count:,}" for key, count in zip(keys, gone.tolist(), strict=True))
+    others = sum(lost.values()) - int(gone.sum())
+    detail = f"Erased since the start: {counts}" + (f", in several variants or unknown {others:,}" if others else "")
+    chance = f" (p = {p:.2g} for the same share in every arm, warns below {ERASED_ALPHA})"
+    worry = p < ERASED_ALPHA or share > ERASED_WARN
+    return check(
+        "erased_units",
+        "warn" if worry else "pass",
+        f"{detail}{chance}; at most {share:.2%} of an arm.",
+        "Their facts are missing as well: compare with the last result before the erasures, and do not ship on a lift"
+        " as small as this share.",
+        p,
+    )
+
+
+def _equal_loss(gone: Ints, units: Ints) -> float:
+    """Exact two-sided p-value that arms lose the same share of their units: binomial, Bonferroni over arms."""
+    total, n = int(gone.sum()), float(units.sum())
+    if not total:
+        return 1.0
+    shares = units / n
+    tails = np.minimum(sc.bdtr(gone, total, shares), np.where(gone > 0, sc.bdtrc(gone - 1, total, shares), 1.0))
+    arms = 1 if len(gone) == 2 else len(gone)
+    return float(min(1.0, 2.0 * arms * tails.min()))
 
 
 def data_arriving(facts: Facts) -> Check | None:

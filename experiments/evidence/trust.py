@@ -175,6 +175,7 @@ _RULES: tuple[Callable[[Facts], Check | None], ...] = (
     populations.with_outcome,
     populations.without_cluster,
     traffic.crossover,
+    traffic.erased_units,
     _analysed,
     traffic.data_arriving,
     traffic.full_week,
