@@ -1,11 +1,10 @@
 """Fact sources as relations of the engine: unit, time in microseconds, and the columns that measures ask for.
 
 Two roads lead from a plan to moments. This one, the embedded road, reads the store and files with DuckDB: its
-statements are few and their shape never depends on user text. All that varies are names and values. Names only enter
-through `engine.identifier`, values (file paths included) only as bound parameters, filters are compiled from the
-structured `Filter` model; so there is nothing to parse or to escape, and the text is what the engine runs and what one
-reads in a profile. The compiled road (`warehouse.compile`) turns the whole plan into one relational statement in the
-dialect of a warehouse; it is built of sqlglot's expressions, whose third of a second of import time is not paid here.
+statements are few and their shape never depends on user text. Names only enter through `engine.identifier`, values
+(file paths included) only as bound parameters, filters are compiled from the structured `Filter` model; so there is
+nothing to parse or to escape. The compiled road (`warehouse.compile`) turns a plan into one statement in the dialect of
+a warehouse; it is built of sqlglot's expressions, whose third of a second of import time is not paid here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +19,9 @@ from warehouse import parquet, properties
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, Value, identifier
 
-EVENT_VALUE = "value"
-PROPERTY_PREFIX = "p_"
+EVENT_VALUE, PROPERTY_PREFIX = "value", "p_"
 _BYTES_OF_A_ROW = 32
+_NUMERIC = frozenset(["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL"])
 
 
 def property_column(name: str) -> str:
@@ -147,13 +146,13 @@ def _filtered(source: FactRelation, filters: Sequence[Filter], parameters: Param
 
 
 def _with_ids(source: FactRelation) -> FactRelation:
-    """Ids as text where a column of floats holds them, as some tools make it of whole numbers with nulls: 13085."""
+    """Ids as text where floats hold them, as some tools make it of whole numbers with nulls: 13085, not 13085.0."""
     if not source.types[source.unit].startswith(("FLOAT", "DOUBLE", "DECIMAL")):
         return source
     unit = identifier(source.unit)
     text = f"CASE WHEN abs({unit}) < 1e15 AND {unit} = floor({unit}) THEN CAST(CAST({unit} AS BIGINT) AS VARCHAR)"
-    relation = f"(SELECT * REPLACE ({text} ELSE CAST({unit} AS VARCHAR) END AS {unit}) FROM {source.relation})"
-    return replace(source, relation=relation, types={**source.types, source.unit: "VARCHAR"})
+    rows = f"(SELECT * REPLACE ({text} ELSE CAST({unit} AS VARCHAR) END AS {unit}) FROM {source.relation})"
+    return replace(source, relation=rows, types={**source.types, source.unit: "VARCHAR"})
 
 
 def _of_units(source: FactRelation, spec: FactSourceSpec, data: DataSlice) -> FactRelation:
@@ -291,10 +290,7 @@ def _as_number(text: str) -> float | None:
 
 
 def _is_numeric(kind: str) -> bool:
-    return kind.split("(")[0] in {
-        "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
-        "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL",
-    }  # fmt: skip
+    return kind.split("(")[0].removeprefix("U") in _NUMERIC
 
 
 def reader_of(path: Path, key: str) -> str:
