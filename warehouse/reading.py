@@ -49,7 +49,7 @@ class SourceCost:
 
 @dataclass(frozen=True, slots=True)
 class ReadingCost:
-    """What an analysis would read at most: one that refreshes what an earlier one kept reads less.
+    """What an analysis would read. From files at most: one that refreshes what an earlier one kept reads less.
 
     `engine` is where the rows are read: `embedded`, `postgres`, `spark`, or `none` for summaries.
     """
@@ -223,7 +223,7 @@ def _in_warehouse(plan: AnalysisPlan, data: DataSlice, access: Access) -> Readin
             except SourceUnreadable as error:
                 found.append(SourceCost(spec.key, None, None, times, "", error.detail))
                 continue
-            reason = "" if told.rows is not None else "the engine does not know how many rows the table has"
+            reason = "" if told.rows is not None else "nobody counted the rows of the table; ANALYZE does"
             found.append(SourceCost(spec.key, told.rows, told.bytes, times, told.basis, reason))
         return ReadingCost(engine.dialect, tuple(found))
 

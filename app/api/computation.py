@@ -147,7 +147,7 @@ class SourceCostOut(BaseModel):
 
 
 class CostOut(BaseModel):
-    """What an analysis would read at most; one that refreshes what an earlier one kept reads less.
+    """What an analysis would read. Of files at most: one that refreshes what an earlier one kept reads less.
 
     Totals count every source as often as it is read; null unless all are known.
     """

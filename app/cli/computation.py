@@ -31,7 +31,9 @@ def cost_line(cost: Mapping[str, Any]) -> str:
     """All sources together, and what is assumed."""
     if cost["engine"] == "none":
         return "Nothing is read: the numbers are sent as summaries."
-    line = f"In all: {_count(cost['rows'])} rows, {_megabytes(cost['bytes'])} MB. A refresh reads less."
+    line = f"In all: {_count(cost['rows'])} rows, {_megabytes(cost['bytes'])} MB."
+    if cost["engine"] == "embedded":
+        line += " A refresh reads less."
     if cost["assumed_days"] is not None:
         line += f" As if it had begun {cost['assumed_days']} days ago, without its exposures."
     return line

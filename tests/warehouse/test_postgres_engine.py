@@ -44,6 +44,7 @@ def warehouse(postgres: Postgres) -> Iterator[PostgresConnection]:
                 psycopg.sql.Identifier(HOSTILE), psycopg.sql.Identifier(HOSTILE)
             )
         )
+        owner.execute("ANALYZE shop.facts")
         owner.execute("CREATE TABLE shop.notes (u text)")
         owner.execute("INSERT INTO shop.notes VALUES ('it''s \"secret\" 4711')")
         owner.execute(f"DROP ROLE IF EXISTS {ROLE}")
@@ -194,4 +195,6 @@ def test_a_server_that_cannot_be_opened_is_said_without_the_password(warehouse: 
 
 def test_what_a_statement_will_read_is_known_before_it_runs(engine: PostgresEngine) -> None:
     found = engine.estimate(exp.select("count(*)").from_("shop.facts"))
-    assert found.bytes == 8192 and found.rows is not None and found.rows > 0 and "PostgreSQL" in found.basis
+    assert (found.bytes, found.rows) == (8192, 2) and "PostgreSQL" in found.basis
+    # Without statistics the planner takes ten pages full of rows, which is no estimate.
+    assert engine.estimate(exp.select("count(*)").from_("shop.notes")).rows is None

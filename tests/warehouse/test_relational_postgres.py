@@ -38,6 +38,7 @@ def warehouse(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> I
 
         execute("SET TIME ZONE 'UTC'", ())
         fill(world, execute)
+        execute("ANALYZE", ())
     with closing(PostgresEngine(spec, secret)) as engine:
         yield world, engine
 

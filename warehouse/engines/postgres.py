@@ -118,12 +118,15 @@ class PostgresEngine:
         }
 
     def estimate(self, statement: exp.Expression) -> Estimate:
-        """What the planner means to read: whole tables and partitions by their size, else rows times their width."""
+        """What the planner means to read: whole tables and partitions by their size, else rows times their width.
+
+        No rows where the server never counted those of a table: what the planner takes then is no estimate.
+        """
         rows, _ = self._execute("EXPLAIN (FORMAT JSON, VERBOSE) " + statement.sql(dialect="postgres"))
         plan = rows[0][0]
         document = json.loads(plan) if isinstance(plan, str | bytes) else plan
         sizes: dict[tuple[str, str], tuple[int, float]] = {}
-        read, size = 0.0, 0.0
+        read, size, counted = 0.0, 0.0, True
         for node in _scans(document[0]["Plan"]):
             place = (str(node.get("Schema", "")), str(node["Relation Name"]))
             if node["Node Type"] != "Seq Scan":
@@ -133,8 +136,9 @@ class PostgresEngine:
                 sizes[place] = self._size(*place)
             whole, known = sizes[place]
             size += whole
-            read += known if known >= 0 else node["Plan Rows"]
-        return Estimate(round(read), round(size), "PostgreSQL's plan, and the sizes of the tables that it scans")
+            read += known
+            counted &= known >= 0
+        return Estimate(round(read) if counted else None, round(size), "PostgreSQL's plan, and the sizes of the tables that it scans")
 
     def check(self) -> ConnectionCheck:
         """Who answers, how fast, and what the role could do beside reading. Raises `SourceUnreadable`."""
