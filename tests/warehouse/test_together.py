@@ -2,13 +2,9 @@
 
 import logging
 import os
-import pickle
-import random
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,9 +16,7 @@ import pytest
 import warehouse.together
 from experiments.definitions import FileSource
 from stats.moment_set import MomentSet
-from tests.servers import REPOSITORY
 from tests.warehouse.cases import DAY, START
-from tests.warehouse.killed_pass import asking, data_dir_of
 from tests.warehouse.plain import AS_OF, CLOSED, OPEN, RICH, plan_with, random_world
 from tests.warehouse.test_reach import star_of
 from tests.warehouse.test_shared_pass import CAPPED, P90, same
@@ -55,8 +49,18 @@ def three(folder: Path, *, units: int = 30) -> list[Asked]:
     return asked
 
 
+def asking(asked: Sequence[Asked], place: int) -> Together:
+    """What a worker tells about one of them."""
+    return Together(asked[place].key, tuple(one for one in asked if one is not asked[place]), 60.0)
+
+
+def data_dir_of(asked: Asked) -> Path:
+    assert asked.data.data_dir is not None
+    return asked.data.data_dir
+
+
 def test_one_pass_serves_all_that_are_due(tmp_path: Path) -> None:
-    asked = three(tmp_path)
+    asked = three(tmp_path, units=12)
     said: list[str] = []
     for place, one in enumerate(asked):
         found = measure_together(
@@ -81,22 +85,20 @@ def test_whoever_is_alone_is_told_so_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_damaged_moments_are_measured_again(tmp_path: Path) -> None:
-    asked = three(tmp_path)
-    one = asked[1]
-    assert measure_together(one.plan, one.data, asking(asked, 1)) is not None
+    one = three(tmp_path, units=10)[0]
+    wanted = extract_experiment(one.plan, one.data)
+    keep_moments(data_dir_of(one), one.key, Measured(wanted, 1, 2))
     path = data_dir_of(one) / FOLDER / f"{one.key}.npz"
     whole = path.read_bytes()
-    for damage in (b"", whole[:-50], whole[:200] + b"x" * 9 + whole[209:], b"PK\x03\x04 nothing"):
-        path.write_bytes(damage)
+    for at in range(0, len(whole), 997):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         found = read_moments(data_dir_of(one), one.key)
-        assert found is None or found.moments.columns  # what is not damage is as it was
-    path.write_bytes(whole[: len(whole) // 2])
-    again = measure_together(one.plan, one.data, Together(one.key, (asked[0],), 60.0))
-    assert again is None  # nobody is left to measure it with: the first one's moments are there
-    forget_moments(data_dir_of(one))
-    again = measure_together(one.plan, one.data, asking(asked, 1))
-    assert again is not None
-    same(again, extract_experiment(one.plan, one.data), exactly=True)
+        if found is not None:  # only names within the archive were hit
+            same(found.moments, wanted, exactly=True)
+    for damage in (b"", whole[: len(whole) // 2], b"PK\x03\x04 nothing"):
+        path.write_bytes(damage)
+        assert read_moments(data_dir_of(one), one.key) is None
+        assert measure_together(one.plan, one.data, Together(one.key, (), 60.0)) is None
 
 
 def test_moments_of_every_kind_are_kept_to_the_last_bit(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_a_key_says_what_moments_depend_on_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_only_one_makes_moments_and_the_other_waits_for_them(tmp_path: Path) -> None:
-    asked = three(tmp_path)
+    asked = three(tmp_path, units=12)
     one, folder = asked[0], data_dir_of(asked[0])
     wanted = extract_experiment(one.plan, one.data)
     waits = threading.Event()
@@ -205,7 +207,7 @@ def test_there_is_an_end_to_what_is_done_for_others(tmp_path: Path, monkeypatch:
 def test_what_goes_wrong_for_others_is_no_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked = three(tmp_path)
+    asked = three(tmp_path, units=12)
     one = asked[0]
 
     def failing(error: Exception) -> Callable[..., Any]:
@@ -238,26 +240,3 @@ def test_moments_that_nobody_came_for_go(tmp_path: Path) -> None:
     assert forget_moments(folder, older_than_hours=1.0) == 1
     assert is_kept(folder, "new") and not is_kept(folder, "old")
     assert forget_moments(folder) == 1 and forget_moments(folder / "nowhere") == 0
-
-
-def survive(folder: Path, deaths: list[float], *, units: int) -> int:
-    """How many processes that measure for others died, of those that were to."""
-    file = folder / "asked"
-    file.write_bytes(pickle.dumps((three(folder, units=units), deaths)))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.warehouse.killed_pass", str(file)],
-        cwd=REPOSITORY, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
-
-
-def test_a_pass_that_is_killed_costs_the_others_nothing_but_time(tmp_path: Path) -> None:
-    # Before its own moments are kept, and before the last ones are.
-    assert survive(tmp_path, [0, 2], units=8) == 2
-
-
-@pytest.mark.chaos
-def test_shared_passes_are_killed_all_the_time(tmp_path: Path) -> None:
-    chance = random.Random(31)
-    assert survive(tmp_path, [chance.uniform(0.0, 0.5) for _ in range(60)], units=60) >= 30

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlmodel import col
 
 from experiments import analysis, experiment, lifecycle, refresh
 from experiments.database import Database
@@ -19,9 +21,9 @@ from experiments.types import utc_now
 from stats.bayes.models.fit import ModelFit
 from tests.workers.shop import EXPERIMENT, open_shop
 from warehouse.ingest import ingest
-from warehouse.kept_moments import FOLDER, is_kept, read_moments
+from warehouse.kept_moments import FOLDER, forget_moments, is_kept, read_moments
 from workers import companions
-from workers.child import Channel
+from workers.child import Channel, ComputationCrashed, Job, compute
 from workers.jobs import ExperimentJob, run_experiment
 from workers.preparation import KINDS, prepare_experiment
 from workers.run import Runner
@@ -30,6 +32,7 @@ pytestmark = pytest.mark.anyio
 PLAIN = {"north_star_key": None, "estimation": {"engine": "frequentist", "screen_interactions": False}}
 KEYS = ("checkout", "search", "basket")
 HOUR = timedelta(hours=1)
+QUEUED = {"state": "queued", "attempt": 0, "stage": None, "cancel_requested_at": None}
 
 
 @pytest.fixture
@@ -92,7 +95,7 @@ async def claimed(database: Database, row: Analysis) -> Analysis:
     """As a worker claims it."""
     async with database.write() as session:
         found = await analysis.change(
-            session, where=[Analysis.id == row.id],  # type: ignore[list-item]  # a column, for mypy a bool
+            session, where=[col(Analysis.id) == row.id],
             values={"state": "running", "attempt": 1, "stage": "claimed"},
         )  # fmt: skip
     assert found is not None
@@ -152,7 +155,9 @@ async def test_three_that_are_due_at_once_read_their_facts_once_and_have_the_res
         assert body == alone.body
 
 
-async def test_who_may_share_a_pass(database: Database, worker_settings: Settings, asked: list[Analysis]) -> None:
+async def test_who_may_share_a_pass(
+    database: Database, worker_settings: Settings, asked: list[Analysis], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second, third = [await claimed(database, asked[0]), *asked[1:]]
 
     async def others(row: Analysis, **settings: Any) -> list[str] | None:
@@ -176,24 +181,19 @@ async def test_who_may_share_a_pass(database: Database, worker_settings: Setting
     async with database.write() as session:
         await analysis.request_cancel(session, analysis_id=third.id, at=utc_now())
         await analysis.change(
-            session, where=[Analysis.id == second.id],  # type: ignore[list-item]  # a column, for mypy a bool
+            session, where=[col(Analysis.id) == second.id],
             values={"stage": "computing moments"},
         )  # fmt: skip
     assert await others(first) == []
 
-
-async def test_those_that_keep_state_are_measured_alone(
-    database: Database, worker_settings: Settings, asked: list[Analysis], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    # Who reads what it kept is better off alone, and is nobody's companion.
+    async with database.write() as session:
+        for row in asked:
+            await analysis.change(session, where=[col(Analysis.id) == row.id], values=QUEUED)
     monkeypatch.setattr(companions, "FEWEST_EXPOSURES", 85)
-    small = next(row for row in asked if row.subject_key == "basket")
-    large = next(row for row in asked if row.subject_key == "search")
-    assert (await prepared(database, worker_settings, large)).together is None
-    job = await prepared(database, worker_settings, small)
-    assert job.together is not None and not job.together.companions
-    kept_by_nobody = worker_settings.model_copy(update={"keep_state": False})
-    job = await prepared(database, kept_by_nobody, large)
-    assert job.together is not None and len(job.together.companions) == 2
+    small, large = (next(row for row in asked if row.subject_key == key) for key in ("basket", "search"))
+    assert await others(large) is None and await others(small) == []
+    assert sorted(await others(large, keep_state=False) or []) == ["basket", "checkout"]
 
 
 async def test_a_companion_that_is_cancelled_or_withdrawn_meanwhile_changes_nothing(
@@ -213,3 +213,48 @@ async def test_a_companion_that_is_cancelled_or_withdrawn_meanwhile_changes_noth
     channel = Silent()
     assert run_experiment(last, channel).body == run_experiment(replace(last, together=None), Silent()).body
     assert "reading facts" not in channel.said and "reading exposures" not in channel.said
+
+
+async def die(job: ExperimentJob, death: float) -> bool:
+    """Whether a child that does this job was killed before it was done."""
+    child = Job("tests.workers.dying:run", (job, death))
+    try:
+        await compute(child, limit_seconds=60, on_progress=lambda stage, fraction: None, answer=unfitted)
+    except ComputationCrashed:
+        return True
+    return False
+
+
+async def each_has_its_own_result(
+    database: Database, settings: Settings, asked: list[Analysis], wanted: dict[str, bytes]
+) -> None:
+    for row in reversed(asked):
+        job = await prepared(database, settings, row)
+        if row.subject_key not in wanted:
+            wanted[row.subject_key] = run_experiment(replace(job, together=None), Silent()).body
+        assert run_experiment(job, Silent()).body == wanted[row.subject_key]
+
+
+async def test_a_pass_that_is_killed_costs_the_others_nothing_but_time(
+    database: Database, worker_settings: Settings, asked: list[Analysis]
+) -> None:
+    wanted: dict[str, bytes] = {}
+    # Before its own moments are kept, and before the last ones are.
+    for death in (0, 2):
+        assert await die(await prepared(database, worker_settings, asked[0]), death)
+        await each_has_its_own_result(database, worker_settings, asked, wanted)
+        forget_moments(worker_settings.data_dir)
+        assert [path.name for path in (worker_settings.data_dir / FOLDER).iterdir()] == ["gate"]
+
+
+@pytest.mark.chaos
+async def test_passes_are_killed_all_the_time(
+    database: Database, worker_settings: Settings, asked: list[Analysis]
+) -> None:
+    chance, died = random.Random(31), 0
+    wanted: dict[str, bytes] = {}
+    for _ in range(60):
+        died += await die(await prepared(database, worker_settings, asked[0]), chance.uniform(0.0, 0.4))
+        await each_has_its_own_result(database, worker_settings, asked, wanted)
+        forget_moments(worker_settings.data_dir)
+    assert died >= 30
