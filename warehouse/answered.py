@@ -53,8 +53,8 @@ def parts_of(answer: Answer, snapshots: Sequence[Snapshot] = ()) -> Parts:
     return Parts(
         overall,
         reshape(join(_by_segment(answer), answer.k), (sum(len(s.groups) for s in work.segments), answer.question.arms)),
-        _counts(answer),
-        answer.of(lines.CROSSED)[0].n,
+        counts_of(answer),
+        answer.crossover,
         {**invalid, **caps.refused, **withheld(answer)},
         products_of(answer, caps),
         by_stratum=by_stratum,
@@ -100,7 +100,8 @@ def _clusters(answer: Answer) -> ClusterTotals:
     return cluster_totals(values, np.array([line.arm for line in found], dtype=np.int64))
 
 
-def _counts(answer: Answer) -> Counts:
+def counts_of(answer: Answer) -> Counts:
+    """How many units there are of what kind; none are analysed where nobody asked."""
     work, arms, size = answer.question.work, answer.question.arms, len(answer.question.work.looks)
     daily = np.zeros((size + 1, arms), dtype=np.int64)
     for line in answer.of(lines.EXPOSURES):

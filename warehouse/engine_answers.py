@@ -19,9 +19,9 @@ from warehouse.engines.contract import Table
 from warehouse.values import NON_FINITE
 from warehouse.wanted import Caps
 
-_ROUNDING: Final = 1e-15
+ROUNDING: Final = 1e-15
 """Of a sum of squares, relative, for each digit that a sum of n numbers may lose."""
-_LAST_BITS: Final = 2.0**-50
+LAST_BITS: Final = 2.0**-50
 """Of a number, relative, that it may lose when a constant is taken from it and added again."""
 
 
@@ -64,6 +64,11 @@ class Answer:
     def units(self) -> int:
         """How many units count."""
         return self.of(lines.SUMMARY)[0].n
+
+    @property
+    def crossover(self) -> int:
+        """Units in two arms."""
+        return self.of(lines.CROSSED)[0].n
 
     def moments(
         self,
@@ -110,9 +115,9 @@ def _without_noise(moments: Moments, products: Floats, centre: Floats) -> Moment
     squares = np.diagonal(products, axis1=-2, axis2=-1)
     left = np.diagonal(moments.comoment, axis1=-2, axis2=-1)
     n = moments.count[..., None]
-    noise: Bools = (n <= 1) | (left <= _ROUNDING * np.sqrt(n) * squares)
+    noise: Bools = (n <= 1) | (left <= ROUNDING * np.sqrt(n) * squares)
     spread = ~noise
-    nothing = np.abs(moments.mean) <= _LAST_BITS * np.abs(centre)
+    nothing = np.abs(moments.mean) <= LAST_BITS * np.abs(centre)
     return Moments(
         moments.count,
         np.where(nothing, 0.0, moments.mean),

@@ -115,8 +115,8 @@ def buckets(source: str, k: int) -> exp.Select:
     return line(BUCKETS, col("arm"), count_rows(), sums, table(source), group=[col("bucket"), col("arm")])
 
 
-def populations(question: Question, asked: Asked) -> list[exp.Select]:
-    """How many units there are of what kind."""
+def exposed(question: Question) -> list[exp.Select]:
+    """How many units were exposed by when, and how many are in two arms."""
     work = question.work
     size = len(work.looks)
     in_arm = exp.GTE(this=col("arm"), expression=whole(0))
@@ -146,6 +146,13 @@ def populations(question: Question, asked: Asked) -> list[exp.Select]:
                 group=grouping_sets([[col(group), col("arm")] for group in groups]),
             )
         )
+    return found
+
+
+def populations(question: Question, asked: Asked) -> list[exp.Select]:
+    """How many units there are of what kind."""
+    work, found = question.work, exposed(question)
+    in_arm = exp.GTE(this=col("arm"), expression=whole(0))
     counted = ["active", *(f"missing_{i}" for i in asked.counted), *(f"above_{i}" for i in capped(question, asked))]
     sums = [exp.Sum(this=col(one)) for one in counted]
     found.append(line(POPULATIONS, col("arm"), count_rows(), sums, table("final"), group=[col("arm")]))

@@ -158,7 +158,7 @@ class CohortMoments:
             where = places(found, self._groups)
             if where is None:
                 raise Unusable("groups cannot be found again")
-            placed.append(Placed(found.parts, setting.entry(cohort.index), *where))
+            placed.append(Placed(found.parts, np.array([setting.entry(cohort.index)]), *where))
             values_file = ""
             if others is not None:
                 of_cohort, values_file = self._cells(cohort, others, parts_file)
@@ -171,7 +171,7 @@ class CohortMoments:
             parts = self._measured(at_last, self._partial, self._of_partial)
             every = [np.arange(len(segment.groups)) for segment in work.segments]
             strata = np.arange(0 if work.strata is None else len(work.strata.names))
-            placed.append(Placed(parts, len(work.looks) - 1, every, strata))
+            placed.append(Placed(parts, np.array([len(work.looks) - 1]), every, strata))
             if others is not None:
                 facts = setting.facts(self._of_partial, self._partial)
                 values = values_of(at_last, self._partial, facts, self._caps)

@@ -47,7 +47,7 @@ from warehouse.state.unusable import Unusable
 from warehouse.wanted import Caps
 
 FOLDER: Final = "state"
-_MANIFEST: Final = "manifest.npz"
+MANIFEST: Final = "manifest.npz"
 _LOCK: Final = "lock"
 
 
@@ -108,7 +108,7 @@ class Lane:
     def manifest(self) -> Manifest | None:
         """What is in force; None without anything that can be read."""
         try:
-            return kept.read(self.folder / _MANIFEST, Manifest, _KNOWN)
+            return kept.read(self.folder / MANIFEST, Manifest, _KNOWN)
         except (FileNotFoundError, kept.Unreadable):
             return None
 
@@ -127,18 +127,22 @@ class Lane:
 
     def put_in_force(self, manifest: Manifest) -> None:
         """Replace the manifest, and remove the files that are in it no more."""
-        _sync(self.folder)
-        kept.keep(self.folder / _MANIFEST, manifest)
-        _sync(self.folder)
         named = {manifest.units}
         for one in manifest.cohorts:
             named |= {one.facts, one.parts, one.tops, one.values}
+        self.replace(manifest, named)
+
+    def replace(self, manifest: object, named: Collection[str]) -> None:
+        """Replace a manifest of any kind, which names these files."""
+        _sync(self.folder)
+        kept.keep(self.folder / MANIFEST, manifest)
+        _sync(self.folder)
         self.sweep(named)
 
     def sweep(self, named: Collection[str] = ()) -> None:
         """Remove every file but these, the manifest and the lock."""
         for path in self.folder.iterdir():
-            if path.name not in named and path.name not in (_MANIFEST, _LOCK):
+            if path.name not in named and path.name not in (MANIFEST, _LOCK):
                 path.unlink(missing_ok=True)
 
     @classmethod
@@ -169,12 +173,12 @@ def lane_folder(plan: AnalysisPlan, data: DataSlice, work: Pass) -> Path:
     about = {
         "code": code_fingerprint(),
         "engine": duckdb.__version__,
-        "columns": _plain(work.columns),
-        "wanted": _plain((work.wanted.quantiles, work.wanted.surveys, work.wanted.ages, work.wanted.modelled)),
-        "sources": _plain(plan.fact_sources),
+        "columns": plain(work.columns),
+        "wanted": plain((work.wanted.quantiles, work.wanted.surveys, work.wanted.ages, work.wanted.modelled)),
+        "sources": plain(plan.fact_sources),
         "variants": list(work.variants),
-        "trigger": _plain(plan.trigger),
-        "exposures": _plain(plan.exposures),
+        "trigger": plain(plan.trigger),
+        "exposures": plain(plan.exposures),
         "dimensions": dimensions_of(plan),
         "started_us": epoch_us(data.started_at),
         "longest_us": work.longest_us,
@@ -219,7 +223,7 @@ def _remove(folder: Path) -> bool:
     with Lane.held(folder) as lane:
         if lane is None:
             return False
-        (folder / _MANIFEST).unlink(missing_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)
         lane.sweep()
         shutil.rmtree(folder)
     return True
@@ -240,7 +244,7 @@ def code_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def _plain(thing: object) -> Any:
+def plain(thing: object) -> Any:
     """Definitions as JSON, every field by its name."""
     match thing:
         case None | bool() | int() | float() | str():
@@ -248,11 +252,11 @@ def _plain(thing: object) -> Any:
         case BaseModel():
             return thing.model_dump(mode="json")
         case Mapping():
-            return {str(key): _plain(value) for key, value in thing.items()}
+            return {str(key): plain(value) for key, value in thing.items()}
         case tuple() | list():
-            return [_plain(item) for item in thing]
+            return [plain(item) for item in thing]
     if is_dataclass(thing) and not isinstance(thing, type):
-        return {item.name: _plain(getattr(thing, item.name)) for item in fields(thing)}
+        return {item.name: plain(getattr(thing, item.name)) for item in fields(thing)}
     raise TypeError(f"a {type(thing).__name__} in a plan")
 
 

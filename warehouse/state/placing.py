@@ -89,7 +89,7 @@ def places(found: CohortParts, now: Grouping) -> tuple[list[Ints], Ints] | None:
     strata = np.arange(0)
     if before.strata is not None and now.strata is not None:
         assert found.parts.by_stratum is not None and found.parts.by_stratum.entering is not None
-        used = found.parts.by_stratum.entering.count[0].any(axis=-1)
+        used = found.parts.by_stratum.entering.count.any(axis=(0, -1))
         by_name = _by_name(before.strata, now.strata, used)
         if by_name is None:
             return None
@@ -114,10 +114,10 @@ def _by_name(old: Sequence[str], new: Sequence[str], used: np.ndarray[tuple[int]
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A cohort's parts, the look at which it enters, and the places of its groups."""
+    """The parts of cohorts, the look of now at which those of each look of theirs enter, and the places of groups."""
 
     parts: Parts
-    entry: int
+    entry: Ints
     segments: list[Ints]
     strata: Ints
 
@@ -136,7 +136,7 @@ def merge(cohorts: Sequence[Placed], work: Pass, counts: Counts) -> Parts:
         cells = (len(work.strata.names), arms)
         strata = OverLooks(_over_looks([_strata(one, cells, k) for one in cohorts], cohorts, looks))
     return Parts(
-        OverLooks(_over_looks([_entering(one.parts.overall)[0] for one in cohorts], cohorts, looks)),
+        OverLooks(_over_looks([_entering(one.parts.overall) for one in cohorts], cohorts, looks)),
         _union([_scatter(one.parts.by_segment, g, sum(sizes)) for one, g in zip(cohorts, groups, strict=True)]),
         counts,
         counts_of_crossover(every),
@@ -158,9 +158,10 @@ def _entering(over: OverLooks) -> Moments:
 
 
 def _over_looks(cells: Sequence[Moments], cohorts: Sequence[Placed], looks: int) -> Moments:
-    """(looks, ...) of the units that enter at each look."""
-    empty = Moments.empty(cells[0].cells, cells[0].columns)
-    at = [[part for part, one in zip(cells, cohorts, strict=True) if one.entry == look] for look in range(looks)]
+    """(looks, ...) of the units that enter at each look; `cells` (looks of the cohorts, ...)."""
+    empty = Moments.empty(cells[0].cells[1:], cells[0].columns)
+    entries = [(part, one.entry.tolist()) for part, one in zip(cells, cohorts, strict=True)]
+    at = [[part[i] for part, entry in entries for i, at in enumerate(entry) if at == look] for look in range(looks)]
     return stack([_union(parts) if parts else empty for parts in at])
 
 
@@ -192,9 +193,11 @@ def _joined(segments: Sequence[Ints], sizes: Sequence[int]) -> Ints:
 
 
 def _strata(one: Placed, cells: tuple[int, int], k: int) -> Moments:
+    """(looks of the cohorts, strata, V)."""
     if one.parts.by_stratum is None:
-        return Moments.empty(cells, k)
-    return _scatter(_entering(one.parts.by_stratum)[0], one.strata, cells[0])
+        return Moments.empty((len(one.entry), *cells), k)
+    entering = _entering(one.parts.by_stratum)
+    return stack([_scatter(entering[i], one.strata, cells[0]) for i in range(len(one.entry))])
 
 
 def _products(one: Placed, sizes: Sequence[int], looks: int) -> Products:
@@ -208,7 +211,7 @@ def _products(one: Placed, sizes: Sequence[int], looks: int) -> Products:
         key: Rows(
             found.value,
             found.unit,
-            np.full(len(found.value), one.entry, dtype=np.int16),
+            one.entry[found.first].astype(np.int16),
             np.full(len(found.value), looks - 1, dtype=np.int16),
         )
         for key, found in products.quantiles.items()
