@@ -28,7 +28,7 @@ class Estimate:
 
 
 class Engine(Protocol):
-    """A place where tables are. Sessions are read-only, and their time zone is UTC.
+    """A place where tables are. Sessions are read-only where the engine knows such, and their time zone is UTC.
 
     Statements are expressions of sqlglot, rendered by the engine in its own dialect: names quoted, values literals of
     the generator. Errors of the engine are `SourceUnreadable`, without credentials and without values of rows.
