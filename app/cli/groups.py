@@ -6,6 +6,7 @@ import typer
 
 from app.cli.computation_commands import computation_cli
 from app.cli.connection_commands import connections_cli, secrets_cli
+from app.cli.erasure_commands import erasure_cli
 from app.cli.experiment_commands import experiments_cli
 from app.cli.launch_commands import launches_cli
 from app.cli.link_commands import links_cli
@@ -32,4 +33,5 @@ GROUPS: Final[tuple[typer.Typer, ...]] = (
     models_cli,
     store_cli,
     state_cli,
+    erasure_cli,
 )

@@ -14,7 +14,7 @@ from app.pages.evidence_view import evidence_view
 from app.pages.plan_words import option_lines
 from app.pages.rendering import render
 from app.pages.route import pages
-from experiments import amendment, decision, experiment, launch_overview, lifecycle, lineage, metric, overview
+from experiments import amendment, decision, erasure, experiment, launch_overview, lifecycle, lineage, metric, overview
 from experiments.definitions import ExperimentSpec
 from experiments.plan import AnalysisPlan
 from experiments.tables import Experiment
@@ -69,6 +69,7 @@ async def page_values(session: AsyncSession, row: Experiment) -> dict[str, Any]:
         "variant_names": dict(names),
         "result": result,
         "evidence": evidence,
+        "erased_since": sum((await erasure.lost_since_result(session, result=result)).values()) if result else 0,
         "moves": lifecycle.legal_moves(row),
         "active": next((analysis for analysis, _ in history if analysis.state in overview.ACTIVE), None),
         "history": history,

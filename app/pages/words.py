@@ -48,6 +48,12 @@ STATES: Final = {
     "failed": Label("Failed", "bad", "cross"),
     "cancelled": Label("Cancelled", "", "stop"),
 }
+ERASURES: Final = {
+    "queued": "Waiting",
+    "running": "Under way",
+    "removing": "No longer read; files are removed soon",
+    "done": "Done",
+}
 CONCLUSIONS: Final = {
     "won": "Won",
     "lost": "Lost",

@@ -11,6 +11,7 @@ from app.cli.store import compact_now, table_of_store
 from app.main import create_app
 from experiments import api_key
 from experiments.settings import Settings
+from experiments.tables import Erasure
 from tests.app.pages.conftest import Reader, browsing
 from tests.app.pages.test_pages import Structure
 from tests.app.world import NOW
@@ -91,3 +92,18 @@ async def test_only_who_may_read_sees_the_store(desk: tuple[Reader, Settings]) -
     assert (await reader.http.get("/v1/store", headers={"X-API-Key": key})).status_code == 403
     reader.http.cookies.clear()
     assert (await reader.http.get("/data")).status_code == 303
+
+
+async def test_erasures_are_listed_without_ids(desk: tuple[Reader, Settings]) -> None:
+    reader, _ = desk
+    async with reader.database.write() as session:
+        done = Erasure(
+            unit_type="user", unit_digest="0" * 64, reason="ticket <1>", state="removing", refuse_future=True,
+            requested_by="ada", requested_at=NOW, rewritten_at=NOW,
+            effects={"rows": {"events": {"orders": 1200}}, "experiments": {"checkout": {"control": 1}}, "rounds": 1},
+        )  # fmt: skip
+        waiting = Erasure(unit_type="device", unit_digest="1" * 64, unit_id="d", requested_by="ada", requested_at=NOW)
+        session.add_all([done, waiting])
+    page = well_formed(await reader.http.get("/data"))
+    for text in ("ticket &lt;1&gt;", "1,200", "new rows are refused", 'href="/experiments/checkout"', "Waiting"):
+        assert text in page
