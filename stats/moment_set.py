@@ -122,7 +122,8 @@ class MomentSet:
 
     Optional, empty or None where the plan does not ask or the data cannot say:
     `strata` and `by_stratum` cells (looks, strata, variants): disjoint groups for post-stratification (METHODS A8).
-    `populations` counts (variants,) per named population at the last look: assigned, exposed, analysed, with_outcome.
+    `populations` counts (variants,) per named population at the last look: assigned, exposed, analysed, with_outcome
+    (which is not there where an outcome was withdrawn for what its facts hold).
     `segment_exposures` (segments, variants) exposed units per segment level.
     `by_age` per metric: moments with cells (variants,) whose columns are the metric's value on day 0, 1, ... after
     exposure. `capped` per column name. `quantiles` and `responses` per metric key. `concurrent` per experiment key.

@@ -12,7 +12,8 @@ import numpy as np
 from experiments.columns import CLUSTER_SIZE, layout
 from experiments.plan import AnalysisPlan
 from stats.moment_set import ConcurrentCells, MomentSet, Reach
-from stats.moments import Floats, Moments
+from stats.moments import Floats, Ints, Moments
+from warehouse.answers import INVALID_ANSWERS
 from warehouse.caps import caps_of_buckets, columns_to_read
 from warehouse.cell_moments import concurrent_moments, moments_over_looks, segment_moments
 from warehouse.cells import OverLooks, without_columns
@@ -28,14 +29,14 @@ from warehouse.looks import MAX_LOOKS, MAX_OPEN_LOOKS, look_times
 from warehouse.measured import Measured, in_order
 from warehouse.one_pass import Pass, is_open
 from warehouse.other_experiments import FEWEST_COMMON_UNITS
-from warehouse.populations import Counts, count
+from warehouse.populations import WITH_OUTCOME, Counts, count
 from warehouse.products import Products, products_of
 from warehouse.reach import reach_sums, reach_wanted
 from warehouse.strata import strata_of
 from warehouse.triggers import keep_triggered
 from warehouse.unit_mapping import unmapped_facts
 from warehouse.units import OTHER_LEVELS, Bucket, Units, count_exposures, exposed_units, segment_levels
-from warehouse.values import Reader, Values, read_all
+from warehouse.values import NON_FINITE, Reader, Values, read_all
 from warehouse.wanted import wanted
 
 type Progress = Callable[[str, float], None]
@@ -308,7 +309,7 @@ def combine(work: Pass, parts: Parts) -> MomentSet:
         invalid=invalid,
         strata=strata,
         by_stratum=None if by_stratum is None else without_columns(by_stratum, bad),
-        populations=parts.counts.named,
+        populations=_populations(work, parts),
         segment_exposures=parts.counts.by_segment[shown],
         buckets=None if parts.buckets is None else parts.buckets.finish(bad),
         clusters=None if parts.clusters is None else parts.clusters.finish(bad),
@@ -317,6 +318,16 @@ def combine(work: Pass, parts: Parts) -> MomentSet:
         unscreened={other.key: other.unreadable for other in work.data.concurrent if other.unreadable},
         **parts.products.fields(work, parts.invalid, shown),
     )
+
+
+def _populations(work: Pass, parts: Parts) -> dict[str, Ints]:
+    """The populations; without that of units with an outcome where one was withdrawn for what its facts hold.
+
+    Which bucket of units has such a fact decides on what counts there, so nobody could say what they add up to.
+    """
+    faults = [i for i, reason in parts.invalid.items() if reason in (NON_FINITE, INVALID_ANSWERS)]
+    unknown = any(work.columns[i].period == "outcome" for i in faults)
+    return {name: n for name, n in parts.counts.named.items() if not (unknown and name == WITH_OUTCOME)}
 
 
 def _strata(work: Pass, parts: Parts) -> tuple[tuple[str, ...], Moments | None]:

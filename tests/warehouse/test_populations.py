@@ -9,11 +9,13 @@ import pytest
 import warehouse.experiment_moments as experiment_moments
 from experiments.definitions import Measure, MetricSpec, Sequential
 from stats.moment_set import MomentSet
-from tests.warehouse.cases import DAY, START, Exposure, assert_same, slice_of, write_exposures
+from tests.warehouse.cases import DAY, START, Exposure, Fact, assert_same, slice_of, write_exposures
+from tests.warehouse.deliveries import Store
 from tests.warehouse.plain import AS_OF, CLOSED, OPEN, by_arm, moments_of, plan_with, random_world, unit_rows
 from warehouse.extract import extract_experiment
 from warehouse.hash_buckets import BUCKETS
 from warehouse.looks import MAX_PLANNED_LOOKS, look_times
+from warehouse.state.refresh import extract_incrementally
 from warehouse.units import MAX_LEVELS, OTHER_LEVELS
 
 
@@ -150,3 +152,18 @@ def test_units_with_answers_to_a_quantile_metric_have_an_outcome(tmp_path: Path)
     found = extract_experiment(plan_with([latency]), world.data)
     rows = unit_rows(CLOSED[:1], world.exposures, world.facts, look=AS_OF, data_as_of=AS_OF)
     assert found.populations["with_outcome"].tolist() == by_arm(row for row in rows if row.entered and row.with_outcome)
+
+
+def test_who_has_an_outcome_is_not_said_where_one_was_withdrawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, at = Store(tmp_path), START + 5 * DAY
+    store.expose([Exposure(f"u{i}", ("control", "treatment")[i % 2], START + (i % 4) * DAY) for i in range(20)], at)
+    store.happen("orders", [Fact(f"u{i}", START + 4 * DAY, float("inf") if i == 3 else 1.0) for i in range(15)], at)
+    plan, data = plan_with(CLOSED[:1]), store.as_of(START + 10 * DAY)
+    found = [extract_experiment(plan, data), extract_incrementally(plan, data, fewest_exposures=0)]
+    monkeypatch.setattr(experiment_moments, "BUCKET_BYTES", 400)
+    found.append(extract_experiment(plan, data))
+    for one in found:
+        assert one.invalid == {"revenue": "non_finite_values"}
+        assert {name: n.tolist() for name, n in one.populations.items()} == {"exposed": [10, 10], "analysed": [10, 10]}
