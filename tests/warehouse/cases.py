@@ -268,7 +268,7 @@ def _measured(
     measure = column.measure
     assert measure is not None
     chosen = _chosen(measure, *_period(column, exposed, look), unit, facts)
-    values = [fact.value for fact in chosen if fact.value is not None]
+    values = [number for _, number in _numbers(measure, chosen)]
     if column.content in ("answers", "responded"):
         return float(len(values))
     if column.content == "score" and column.scale == "nps":
@@ -281,15 +281,25 @@ def _measured(
         "max": lambda: float(max(values)) if values else 0.0,
         "any": lambda: float(bool(chosen)),
         "distinct_days": lambda: float(len({fact.at.date() for fact in chosen})),
-        "last": lambda: max(((fact.at, fact.value) for fact in chosen if fact.value is not None), default=(0, 0.0))[1],
+        "last": lambda: max(_numbers(measure, chosen), default=(0, 0.0))[1],
     }[measure.aggregation]()
     return value
+
+
+def _numbers(measure: Measure, facts: Iterable[Fact]) -> list[tuple[datetime, float]]:
+    """The numbers of facts that have one in the column that is measured, and when they were."""
+    if measure.column == "value":
+        return [(fact.at, fact.value) for fact in facts if fact.value is not None]
+    found = [(fact.at, fact.properties.get(measure.column)) for fact in facts]
+    return [(at, float(number)) for at, number in found if number is not None]
 
 
 def passes(fact: Fact, item: Filter) -> bool:
     found = fact.value if item.column == "value" else fact.properties.get(item.column)
     if found is None:
         return False
+    if isinstance(found, float) and math.isnan(found):
+        found = math.inf  # engines order it above every number
     tests = {
         "=": lambda: found == item.value,
         "!=": lambda: found != item.value,
