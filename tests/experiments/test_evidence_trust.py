@@ -160,3 +160,23 @@ def test_a_guardrail_is_non_inferior_exactly_when_its_one_sided_bound_clears_the
 def test_exposure_ends_with_the_stop_and_full_weeks_count_from_the_start():
     found = result(started_at=START, stopped_at=START + timedelta(days=6, hours=23))
     assert check_of(found, "full_week") == "warn"
+
+
+def test_without_erasures_nothing_is_said_of_them():
+    assert "erased_units" not in {check.name for check in result().checks}
+
+
+@pytest.mark.parametrize(
+    ("erased", "status", "p"),
+    [
+        ((("control", 1), ("v1", 2)), "pass", 1.0),  # 0.10 % of 2,002
+        ((("control", 3), ("v1", 0)), "warn", 0.25),  # 0.15 %
+        ((("control", 0), ("v1", 20)), "warn", 2e-6),
+        ((("", 4),), "pass", 1.0),
+    ],
+)
+def test_erased_units_warn_when_they_are_many_or_of_one_arm(erased, status, p):
+    found = next(check for check in result(erased=erased).checks if check.name == "erased_units")
+    assert found.status == status
+    assert found.p_value == pytest.approx(p, rel=0.3)
+    assert ("unknown 4" in found.detail) == (erased[0][0] == "")

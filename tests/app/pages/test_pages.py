@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from experiments import experiment, lifecycle
 from experiments.definitions import ExposureSource, Filter
-from experiments.tables import Analysis, Decision, Experiment, Launch
+from experiments.tables import Analysis, Decision, Erasure, Experiment, Launch
 from tests.app.pages.conftest import Reader, add_complete
 from tests.app.world import HOSTILE, NOW, spec_of
 
@@ -462,3 +462,17 @@ async def test_a_plan_that_cannot_be_meant_says_so_and_does_not_break(
     assert "Fill in variants" in answer.text
     if place:
         assert f'id="{place}-error"' in answer.text
+
+
+async def test_an_experiment_says_how_many_units_its_result_still_counts(company: Reader) -> None:
+    async with company.database.write() as session:
+        for variant in ("control", "one_page"):
+            session.add(
+                Erasure(
+                    unit_type="user", unit_digest="0" * 64, state="done", requested_by="ada", requested_at=NOW,
+                    rewritten_at=NOW, effects={"experiments": {"search-ranking": {variant: 1}}, "rounds": 1},
+                )
+            )  # fmt: skip
+    told = "2 units erased since this result. It still counts them; the next analysis does not."
+    assert told in (await company.http.get("/experiments/search-ranking")).text
+    assert "erased since" not in (await company.http.get("/experiments/checkout")).text
