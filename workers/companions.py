@@ -24,6 +24,9 @@ from warehouse.together import WAITING, Asked, Together
 
 NOT_YET_MEASURING: Final = ("claimed", "preparing", WAITING)
 """Stages of an analysis that runs, and may still find its moments."""
+BYTES_OF_AN_EXPOSURE: Final = 32
+"""What a shared pass holds in memory of every unit of every experiment at once: its place, and its arms elsewhere."""
+SHARE_OF_MEMORY: Final = 0.25
 SHARE_OF_TIME: Final = 0.5
 """Of the time that an analysis has: the rest is enough to measure alone, as it would have been without the others."""
 
@@ -34,13 +37,17 @@ async def of(
     """Who may be measured with an analysis; None where it is measured alone in any case. Reads only.
 
     At most `pass_experiments` with itself, the oldest first, about the same type of unit, with a fact source in common,
-    as of the same time. An analysis that was tried before is nobody's companion and has none, so that a plan on which
-    processes die costs each of the others one attempt at most.
+    as of the same time, and no more exposures than there is memory for. Plans whose exposures are facts are measured
+    alone: how many there are is not known before they are read. An analysis that was tried before is nobody's companion
+    and has none, so that a plan on which processes die costs each of the others one attempt at most.
     """
     rows = await ingest_batch.accepted_rows(
         session, stream="exposures", subjects=[plan.experiment_key], until=analysis.data_as_of
     )
-    if settings.pass_experiments == 1 or data.data_dir is None or _keeps_state(settings, plan, data, rows):
+    size = rows[plan.experiment_key]
+    if settings.pass_experiments == 1 or data.data_dir is None or plan.exposures is not None:
+        return None
+    if _keeps_state(settings, plan, data, size):
         return None
     key = key_of(plan, data)
     seconds = SHARE_OF_TIME * settings.analysis_timeout_seconds
@@ -55,16 +62,20 @@ async def of(
         until=analysis.data_as_of,
     )
     found: list[Asked] = []
+    room = SHARE_OF_MEMORY * settings.analysis_memory_mb * 2**20 / BYTES_OF_AN_EXPOSURE - size
     for one in due:
         if len(found) + 1 == settings.pass_experiments:
             break
         other = plans.get(one.id)
-        its = None if other is None else await _slice(session, settings, one, other)
-        if other is None or its is None or _keeps_state(settings, other, its, rows):
+        if other is None or rows[other.experiment_key] > room:
+            continue
+        its = await _slice(session, settings, one, other)
+        if its is None or _keeps_state(settings, other, its, rows[other.experiment_key]):
             continue
         its_key = key_of(other, its)
         if not is_kept(data.data_dir, its_key):
             found.append(Asked(its_key, other, its))
+            room -= rows[other.experiment_key]
     return Together(key, tuple(found), seconds)
 
 
@@ -97,7 +108,7 @@ def _shareable(row: Any, plan: AnalysisPlan) -> AnalysisPlan | None:
         return None  # of another version: its own analysis says so
     if not isinstance(other, AnalysisPlan) or other.data != "events" or other.unit_type != plan.unit_type:
         return None
-    if any(isinstance(source, TableSource) for source in other.fact_sources):
+    if other.exposures is not None or any(isinstance(source, TableSource) for source in other.fact_sources):
         return None
     ours = {source.model_dump_json() for source in plan.fact_sources}
     return None if ours.isdisjoint(source.model_dump_json() for source in other.fact_sources) else other
@@ -114,10 +125,6 @@ async def _slice(session: AsyncSession, settings: Settings, row: Any, plan: Anal
         return None
 
 
-def _keeps_state(settings: Settings, plan: AnalysisPlan, data: DataSlice, exposures: dict[str, int]) -> bool:
-    """Whether a pass over this plan alone keeps what it reads, or reads what was kept.
-
-    Rows of exposures that are facts are not counted before they are read: such a plan is taken for a large one.
-    """
-    large = plan.exposures is not None or exposures[plan.experiment_key] >= FEWEST_EXPOSURES
-    return settings.keep_state and large and why_in_full(plan, data) is None
+def _keeps_state(settings: Settings, plan: AnalysisPlan, data: DataSlice, exposures: int) -> bool:
+    """Whether a pass over this plan alone keeps what it reads, or reads what was kept."""
+    return settings.keep_state and exposures >= FEWEST_EXPOSURES and why_in_full(plan, data) is None

@@ -168,6 +168,7 @@ async def test_who_may_share_a_pass(
     assert await others(first) == both
     assert await others(first, pass_experiments=2) == both[:1]
     assert await others(first, pass_experiments=1) is None
+    assert await others(first, analysis_memory_mb=0) == []
     # It is the same question, whoever asks: another worker finds what was made for it.
     mine = (await prepared(database, worker_settings, await claimed(database, second))).together
     its = (await prepared(database, worker_settings, first)).together
