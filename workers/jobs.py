@@ -1,6 +1,7 @@
 """What a child does for each kind of analysis: data to moments, moments to evidence, evidence to the stored bytes.
 
-Pure functions of their payload: no database and no clock, so that the same job gives the same bytes on every attempt.
+Pure functions of their payload: no database and no clock, so that the same job gives the same bytes on every attempt
+(to rounding, where so many units are measured in one pass with those of other experiments that it takes buckets).
 """
 
 import hashlib
