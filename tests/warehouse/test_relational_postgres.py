@@ -17,7 +17,10 @@ from tests.warehouse.tables import fill, in_tables, postgres_connection, without
 from tests.warehouse.test_relational import EVERY_KIND, assert_equal
 from warehouse.engines.postgres import PostgresEngine
 from warehouse.extract import extract_experiment
+from warehouse.reading import columns_read
 from warehouse.relational_moments import estimate, extract_relational, statement_text
+from warehouse.source_estimate import estimate_source
+from warehouse.written import written
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +75,20 @@ def test_what_will_be_read_is_known_before(warehouse: tuple[World, PostgresEngin
     (setting,) = engine.run(sqlglot.parse_one("SELECT current_setting('enable_nestloop') AS s", read="postgres"))["s"]
     assert setting == "off", "parts of a statement would be searched once per unit"
     assert "enable_nestloop" in statement_text(plan, data, engine).splitlines()[0]
+
+
+def test_what_is_shown_runs_there_and_its_price_is_known(warehouse: tuple[World, PostgresEngine]) -> None:
+    world, engine = warehouse
+    plan, data = in_tables(plan_with(CLOSED, segments=["country"])), without_files(world.data)
+    shown = written(plan, data, engine, "postgres")
+    assert shown.at_home and shown.expects == () and "intervals" in shown.left_out[0]
+    rows = engine.run(sqlglot.parse_one(shown.means, read="postgres"))
+    wanted = extract_experiment(plan_with(CLOSED), world.data)
+    moments = wanted.overall[-1]
+    assert rows["variant"].tolist() == list(wanted.variants) and rows["n"].tolist() == moments.count.tolist()
+    for i, name in enumerate(wanted.columns):
+        assert rows[f"mean of {name}"] == pytest.approx(moments.mean[:, i], rel=1e-9, abs=1e-12)
+    columns = columns_read(plan)
+    for spec in plan.fact_sources:
+        found = estimate_source(engine, spec, data, columns[spec.key], (START, data.data_as_of))
+        assert found.rows is not None and found.bytes is not None and found.rows > 0

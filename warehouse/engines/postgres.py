@@ -138,7 +138,11 @@ class PostgresEngine:
             size += whole
             read += known
             counted &= known >= 0
-        return Estimate(round(read) if counted else None, round(size), "PostgreSQL's plan, and the sizes of the tables that it scans")
+        return Estimate(
+            round(read) if counted else None,
+            round(size),
+            "PostgreSQL's plan, and the sizes of the tables that it scans",
+        )
 
     def check(self) -> ConnectionCheck:
         """Who answers, how fast, and what the role could do beside reading. Raises `SourceUnreadable`."""
