@@ -154,7 +154,9 @@ def _stored(
             return _of_files(spec.key, [path], spec.timestamp_column, every, *period, times)
         case DuckDBSource():
             path = source_path(data.file_source_dir, spec.path, spec.key)
-            return SourceCost(spec.key, *_rows_of_table(spec, path), times, "what the database counts", _NO_BYTES)
+            rows = _rows_of_table(spec, path)
+            reason = "a view's rows are not counted before it is read" if rows is None else _NO_BYTES
+            return SourceCost(spec.key, rows, None, times, "what the database counts", reason)
         case TableSource():
             raise SourceUnreadable(f"fact source {spec.key!r} is in a warehouse, which was not opened")
 
@@ -162,7 +164,7 @@ def _stored(
 _NO_BYTES: Final = "the database does not say how many bytes a column has"
 
 
-def _rows_of_table(spec: DuckDBSource, path: Path) -> tuple[int | None, None]:
+def _rows_of_table(spec: DuckDBSource, path: Path) -> int | None:
     schema, _, table = spec.table.rpartition(".")
     with connect(threads=1, memory_limit=None) as connection:
         attach(connection, path, spec.key)
@@ -171,7 +173,7 @@ def _rows_of_table(spec: DuckDBSource, path: Path) -> tuple[int | None, None]:
             "AND table_name = $table",
             {"database": f"source {spec.key}", "schema": schema or "main", "table": table},
         ).fetchone()
-    return None if row is None else int(row[0]), None
+    return None if row is None else int(row[0])
 
 
 def _of_files(
