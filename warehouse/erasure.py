@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import duckdb
 import structlog
 
 from experiments import analysis_request, erasure, store_segment
@@ -158,7 +159,10 @@ def _find(
     settings: Settings, files: Sequence[Path], until_us: Mapping[str, int], recorded_us: Mapping[str, int]
 ) -> list[Found]:
     with connect(threads=settings.analysis_threads, memory_limit=f"{settings.analysis_memory_mb}MB") as connection:
-        return find(connection, files, until_us, recorded_us) if files and until_us else []
+        try:
+            return find(connection, files, until_us, recorded_us) if files and until_us else []
+        except duckdb.IOException:
+            raise OSError("a stored file went while it was searched, or cannot be read") from None
 
 
 async def _effects(
