@@ -37,7 +37,9 @@ class SparkConnection(Definition):
     remote: str = Field(min_length=1, max_length=500, pattern=r"^(sc://[^\s]+|local(\[(\d+|\*)\])?)$")
     parquet: dict[str, str] = Field(default_factory=dict, max_length=200)
     statement_timeout_seconds: float = Field(default=900, gt=0, le=86_400)
-    restatement_days: float = Field(default=3, ge=0, le=90)
+    restatement_days: float = Field(
+        default=3, ge=0, le=90, description="How long facts may still arrive late; moments of older units are kept"
+    )
 
 
 ConnectionSpec = Annotated[PostgresConnection | SparkConnection, Field(discriminator="kind")]
