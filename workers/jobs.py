@@ -186,10 +186,13 @@ def _moments(job: ExperimentJob, data: DataSlice, progress: Progress) -> MomentS
         # Only who reads from a warehouse needs its client and the compiler.
         from warehouse.engines.opening import open_engine
         from warehouse.relational_moments import extract_relational
+        from warehouse.state.sealed import Warehouse, extract_sealed
 
         progress("connecting", 0.0)
         with closing(open_engine(job.access)) as engine:
-            return extract_relational(job.plan, data, engine, progress)
+            if not job.resources.keep_state:
+                return extract_relational(job.plan, data, engine, progress)
+            return extract_sealed(job.plan, data, engine, Warehouse.of(job.access.spec), progress)
     use: dict[str, Any] = {
         "threads": job.resources.threads, "memory_limit": job.resources.memory_limit, "progress": progress,
     }  # fmt: skip

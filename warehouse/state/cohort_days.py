@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from warehouse.compile.asked import Asked, reads, span_of_all
+from warehouse.compile.preparing import Prepared
 from warehouse.engine import MICROSECONDS_A_DAY
 from warehouse.state.cohort_facts import last_moment
 
@@ -52,3 +54,14 @@ class CohortDays:
     def _first_us(self, source: str) -> int:
         start, _ = self.spans[source]
         return self.started_us + 1 + (start - MICROSECONDS_A_DAY) // MICROSECONDS_A_DAY * MICROSECONDS_A_DAY
+
+
+def spans_of(work: Prepared, asked: Asked) -> dict[str, tuple[int, int]]:
+    """By source, the first and last moment since exposure at which a fact can matter."""
+    found = {}
+    for key, columns in reads(asked.columns).items():
+        start, end = span_of_all(columns)
+        assert end is not None
+        if work.rows[key] is not None:
+            found[key] = (start, end)
+    return found

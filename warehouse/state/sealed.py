@@ -24,7 +24,7 @@ from experiments.plan import AnalysisPlan
 from stats.moment_set import MomentSet
 from warehouse import kept
 from warehouse.answered import counts_of
-from warehouse.compile.asked import Asked, asked, reads, span_of_all
+from warehouse.compile.asked import Asked, asked
 from warehouse.compile.census import COHORTS, census, days_of
 from warehouse.compile.preparing import Prepared, prepared
 from warehouse.compile.question import Cohort, Question
@@ -37,7 +37,7 @@ from warehouse.one_pass import is_open
 from warehouse.populations import ANALYSED, WITH_OUTCOME, Counts
 from warehouse.relational_moments import measure_relational
 from warehouse.state import placing
-from warehouse.state.cohort_days import CohortDays
+from warehouse.state.cohort_days import CohortDays, spans_of
 from warehouse.state.cohort_facts import last_moment
 from warehouse.state.lane import MANIFEST, Lane, code_fingerprint, experiment_folder, plain
 from warehouse.state.merged import same_questions, without_noise
@@ -50,8 +50,13 @@ _log: Final = logging.getLogger(__name__)
 FEWEST_UNITS: Final = 50_000
 """With fewer units the whole statement costs less than to ask what changed."""
 
+FEWEST_COHORTS: Final = 7
+"""So many cohorts make a block. Facts before and after a cohort count as well, so one at a time would cost as much as
+
+several: until there are enough, they are asked for with the younger ones."""
+
 MOST_COHORTS: Final = 28
-"""So many cohorts are asked for at once at most: a block is what is asked for again when a day of it changes."""
+"""A block is what is asked for again when a day of it changes, so it has an end."""
 
 type Identities = dict[int, tuple[int, float]]
 """Units of each cohort, and the sum of their hashes (`compile.census`)."""
@@ -128,6 +133,7 @@ def extract_sealed(
     progress: Progress = lambda stage, fraction: None,
     *,
     fewest_units: int = FEWEST_UNITS,
+    fewest_cohorts: int = FEWEST_COHORTS,
 ) -> MomentSet:
     """As `relational_moments.extract_relational`, to 1e-9, from what is kept below the slice's `data_dir`.
 
@@ -140,7 +146,7 @@ def extract_sealed(
         reason = why_asked_in_full(plan, data)
         if reason is None:
             try:
-                return _by_cohorts(work, engine, warehouse, progress, fewest_units)
+                return _by_cohorts(work, engine, warehouse, progress, fewest_units, fewest_cohorts)
             except (Unusable, OSError) as error:
                 # A full disk must not cost the analysis.
                 reason = f"{type(error).__name__}: {error}"
@@ -149,11 +155,11 @@ def extract_sealed(
 
 
 def _by_cohorts(
-    work: Prepared, engine: Engine, warehouse: Warehouse, progress: Progress, fewest_units: int
+    work: Prepared, engine: Engine, warehouse: Warehouse, progress: Progress, fewest_units: int, fewest_cohorts: int
 ) -> MomentSet:
-    refresh = _Refresh(work, engine, warehouse)
-    if refresh.sealed < 2:
-        raise Unusable("no cohort is sealed")
+    refresh = _Refresh(work, engine, warehouse, fewest_cohorts)
+    if refresh.sealed < fewest_cohorts:
+        raise Unusable("few cohorts are sealed")
     with Lane.held(_folder(work, engine, warehouse)) as lane:
         if lane is None:
             raise Unusable("another analysis of this plan runs")
@@ -202,29 +208,19 @@ def _folder(work: Prepared, engine: Engine, warehouse: Warehouse) -> Path:
     return experiment_folder(own.data.data_dir, plan.experiment_key) / digest
 
 
-def _spans(work: Prepared, asked: Asked) -> dict[str, tuple[int, int]]:
-    """By source, the first and last moment since exposure at which a fact can matter."""
-    found = {}
-    for key, columns in reads(asked.columns).items():
-        start, end = span_of_all(columns)
-        assert end is not None
-        if work.rows[key] is not None:
-            found[key] = (start, end)
-    return found
-
-
 class _Refresh:
     """One pass: what the warehouse says now, and the parts of all cohorts."""
 
-    def __init__(self, work: Prepared, engine: Engine, warehouse: Warehouse) -> None:
-        self._work, self._engine = work, engine
+    def __init__(self, work: Prepared, engine: Engine, warehouse: Warehouse, fewest_cohorts: int) -> None:
+        self._work, self._engine, self._fewest_cohorts = work, engine, fewest_cohorts
         self._question: Question = work.question(len(work.work.looks) - 1)
         self._asked: Asked = asked(self._question)
         self._started_us = work.work.exposed_us[0]
         self._as_of_us = epoch_us(work.work.data.data_as_of)
         late_us = days_us(warehouse.restatement_days)
-        self._when = CohortDays(self._started_us, work.work.longest_us, late_us, _spans(work, self._asked))
+        self._when = CohortDays(self._started_us, work.work.longest_us, late_us, spans_of(work, self._asked))
         self.sealed = self._when.sealed(self._as_of_us)
+        self._young = self.sealed
         self.identities: Identities = {}
         self._counts: Counts
         self._crossover = 0
@@ -287,7 +283,7 @@ class _Refresh:
             return None
 
     def _missing(self, blocks: Collection[Block]) -> list[tuple[int, int]]:
-        """Runs of sealed cohorts that are in no block."""
+        """Runs of sealed cohorts that are in no block; a short last one is left to the young."""
         there = {cohort for block in blocks for cohort in range(block.first, block.last + 1)}
         found: list[tuple[int, int]] = []
         for cohort in range(self.sealed):
@@ -297,6 +293,8 @@ class _Refresh:
                 found[-1] = (found[-1][0], cohort)
             else:
                 found.append((cohort, cohort))
+        if found and found[-1][1] == self.sealed - 1 and self.sealed - found[-1][0] < self._fewest_cohorts:
+            self._young, _ = found.pop()
         return found
 
     def _asked_for(self, lane: Lane, first: int, last: int) -> tuple[Block, Placed]:
@@ -325,8 +323,11 @@ class _Refresh:
     def finish(self, placed: list[Placed], progress: Progress) -> MomentSet:
         """The moments of everybody: those of sealed cohorts, and of younger ones, which are asked for."""
         own = self._work.work
-        if any(cohort >= self.sealed for cohort in self.identities):
-            young = Cohort(last_moment(self.sealed - 1, self._started_us) + 1, own.exposed_us[1])
+        complete_us = epoch_us(own.looks[-1]) - own.longest_us
+        begin_us = last_moment(self._young - 1, self._started_us) + 1
+        # Those whose windows are not complete are in the census, and nowhere else.
+        if begin_us <= complete_us and any(cohort >= self._young for cohort in self.identities):
+            young = Cohort(begin_us, min(complete_us + 1, own.exposed_us[1]))
             parts = measure_relational(self._work, self._engine, cohort=young)
             every = [np.arange(len(segment.groups)) for segment in own.segments]
             strata = np.arange(0 if own.strata is None else len(own.strata.names))
