@@ -1,10 +1,12 @@
 """Whether two roads found the same numbers, and whether they are what loops find."""
 
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
+from experiments.definitions import MetricSpec
 from stats.moment_set import MomentSet
 from stats.moments import Floats, Moments
 from stats.quantile import QuantileSummary
@@ -40,10 +42,11 @@ def assert_moments(found: Moments, wanted: Moments, where: str = "", spread: Flo
 def _spread(moments: Moments) -> Floats:
     """(k,) the standard deviation of all units of all cells."""
     k = moments.mean.shape[-1]
-    n, mean = moments.count.reshape(-1, 1), moments.mean.reshape(-1, k)
+    n = moments.count.reshape(-1, 1)
+    mean = moments.mean.reshape(len(n), k)
     total = max(int(n.sum()), 1)
     centre = (n * mean).sum(axis=0) / total
-    inner = np.diagonal(moments.comoment, axis1=-2, axis2=-1).reshape(-1, k)
+    inner = np.diagonal(moments.comoment, axis1=-2, axis2=-1).reshape(len(n), k)
     spread: Floats = np.sqrt((inner + n * (mean - centre) ** 2).sum(axis=0) / total)
     return spread
 
@@ -53,16 +56,17 @@ def _worst(where: str, found: Floats, wanted: Floats, allowed: Floats) -> str:
     return f"{where} at {tuple(map(int, at))}: found {found[at]!r}, wanted {wanted[at]!r}"
 
 
-def assert_engines_agree(found: MomentSet, wanted: MomentSet, *, without: tuple[str, ...] = ()) -> None:
-    """Every field of a compiled road's result is the embedded road's; `without` are those a test looks at itself."""
+def assert_engines_agree(found: MomentSet, wanted: MomentSet, metrics: Iterable[MetricSpec]) -> None:
+    """Every field of a compiled road's result is the embedded road's, but for what it refuses as it says."""
+    capped = {metric.key for metric in metrics if metric.cap is not None}
     for item in fields(MomentSet):
-        if item.name in (*without, "buckets", "clusters", "reach", "concurrent", "unscreened"):
+        if item.name in ("buckets", "clusters", "reach", "concurrent", "unscreened"):
             continue
         got, want = getattr(found, item.name), getattr(wanted, item.name)
         if item.name == "quantiles":
             want = {key: cells for key, cells in want.items() if key not in found.refused}
         if item.name == "by_age":
-            want = {key: days for key, days in want.items() if key not in wanted.capped}
+            want = {key: days for key, days in want.items() if key not in capped}
         if item.name == "refused":
             got = {key: why for key, why in got.items() if why != QUANTILE_NOT_COMPILED}
         _same(got, want, item.name)
@@ -106,7 +110,8 @@ def assert_is_what_loops_find(found: MomentSet, wanted: Found) -> None:
     spread = _spread(wanted.overall)
     np.testing.assert_array_equal(found.exposures, wanted.exposures)
     assert found.crossover == wanted.crossover
-    assert {name: n.tolist() for name, n in found.populations.items()} == wanted.populations
+    populations = {name: n.tolist() for name, n in found.populations.items()}
+    assert populations == wanted.populations, (populations, wanted.populations)
     assert found.segment_exposures is not None
     exposed = dict(zip(found.segments, found.segment_exposures.tolist(), strict=True))
     assert {key: n for key, n in exposed.items() if any(n)} == wanted.segment_exposures

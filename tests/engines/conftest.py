@@ -1,6 +1,6 @@
 """Every engine with every world in it: what is slow, starting one and loading it, happens once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from experiments.connection import Access
-from experiments.definitions import SparkConnection
+from experiments.definitions import MetricSpec, SparkConnection
 from stats.moment_set import MomentSet
 from tests.engines.cases import WORLDS
 from tests.engines.plain_pass import Found, plainly
@@ -37,6 +37,12 @@ def _known(name: str) -> World | None:
         return world(name)
     except pytest.skip.Exception:
         return None
+
+
+@pytest.fixture(scope="session")
+def specs() -> Callable[[str], Sequence[MetricSpec]]:
+    """The metrics of a world."""
+    return lambda name: world(name).metrics
 
 
 @pytest.fixture(scope="session")

@@ -298,6 +298,9 @@ class _Pass:
             "analysed": self._by_arm(units),
             "with_outcome": self._by_arm(unit for unit in units if unit.active),
         }
+        periods = {column.name: column.period for column in self.columns}
+        if any(why != "cap_is_zero" and periods[name] == "outcome" for name, why in invalid.items()):
+            del populations["with_outcome"]
         if self.plan.trigger is not None:
             populations["assigned"] = self.assigned
         if self.plan.cluster is not None:
@@ -423,7 +426,7 @@ def moments_of(per_cell: Sequence[Sequence[Sequence[float]]], k: int) -> Moments
     """Moments of each cell: exact sums for the mean, then products of what is left."""
     count, mean, comoment, third = [], [], [], []
     for cell in per_cell:
-        rows = np.array(cell, dtype=np.float64).reshape(-1, k)
+        rows = np.array(cell, dtype=np.float64).reshape(len(cell), k)
         centre = np.array([math.fsum(column) / max(len(rows), 1) for column in rows.T])
         gap = rows - centre
         count.append(len(rows))

@@ -104,7 +104,8 @@ class SparkEngine:
         for name, value in SETTINGS.items():
             session.conf.set(name, value)
         for table, folder in spec.parquet.items():
-            session.read.parquet(folder).createOrReplaceTempView(table)
+            quoted = "`" + table.replace("`", "``") + "`"
+            session.read.parquet(folder).createOrReplaceTempView(quoted)
         return session
 
     @property
