@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, Literal
@@ -121,9 +122,32 @@ class SparkEngine:
 
     def run(self, statement: exp.Expression) -> Table:
         """The whole result. Raises `SourceUnreadable`."""
-        with self._faults(), self._limited():
-            found: pa.Table = self._session.sql(statement.sql(dialect="spark")).toArrow()
+        with self._faults(), self._limited(), self._put_aside(statement) as rest:
+            found: pa.Table = self._session.sql(rest.sql(dialect="spark")).toArrow()
         return {name.lower(): _array(found.column(name)) for name in found.column_names}
+
+    @contextmanager
+    def _put_aside(self, statement: exp.Expression) -> Iterator[exp.Expression]:
+        """The statement without its named parts, which are views now; those that are used often are computed once.
+
+        Spark writes every named part out wherever it is used: the plan of a statement with many parts would take
+        minutes to make, and each part would read the facts again.
+        """
+        rest = statement.copy()
+        named = rest.args.get("with_")
+        parts = named.expressions if named is not None else []
+        used = Counter(table.name for table in rest.find_all(exp.Table) if not table.db)
+        rest.set("with_", None)
+        try:
+            for part in parts:
+                frame = self._session.sql(part.this.sql(dialect="spark"))
+                if used[part.alias] > 1:
+                    frame = frame.localCheckpoint()
+                frame.createOrReplaceTempView(part.alias)
+            yield rest
+        finally:
+            for part in parts:
+                self._session.catalog.dropTempView(part.alias)
 
     def estimate(self, statement: exp.Expression) -> Estimate:
         """What the optimised plan reads: the sizes of its tables, and their rows where the catalogue knows them all."""
