@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to `make postgres` what the default suite has on SQLite already, but races, fuzzing and the registry."""
     for item in items:
         spec = getattr(item, "callspec", None)
-        on_postgres = spec is not None and "postgresql" in spec.params.values()
+        on_postgres = spec is not None and any(isinstance(p, str) and p == "postgresql" for p in spec.params.values())
         apart = any(f"/tests/{room}" in item.path.as_posix() for room in TRIED_ON_POSTGRES_APART)
         if on_postgres and apart and not any(name in item.nodeid for name in ON_BOTH):
             item.add_marker(pytest.mark.postgres)
