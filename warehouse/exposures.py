@@ -17,8 +17,9 @@ from experiments.plan import AnalysisPlan
 from warehouse import parquet
 from warehouse.data_slice import ConcurrentExposures, DataSlice
 from warehouse.engine import Parameters, epoch_us, identifier
+from warehouse.ids import plain_text
 from warehouse.rows import attribute_column
-from warehouse.sources import open_source, plain_text, predicate, unreadable
+from warehouse.sources import open_source, predicate, unreadable
 from warehouse.unit_mapping import with_mappings
 
 _made: Final = count()

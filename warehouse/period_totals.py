@@ -16,7 +16,8 @@ from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, days_us, epoch_us, identifier
 from warehouse.exact_totals import any_not_finite, any_off_scale, scales_of, total_over_units, unit_value
 from warehouse.facts import measure_of
-from warehouse.sources import FactRelation, open_source, plain_text, unreadable
+from warehouse.ids import plain_text
+from warehouse.sources import FactRelation, open_source, unreadable
 
 MAX_SEGMENTS: Final = 1000
 

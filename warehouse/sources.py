@@ -18,6 +18,7 @@ from experiments.errors import SourceUnreadable
 from warehouse import parquet, properties
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, Value, identifier
+from warehouse.ids import id_text, plain_text
 
 EVENT_VALUE, PROPERTY_PREFIX = "value", "p_"
 _BYTES_OF_A_ROW = 32
@@ -146,12 +147,10 @@ def _filtered(source: FactRelation, filters: Sequence[Filter], parameters: Param
 
 
 def _with_ids(source: FactRelation) -> FactRelation:
-    """Ids as text where floats hold them, as some tools make it of whole numbers with nulls: 13085, not 13085.0."""
-    if not source.types[source.unit].startswith(("FLOAT", "DOUBLE", "DECIMAL")):
+    kind, unit = source.types[source.unit], identifier(source.unit)
+    if not kind.startswith(("FLOAT", "DOUBLE", "DECIMAL")):
         return source
-    unit = identifier(source.unit)
-    text = f"CASE WHEN abs({unit}) < 1e15 AND {unit} = floor({unit}) THEN CAST(CAST({unit} AS BIGINT) AS VARCHAR)"
-    rows = f"(SELECT * REPLACE ({text} ELSE CAST({unit} AS VARCHAR) END AS {unit}) FROM {source.relation})"
+    rows = f"(SELECT * REPLACE ({id_text(unit, kind)} AS {unit}) FROM {source.relation})"
     return replace(source, relation=rows, types={**source.types, source.unit: "VARCHAR"})
 
 
@@ -170,11 +169,6 @@ def _of_units(source: FactRelation, spec: FactSourceSpec, data: DataSlice) -> Fa
         f" ON {plain_text(f'facts.{identifier(source.unit)}')} = owners.other_id)"
     )
     return replace(source, relation=relation, unit=unit, types={**source.types, unit: "VARCHAR"})
-
-
-def plain_text(expression: str) -> str:
-    """SQL of a value as text. A number that shares its column with text is read as text: 12 must not become 12.0."""
-    return f"regexp_replace(CAST({expression} AS VARCHAR), '^(-?[0-9]+)\\.0$', '\\1')"
 
 
 def count_rows(connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, data: DataSlice) -> int:
@@ -279,6 +273,11 @@ def _comparison(column: str, kind: str, op: str, value: str | float | bool, para
         if number is None:
             return f"({plain_text(column)} {symbol} {parameters.add(value)})"
         value = number
+    if kind.startswith(("DATE", "TIME")):
+        raise SourceUnreadable(
+            f"the filter on {column} compares a time with a number",
+            remedy="compare it with text, or name another column",
+        )
     return f"(TRY_CAST({column} AS DOUBLE) {symbol} {parameters.add(float(value))})"
 
 

@@ -12,7 +12,8 @@ from experiments.errors import SourceUnreadable
 from stats.moment_set import UnmappedFacts
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, epoch_us, identifier
-from warehouse.sources import open_source, plain_text, unreadable
+from warehouse.ids import plain_text
+from warehouse.sources import open_source, unreadable
 
 _made: Final = count()
 

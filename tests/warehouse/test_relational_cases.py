@@ -12,7 +12,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from experiments.definitions import EventSource, TableSource
+from experiments.definitions import DuckDBSource, EventSource, ExposureSource, TableSource, UnitMapping
 from experiments.errors import SourceUnreadable
 from experiments.plan import AnalysisPlan
 from tests.warehouse.cases import DAY, START, Exposure, Fact, plan_of, slice_of, write_exposures, write_facts
@@ -195,3 +195,26 @@ def test_sources_in_several_places_are_refused(tmp_path: Path) -> None:
     plan = plan_with(CLOSED).model_copy(update={"fact_sources": [table]})
     with closing(DuckDBEngine()) as engine, pytest.raises(SourceUnreadable):
         extract_relational(plan, world.data, engine)
+
+
+def test_ids_are_the_same_whatever_type_of_number_holds_them(tmp_path: Path) -> None:
+    types = {"facts": "DECIMAL(38, 9)", "ids": "DOUBLE", "shown": "DECIMAL(18, 2)"}
+    with duckdb.connect(str(tmp_path / "w.duckdb")) as database:
+        for table, kind in types.items():
+            database.execute(
+                f"CREATE TABLE {table} AS SELECT (2e15::BIGINT + i)::{kind} AS unit, (2e15::BIGINT + i)::DECIMAL(18, 2)"
+                f" AS other, TIMESTAMP '{START:%Y-%m-%d %H:%M:%S}' + INTERVAL 1 HOUR AS happened,"
+                " 'control' AS arm, happened::DATE AS day FROM range(5) AS r(i)"
+            )
+    given = {"kind": "duckdb", "path": "w.duckdb", "unit_column": "unit", "timestamp_column": "happened"}
+    mapping = UnitMapping(fact_source="ids", id_column="other")
+    facts, ids, shown = (DuckDBSource(key=key, table=key, **given) for key in types)  # type: ignore[arg-type] # plain text
+    facts = facts.model_copy(update={"key": "orders", "unit_mapping": mapping})
+    plan = plan_of([metric("orders", measure=orders("count"))], sources=[facts, ids, shown]).model_copy(
+        update={"exposures": ExposureSource(fact_source="shown", variant_column="arm")}
+    )
+    data = replace(slice_of([], {}, data_as_of=AS_OF), file_source_dir=tmp_path)
+    found = [extract_experiment(plan, data)]
+    with closing(DuckDBEngine(threads=1)) as engine:
+        found.append(extract_relational(plan, data, engine))
+    assert [(one.last.count[0], one.last.mean[0, 0]) for one in found] == [(5, 1.0)] * 2

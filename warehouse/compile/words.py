@@ -20,7 +20,7 @@ BIGINT, DOUBLE, TEXT = exp.DType.BIGINT, exp.DType.DOUBLE, exp.DType.VARCHAR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = r"^ *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)? *$"
 _WHOLE_AS_FLOAT = r"^-?[0-9]+[.]0$"
-_LARGEST_WHOLE = 1e15
+_LARGEST_WHOLE = float(2**53)
 
 
 def name(text: str) -> exp.Identifier:
