@@ -26,7 +26,8 @@ def assert_nothing_lost(outcome: Outcome, log: Path) -> None:
     assert outcome.wrong == 0, told
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # `make chaos` has both, and forty
+@pytest.mark.chaos
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_eight_analyses_survive_one_kill_of_everything(database_url: str, directory: Path) -> None:
     ordeal = Ordeal(jobs=8, seed=5, workers=2, worker_kills=2, redis_kills=1)
     outcome = await Chaos(database_url, ordeal, directory).run()

@@ -119,6 +119,7 @@ def test_cookie_cats_gives_the_reference_numbers_and_shows_its_sample_ratio(clie
     assert check(result, "sample_ratio")["status"] == "pass", "p = 0.0086 is above the threshold of 0.0005"
 
 
+@pytest.mark.simulation
 def test_one_outlier_of_cookie_cats_changes_the_lift_and_removing_it_gives_the_reference(
     client: ApiClient, tmp_path: Path
 ) -> None:

@@ -113,10 +113,12 @@ def test_corrections_control_false_claims_under_dependence() -> None:
     assert outside(multiplicity.false_claims(0.3)) == []
 
 
+@pytest.mark.simulation
 def test_experiments_without_effect_are_not_shipped_nor_rolled_back() -> None:
     assert outside(null_experiments.decisions(0.015)) == []
 
 
+@pytest.mark.simulation
 def test_a_learned_prior_serves_the_next_experiment_whatever_the_population() -> None:
     assert outside(learned_priors.next_experiments(0.03)) == []
 
