@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deaths import moment_of_death
 from tests.servers import REPOSITORY
 from tests.warehouse.deliveries import Store
 from tests.warehouse.test_state import PLAIN, RICH, days_of
@@ -40,5 +41,5 @@ def test_a_refresh_that_is_killed_leaves_what_was_kept_before(tmp_path: Path) ->
 @pytest.mark.chaos
 def test_refreshes_are_killed_all_the_time(tmp_path: Path) -> None:
     chance = random.Random(29)
-    deaths = [chance.uniform(0.0, 0.6) if chance.random() < 0.6 else chance.randrange(40) for _ in range(120)]
+    deaths = [moment_of_death(chance, 0.6) if chance.random() < 0.6 else chance.randrange(40) for _ in range(120)]
     assert survive(tmp_path, RICH, deaths, seed=29, units=200) >= 30

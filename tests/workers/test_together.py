@@ -19,6 +19,7 @@ from experiments.settings import Settings
 from experiments.tables import Analysis, Result
 from experiments.types import utc_now
 from stats.bayes.models.fit import ModelFit
+from tests.deaths import moment_of_death
 from tests.workers.shop import EXPERIMENT, open_shop
 from warehouse.ingest import ingest
 from warehouse.kept_moments import FOLDER, forget_moments, is_kept, read_moments
@@ -255,7 +256,7 @@ async def test_passes_are_killed_all_the_time(
     chance, died = random.Random(31), 0
     wanted: dict[str, bytes] = {}
     for _ in range(60):
-        died += await die(await prepared(database, worker_settings, asked[0]), chance.uniform(0.0, 0.4))
+        died += await die(await prepared(database, worker_settings, asked[0]), moment_of_death(chance, 0.4))
         await each_has_its_own_result(database, worker_settings, asked, wanted)
         forget_moments(worker_settings.data_dir)
     assert died >= 30

@@ -12,6 +12,7 @@ import pytest
 
 from experiments.database import Database
 from experiments.settings import Settings
+from tests.deaths import moment_of_death
 from tests.warehouse.cases import START
 from tests.warehouse.recorded_world import Recorded, assert_identical, rows_of
 from warehouse.scratch import sweep_scratch
@@ -49,7 +50,7 @@ async def ordeal(world: Recorded, *, kills: int, batches: int, units: int, seed:
             assert await round_in_child(everything) is not None
             break
         round_ = asyncio.create_task(round_in_child(everything))
-        await asyncio.sleep(rng.uniform(0.0, longest))
+        await asyncio.sleep(moment_of_death(rng, longest))
         killed += not round_.done()
         round_.cancel()
         await asyncio.gather(round_, return_exceptions=True)
