@@ -22,6 +22,7 @@ from warehouse.crossings import segments
 from warehouse.data_slice import DataSlice
 from warehouse.division import MOST_BUCKETS, DividedUnits, count_facts, divided
 from warehouse.engine import connect, days_us, epoch_us
+from warehouse.engines.capabilities import QUANTILE_NOT_COMPILED
 from warehouse.entered import of_entered
 from warehouse.exposures import with_tables
 from warehouse.hash_buckets import BucketSums, bucket_sums
@@ -323,10 +324,12 @@ def combine(work: Pass, parts: Parts) -> MomentSet:
 def _populations(work: Pass, parts: Parts) -> dict[str, Ints]:
     """The populations; without that of units with an outcome where one was withdrawn for what its facts hold.
 
-    Which bucket of units has such a fact decides on what counts there, so nobody could say what they add up to.
+    Which bucket of units has such a fact decides on what counts there, so nobody could say what they add up to. Nor is
+    it there where an engine does not read the facts of every metric.
     """
     faults = [i for i, reason in parts.invalid.items() if reason in (NON_FINITE, INVALID_ANSWERS)]
-    unknown = any(work.columns[i].period == "outcome" for i in faults)
+    unread = QUANTILE_NOT_COMPILED in parts.products.refused.values()
+    unknown = unread or any(work.columns[i].period == "outcome" for i in faults)
     return {name: n for name, n in parts.counts.named.items() if not (unknown and name == WITH_OUTCOME)}
 
 

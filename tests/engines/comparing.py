@@ -67,7 +67,12 @@ def assert_engines_agree(found: MomentSet, wanted: MomentSet, metrics: Iterable[
             want = {key: cells for key, cells in want.items() if key not in found.refused}
         if item.name == "by_age":
             want = {key: days for key, days in want.items() if key not in capped}
+        if item.name == "populations" and QUANTILE_NOT_COMPILED in found.refused.values():
+            assert "with_outcome" not in got
+            want = {name: n for name, n in want.items() if name != "with_outcome"}
         if item.name == "refused":
+            # What is not compiled is not looked at, whatever the embedded road has against its values.
+            want = {key: why for key, why in want.items() if got.get(key) != QUANTILE_NOT_COMPILED}
             got = {key: why for key, why in got.items() if why != QUANTILE_NOT_COMPILED}
         _same(got, want, item.name)
     assert (found.clusters is None) == (wanted.clusters is None)
@@ -111,7 +116,9 @@ def assert_is_what_loops_find(found: MomentSet, wanted: Found) -> None:
     np.testing.assert_array_equal(found.exposures, wanted.exposures)
     assert found.crossover == wanted.crossover
     populations = {name: n.tolist() for name, n in found.populations.items()}
-    assert populations == wanted.populations, (populations, wanted.populations)
+    unread = {"with_outcome"} if QUANTILE_NOT_COMPILED in found.refused.values() else set()
+    expected = {name: n for name, n in wanted.populations.items() if name not in unread}
+    assert populations == expected, (populations, expected)
     assert found.segment_exposures is not None
     exposed = dict(zip(found.segments, found.segment_exposures.tolist(), strict=True))
     assert {key: n for key, n in exposed.items() if any(n)} == wanted.segment_exposures
@@ -130,16 +137,19 @@ def assert_is_what_loops_find(found: MomentSet, wanted: Found) -> None:
         rows = sorted(([arm, *row] for arm, *row in wanted.clusters), key=lambda row: [row[0], *row[:0:-1]])
         np.testing.assert_allclose(_sorted(found), [[round(v, 6) for v in row] for row in rows], rtol=1e-9, atol=1e-6)
     assert {name: n.tolist() for name, n in found.missing.items()} == wanted.missing
-    assert {name: c.capped_units.tolist() for name, c in found.capped.items()} == {
-        name: above for name, (_, above) in wanted.capped.items()
-    }
+    above = {name: c.capped_units.tolist() for name, c in found.capped.items()}
+    expected_above = {name: units for name, (_, units) in wanted.capped.items()}
+    # Where there are no units at all a fixed cap stands, with nobody above it; loops say nothing of it.
+    said = {name: units for name, units in above.items() if name in expected_above or any(units)}
+    assert said == expected_above, (above, expected_above)
     for name, (cap, _) in wanted.capped.items():
         np.testing.assert_allclose(found.capped[name].cap, cap, rtol=TOLERANCE)
     assert set(found.responses) == set(wanted.responses)
     for key, table in wanted.responses.items():
         np.testing.assert_allclose(found.responses[key].scores, list(table), rtol=TOLERANCE)
         np.testing.assert_array_equal(found.responses[key].respondents.T.tolist(), list(table.values()))
-    assert {key for key, why in found.refused.items() if why != QUANTILE_NOT_COMPILED} == wanted.refused
+    uncompiled = {key for key, why in found.refused.items() if why == QUANTILE_NOT_COMPILED}
+    assert set(found.refused) - uncompiled == wanted.refused - uncompiled
     for key, cells in found.quantiles.items():
         np.testing.assert_allclose(cells.overall.value[-1], wanted.quantiles[key], rtol=TOLERANCE)
     assert {key: tuple(lost) for key, lost in found.unmapped.items()} == wanted.unmapped

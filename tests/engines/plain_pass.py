@@ -356,7 +356,7 @@ class _Pass:
         return found
 
     def _strata(self, units: Sequence[Unit], every: Sequence[Unit]) -> dict[str, list[Unit]]:
-        """Attributes, then stages of the ramp; strata are those of all who entered."""
+        """Attributes, then stages of the ramp; strata are those of all who entered; a cluster has its first unit's."""
         names, stages = self.plan.estimation.stratify_by, [since for since, _ in self.world.allocation]
 
         def stratum(unit: Unit) -> str:
@@ -365,9 +365,13 @@ class _Pass:
                 parts.append(f"stage {sum(unit.assigned >= since for since in stages)}")
             return ", ".join(parts)
 
-        found: dict[str, list[Unit]] = {stratum(unit): [] for unit in every}
+        clustered = self.plan.cluster is not None
+        first: dict[str | None, Unit] = {}
+        for unit in sorted(every, key=lambda unit: unit.assigned):
+            first.setdefault(unit.cluster if clustered else unit.name, unit)
+        found: dict[str, list[Unit]] = {stratum(unit): [] for unit in first.values()}
         for unit in units:
-            found[stratum(unit)].append(unit)
+            found[stratum(first[unit.cluster if clustered else unit.name])].append(unit)
         return found
 
     def _buckets(self, units: Sequence[Unit]) -> Any:
