@@ -26,7 +26,7 @@ from warehouse.engines.capabilities import QUANTILE_NOT_COMPILED
 from warehouse.entered import of_entered
 from warehouse.exposures import with_tables
 from warehouse.hash_buckets import BucketSums, bucket_sums
-from warehouse.looks import MAX_LOOKS, MAX_OPEN_LOOKS, look_times
+from warehouse.looks import planned_looks
 from warehouse.measured import Measured, in_order
 from warehouse.one_pass import Pass, is_open
 from warehouse.other_experiments import FEWEST_COMMON_UNITS
@@ -165,19 +165,19 @@ def prepare(plan: AnalysisPlan, data: DataSlice, connection: duckdb.DuckDBPyConn
     data = with_tables(connection, plan, data)
     if data.started_at is None:
         raise ValueError("an experiment's slice needs `started_at`")
-    longest, sequential = columns.longest_window_days, plan.estimation.sequential
+    longest = columns.longest_window_days
     extra = wanted(columns, plan)
     history = max((column.pre_period_days for column in (*columns.columns, *extra.columns)), default=0.0)
     started_us = epoch_us(data.started_at)
     relevant_us = (started_us - days_us(history), epoch_us(data.data_as_of))
     has_open = any(is_open(column) for column in (*columns.columns, *extra.columns))
-    looks = look_times(
+    looks = planned_looks(
+        plan.estimation.sequential,
         started_at=data.started_at,
         ended_at=data.ended_at,
         data_as_of=data.data_as_of,
         longest_window_days=longest,
-        most=MAX_OPEN_LOOKS if has_open else MAX_LOOKS,
-        every_days=sequential.look_every_days if sequential.method == "group_sequential" else None,
+        has_open=has_open,
     )
     exposed_until = data.data_as_of if data.ended_at is None else min(data.ended_at, data.data_as_of)
     attributes = [*plan.segments, *plan.estimation.stratify_by]

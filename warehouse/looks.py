@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from experiments.definitions import Sequential
+
 MAX_LOOKS = 60
 """A chart needs no more points, and past looks stay a subset of the daily ones."""
 
@@ -12,6 +14,26 @@ MAX_OPEN_LOOKS = 20
 
 MAX_PLANNED_LOOKS = 120
 """Group-sequential looks are never thinned: later ones than this are left to the final look."""
+
+
+def planned_looks(
+    sequential: Sequential,
+    *,
+    started_at: datetime,
+    ended_at: datetime | None,
+    data_as_of: datetime,
+    longest_window_days: float | None,
+    has_open: bool,
+) -> tuple[datetime, ...]:
+    """The looks of a plan, the same on every road: those of `look_times`, fewer where values change with them."""
+    return look_times(
+        started_at=started_at,
+        ended_at=ended_at,
+        data_as_of=data_as_of,
+        longest_window_days=longest_window_days,
+        most=MAX_OPEN_LOOKS if has_open else MAX_LOOKS,
+        every_days=sequential.look_every_days if sequential.method == "group_sequential" else None,
+    )
 
 
 def look_times(

@@ -20,7 +20,7 @@ from warehouse.crossings import Dimensions, segments_of
 from warehouse.data_slice import DataSlice
 from warehouse.engine import days_us, epoch_us
 from warehouse.engines.contract import Engine
-from warehouse.looks import MAX_LOOKS, MAX_OPEN_LOOKS, look_times
+from warehouse.looks import planned_looks
 from warehouse.one_pass import Pass, is_open
 from warehouse.strata import strata_with
 from warehouse.units import MAX_LEVELS, OTHER_LEVELS, SEGMENT_PREFIX
@@ -59,17 +59,17 @@ def prepared(
     columns = layout([metric.spec for metric in plan.metrics])
     if data.started_at is None:
         raise ValueError("an experiment's slice needs `started_at`")
-    longest, sequential = columns.longest_window_days, plan.estimation.sequential
+    longest = columns.longest_window_days
     extra = wanted(columns, plan)
     everything = (*columns.columns, *extra.columns)
     has_open = any(is_open(column) for column in everything)
-    looks = look_times(
+    looks = planned_looks(
+        plan.estimation.sequential,
         started_at=data.started_at,
         ended_at=data.ended_at,
         data_as_of=data.data_as_of,
         longest_window_days=longest,
-        most=MAX_OPEN_LOOKS if has_open else MAX_LOOKS,
-        every_days=sequential.look_every_days if sequential.method == "group_sequential" else None,
+        has_open=has_open,
     )
     until = data.data_as_of if data.ended_at is None else min(data.ended_at, data.data_as_of)
     sources = {source.key: source for source in plan.fact_sources}
