@@ -94,8 +94,8 @@ def span_of_all(columns: Sequence[Column]) -> tuple[int, int | None]:
     return min(span.start for span in spans), max(closed) if len(closed) == len(spans) else None
 
 
-def in_window(column: Column, tests: dict[str, str], look_us: int) -> E:
-    """Whether a fact is in a column's window and passes its filters; `tests` names the column of each filter."""
+def in_window(column: Column, passes: Sequence[E], look_us: int) -> E:
+    """Whether a fact is in a column's window and `passes` its filters."""
     span = span_of(column)
     since = "before" if span.before else "since"
     conditions: list[E] = [exp.GTE(this=col(since), expression=whole(span.start))]
@@ -103,9 +103,7 @@ def in_window(column: Column, tests: dict[str, str], look_us: int) -> E:
         conditions.append(exp.LT(this=col("at_us"), expression=whole(look_us)))
     else:
         conditions.append(exp.LT(this=col(since), expression=whole(span.end)))
-    conditions += [
-        exp.EQ(this=col(tests[item.model_dump_json()]), expression=whole(1)) for item in measure_of(column).filters
-    ]
+    conditions += passes
     return every(conditions)
 
 

@@ -1,12 +1,15 @@
 """The facts of a source as a part of a statement: whose, when, and what measures ask of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlglot import exp
 
+from experiments.columns import Column
 from experiments.definitions import FactSourceSpec, Filter
-from warehouse.compile.question import Question
-from warehouse.compile.relations import Rows, at_us, in_period, number, passing
+from warehouse.compile.asked import is_plain
+from warehouse.compile.question import Facts
+from warehouse.compile.relations import Rows, at_us, in_period, number, passing, present
 from warehouse.compile.words import (
     BIGINT,
     TEXT,
@@ -27,7 +30,7 @@ from warehouse.compile.words import (
     whole,
     within,
 )
-from warehouse.engine import epoch_us
+from warehouse.facts import measure_of, takes_numbers
 
 LARGEST_FACT = 1e290
 """Larger numbers count as infinite: no sum of facts may overflow, which some engines answer with an error."""
@@ -35,19 +38,18 @@ LARGEST_FACT = 1e290
 KNOWN, MISSING, NOT_FINITE = 0, 1, 2
 """What a number can be."""
 
-_LONG_AGO = 0
-
 
 def facts_of_source(
-    question: Question,
+    question: Facts,
     key: str,
-    period_us: tuple[int, int],
+    period_us: tuple[int | None, int],
     inputs: Sequence[tuple[str, E]],
     filters: Sequence[Filter] = (),
 ) -> exp.Select:
     """unit_id, at_us and `inputs` (named expressions over `t`) of the facts in [start, end) that pass `filters`.
 
-    The row filters of the source hold as well, and its ids are mapped to units. Raises `SourceUnreadable`.
+    Without a start they are all before the end. The row filters of the source hold as well, and its ids are mapped to
+    units. Raises `SourceUnreadable`.
     """
     rows, spec, words = question.rows[key], question.spec(key), question.words
     if rows is None:
@@ -74,7 +76,7 @@ def _owners() -> E:
     return exp.EQ(this=exp.Min(this=col("unit_id", "i")), expression=exp.Max(this=col("unit_id", "i")))
 
 
-def _mapping(question: Question, spec: FactSourceSpec, having: E | None) -> exp.Select:
+def _mapping(question: Facts, spec: FactSourceSpec, having: E | None) -> exp.Select:
     """id, the smallest unit it belongs to as unit_id, the largest as last_unit_id."""
     assert spec.unit_mapping is not None
     key, words = spec.unit_mapping.fact_source, question.words
@@ -86,7 +88,7 @@ def _mapping(question: Question, spec: FactSourceSpec, having: E | None) -> exp.
         found.set("where", exp.Where(this=exp.false()))
         return found
     other_id = rows.physical(spec.unit_mapping.id_column)
-    time = in_period(words, rows, _LONG_AGO, epoch_us(question.work.data.data_as_of))[1]
+    time = in_period(words, rows, None, question.as_of_us)[0]
     conditions = [known(stored(rows.unit)), known(stored(other_id)), time]
     if source.filters:
         conditions.append(passing(words, rows, source.filters))
@@ -110,7 +112,7 @@ def _mapping(question: Question, spec: FactSourceSpec, having: E | None) -> exp.
     )
 
 
-def mapping_losses(question: Question, spec: FactSourceSpec, period_us: tuple[int, int]) -> exp.Select:
+def mapping_losses(question: Facts, spec: FactSourceSpec, period_us: tuple[int, int]) -> exp.Select:
     """One row: how many facts in [start, end) a mapped source has, and how many of them have no unit, or several."""
     rows, words = question.rows[spec.key], question.words
     assert rows is not None
@@ -134,7 +136,52 @@ def mapping_losses(question: Question, spec: FactSourceSpec, period_us: tuple[in
     )
 
 
-def number_inputs(question: Question, rows: Rows, column: str, place: int) -> list[tuple[str, E]]:
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What columns ask of the facts of a source, as `named` expressions over `t`: 1 where a fact passes a filter
+
+    (`tests`: the name of each), and its numbers with what they are (`numbers`: the place of each).
+    """
+
+    named: tuple[tuple[str, E], ...]
+    tests: Mapping[str, str]
+    numbers: Mapping[str, int]
+
+    def passes(self, column: Column) -> list[E]:
+        """That a fact passes the filters of a column."""
+        return [
+            exp.EQ(this=col(self.tests[item.model_dump_json()]), expression=whole(1))
+            for item in measure_of(column).filters
+        ]
+
+    def number(self, column: Column) -> exp.Column:
+        return col(f"number_{self.numbers[measure_of(column).column]}")
+
+    def state(self, column: Column, state: int, *, equal: bool = True) -> E:
+        """Whether a column's number is of a kind."""
+        test = exp.EQ if equal else exp.NEQ
+        return test(this=col(f"state_{self.numbers[measure_of(column).column]}"), expression=whole(state))
+
+
+def inputs_of(question: Facts, rows: Rows, columns: Sequence[Column]) -> Inputs:
+    """What columns need of the facts of one source."""
+    tests: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    inputs: list[tuple[str, E]] = []
+    for column in columns:
+        for condition in measure_of(column).filters:
+            named_by = condition.model_dump_json()
+            if named_by not in tests:
+                tests[named_by] = f"test_{len(tests)}"
+                inputs.append((tests[named_by], flag(present(passing(question.words, rows, [condition])))))
+        stored_in = measure_of(column).column
+        if is_plain(column) and takes_numbers(column) and stored_in not in numbers:
+            numbers[stored_in] = len(numbers)
+            inputs += _number_inputs(question, rows, stored_in, numbers[stored_in])
+    return Inputs(tuple(inputs), tests, numbers)
+
+
+def _number_inputs(question: Facts, rows: Rows, column: str, place: int) -> list[tuple[str, E]]:
     """The number of a fact (null unless it is finite) as `number_i`, and what it is as `state_i`."""
 
     def value() -> E:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from experiments.definitions import FactSourceSpec, Filter
 from experiments.plan import AnalysisPlan
@@ -10,6 +11,21 @@ from warehouse.compile.words import Words
 from warehouse.engine import epoch_us
 from warehouse.one_pass import Pass
 from warehouse.wanted import Caps
+
+
+class Facts(Protocol):
+    """What reading facts takes: the rows of each source (None: no facts at all), and when the data end."""
+
+    @property
+    def words(self) -> Words: ...
+
+    @property
+    def rows(self) -> Mapping[str, Rows | None]: ...
+
+    @property
+    def as_of_us(self) -> int: ...
+
+    def spec(self, key: str) -> FactSourceSpec: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,10 @@ class Question:
     @property
     def look_us(self) -> int:
         return epoch_us(self.work.looks[self.look])
+
+    @property
+    def as_of_us(self) -> int:
+        return epoch_us(self.work.data.data_as_of)
 
     @property
     def arms(self) -> int:

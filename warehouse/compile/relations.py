@@ -118,22 +118,21 @@ def number(words: Words, rows: Rows, column: str) -> E:
     return words.number(stored(rows.physical(column)), kind)
 
 
-def in_period(words: Words, rows: Rows, start_us: int, end_us: int) -> list[E]:
-    """The conditions on `t` for times in [start, end); on the day as well, where tables are partitioned by it."""
+def in_period(words: Words, rows: Rows, start_us: int | None, end_us: int) -> list[E]:
+    """The conditions on `t` for times in [start, end), None being no start; on the day too, if tables have one."""
     kind = rows.kinds[rows.time]
 
     def time() -> E:
         return words.moment_of(stored(rows.time), kind)
 
-    found: list[E] = [
-        exp.GTE(this=time(), expression=words.moment(start_us, kind)),
-        exp.LT(this=time(), expression=words.moment(end_us, kind)),
-    ]
+    found: list[E] = []
+    if start_us is not None:
+        found.append(exp.GTE(this=time(), expression=words.moment(start_us, kind)))
+    found.append(exp.LT(this=time(), expression=words.moment(end_us, kind)))
     if rows.day is not None:
-        found += [
-            exp.GTE(this=stored(rows.day), expression=words.day(start_us)),
-            exp.LTE(this=stored(rows.day), expression=words.day(end_us)),
-        ]
+        if start_us is not None:
+            found.append(exp.GTE(this=stored(rows.day), expression=words.day(start_us)))
+        found.append(exp.LTE(this=stored(rows.day), expression=words.day(end_us)))
     return found
 
 

@@ -4,10 +4,9 @@ from sqlglot import exp
 
 from experiments.columns import Column
 from warehouse.compile.asked import Asked, in_window, is_plain, reads, span_of_all, whole_days
-from warehouse.compile.facts import KNOWN, MISSING, NOT_FINITE, facts_of_source, joined_to_units, number_inputs
+from warehouse.compile.facts import KNOWN, MISSING, NOT_FINITE, Inputs, facts_of_source, inputs_of, joined_to_units
 from warehouse.compile.people import Part
 from warehouse.compile.question import Question
-from warehouse.compile.relations import passing, present
 from warehouse.compile.sequences import sequence
 from warehouse.compile.words import (
     DOUBLE,
@@ -47,8 +46,7 @@ class Readings:
         self.asked = asked
         self.parts: list[Part] = []
         self.sources = sorted(key for key in reads(asked.columns) if question.rows[key] is not None)
-        self.tests: dict[str, dict[str, str]] = {}
-        self.numbers: dict[str, dict[str, int]] = {}
+        self.inputs: dict[str, Inputs] = {}
         self.sequences: list[int] = []
         for i, key in enumerate(self.sources):
             self._read(key, f"facts_{i}", reads(asked.columns)[key])
@@ -66,26 +64,14 @@ class Readings:
         return f"facts_{self.sources.index(key)}" if key in self.sources else None
 
     def _condition(self, read: Column) -> E:
-        return in_window(read, self.tests[measure_of(read).fact_source], self.question.look_us)
+        return in_window(read, self.inputs[measure_of(read).fact_source].passes(read), self.question.look_us)
 
     def _read(self, key: str, part: str, columns: list[Column]) -> None:
         """The facts of a source that any column can need."""
         question, rows = self.question, self.question.rows[key]
         assert rows is not None
-        tests: dict[str, str] = {}
-        numbers: dict[str, int] = {}
-        inputs: list[tuple[str, E]] = []
-        for column in columns:
-            for condition in measure_of(column).filters:
-                named_by = condition.model_dump_json()
-                if named_by not in tests:
-                    tests[named_by] = f"test_{len(tests)}"
-                    inputs.append((tests[named_by], flag(present(passing(question.words, rows, [condition])))))
-            stored_in = measure_of(column).column
-            if is_plain(column) and takes_numbers(column) and stored_in not in numbers:
-                numbers[stored_in] = len(numbers)
-                inputs += number_inputs(question, rows, stored_in, numbers[stored_in])
-        self.tests[key], self.numbers[key] = tests, numbers
+        inputs = inputs_of(question, rows, columns)
+        self.inputs[key] = inputs
         start, end = span_of_all(columns)
         first, last = question.work.exposed_us
         if question.cohort is not None:
@@ -93,8 +79,8 @@ class Readings:
             # Windows begin at a trigger, which may come long after the cohort.
             last = last if question.plan.trigger is not None else min(last, question.cohort.end_us)
         latest = question.look_us if end is None else min(question.look_us, last + end)
-        facts = facts_of_source(question, key, (first + start, latest), inputs)
-        self.parts.append((part, joined_to_units(facts, [alias for alias, _ in inputs], start, end)))
+        facts = facts_of_source(question, key, (first + start, latest), inputs.named)
+        self.parts.append((part, joined_to_units(facts, [alias for alias, _ in inputs.named], start, end)))
 
     def _aggregate(self, key: str, part: str, into: str) -> None:
         """The aggregates of every column that reads this source."""
@@ -120,13 +106,14 @@ class Readings:
 
     def _of_column(self, i: int, column: Column, latest: list[E]) -> list[E]:
         measure = measure_of(column)
+        inputs = self.inputs[measure.fact_source]
         counts = self._condition(column)
         found: list[E] = []
         if any(i == position for _, position in self.asked.quantiles):
-            known = [self._state(column, MISSING, equal=False)] if takes_numbers(column) else []
+            known = [inputs.state(column, MISSING, equal=False)] if takes_numbers(column) else []
             found.append(named(exp.Max(this=flag(every([counts.copy(), *known]))), f"there_{i}"))
         if column.content == "days_share":
-            return [*found, named(_distinct_days(counts, "before" if column.period == "pre" else "since"), f"raw_{i}")]
+            return [*found, named(distinct_days(counts, "before" if column.period == "pre" else "since"), f"raw_{i}")]
         if not takes_numbers(column):
             match measure.aggregation:
                 case "count":
@@ -134,24 +121,21 @@ class Readings:
                 case "any":
                     raw = exp.Max(this=flag(counts))
                 case _:
-                    raw = _distinct_days(counts, "at_us")
+                    raw = distinct_days(counts, "at_us")
             return [*found, named(raw, f"raw_{i}")]
-        lacking = exp.Sum(this=flag(every([counts.copy(), self._state(column, MISSING)])))
-        infinite = every([counts.copy(), self._state(column, NOT_FINITE)])
+        lacking = exp.Sum(this=flag(every([counts.copy(), inputs.state(column, MISSING)])))
+        infinite = every([counts.copy(), inputs.state(column, NOT_FINITE)])
         branches = [(infinite, whole(REFUSED_FACT))]
-        value = col(f"number_{self._number(column)}")
+        value = inputs.number(column)
         if column.content in ("answers", "responded"):
-            answered = flag(every([counts, self._state(column, MISSING, equal=False)]))
+            answered = flag(every([counts, inputs.state(column, MISSING, equal=False)]))
             raw = exp.Sum(this=answered) if column.content == "answers" else exp.Max(this=answered)
             return [*found, named(raw, f"raw_{i}"), named(lacking, f"missing_{i}")]
         if column.content == "score":
             if column.scale == "nps":
-                branches.insert(0, (every([counts.copy(), some([_no_answer(value)])]), whole(REFUSED_ANSWER)))
-                promoter = exp.GTE(this=value.copy(), expression=whole(9))
-                detractor = exp.LTE(this=value.copy(), expression=whole(6))
-                scored = case([(promoter, whole(1)), (detractor, whole(-1))], whole(0))
-                answers = every([counts, self._state(column, KNOWN)])
-                raw = exp.Sum(this=case([(answers, scored)], None))
+                branches.insert(0, (every([counts.copy(), no_answer(value)]), whole(REFUSED_ANSWER)))
+                answers = every([counts, inputs.state(column, KNOWN)])
+                raw = exp.Sum(this=case([(answers, nps_score(value))], None))
             else:
                 raw = exp.Sum(this=case([(counts, value)]))
         elif measure.aggregation == "sum":
@@ -159,21 +143,13 @@ class Readings:
         elif measure.aggregation == "max":
             raw = exp.Max(this=case([(counts, value)]))
         else:
-            has_number = every([counts.copy(), self._state(column, MISSING, equal=False)])
+            has_number = every([counts.copy(), inputs.state(column, MISSING, equal=False)])
             of_unit = over(exp.Max(this=case([(has_number, col("at_us"))])), [col("unit_id")])
             latest.append(named(of_unit, f"latest_{i}"))
             now = exp.EQ(this=col("at_us"), expression=col(f"latest_{i}"))
             raw = exp.Max(this=case([(every([counts, now]), value)]))
         refused = exp.Max(this=case(branches, whole(0)))
         return [*found, named(raw, f"raw_{i}"), named(lacking, f"missing_{i}"), named(refused, f"refused_{i}")]
-
-    def _number(self, column: Column) -> int:
-        measure = measure_of(column)
-        return self.numbers[measure.fact_source][measure.column]
-
-    def _state(self, column: Column, state: int, *, equal: bool = True) -> E:
-        test = exp.EQ if equal else exp.NEQ
-        return test(this=col(f"state_{self._number(column)}"), expression=whole(state))
 
     def wide(self, keys: list[str]) -> exp.Select:
         """One row per unit that counts: `keys` of units, and for each column value_i, missing_i, refused_i, there_i."""
@@ -237,14 +213,22 @@ class Readings:
         return [*found, named(kept, f"value_{i}"), named(why, f"refused_{i}")]
 
 
-def _distinct_days(counts: E, time: str) -> E:
+def distinct_days(counts: E, time: str) -> E:
+    """On how many days of `time` there are facts that count."""
     shifted = exp.Add(this=col(time), expression=whole(_DAYS_SHIFT))
     into_day = exp.Mod(this=exp.Paren(this=shifted), expression=whole(MICROSECONDS_A_DAY))
     day = exp.Sub(this=col(time), expression=exp.Paren(this=into_day))
     return exp.Count(this=exp.Distinct(expressions=[case([(counts, day)])]))
 
 
-def _no_answer(value: E) -> E:
+def nps_score(value: E) -> E:
+    """1 for promoters, -1 for detractors."""
+    promoter = exp.GTE(this=value.copy(), expression=whole(9))
+    detractor = exp.LTE(this=value.copy(), expression=whole(6))
+    return case([(promoter, whole(1)), (detractor, whole(-1))], whole(0))
+
+
+def no_answer(value: E) -> E:
     """Whether a finite number is none of 0, 1, ..., 10."""
     fraction = exp.NEQ(this=value.copy(), expression=exp.Floor(this=value.copy()))
     outside = exp.Not(this=exp.Paren(this=exp.Between(this=value.copy(), low=whole(0), high=whole(10))))
