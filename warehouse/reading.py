@@ -25,7 +25,8 @@ from warehouse.engine import connect
 from warehouse.facts import measure_of
 from warehouse.looks import MAX_OPEN_LOOKS, look_times
 from warehouse.parquet import RECORDED
-from warehouse.sources import EVENT_VALUE, attach, property_column, reader_of, source_path
+from warehouse.source_files import attach, reader_of, source_path
+from warehouse.sources import EVENT_VALUE, property_column
 from warehouse.units import SEGMENT_PREFIX
 
 FOOTERS: Final = "footers of the Parquet files"
@@ -167,11 +168,11 @@ _NO_BYTES: Final = "the database does not say how many bytes a column has"
 def _rows_of_table(spec: DuckDBSource, path: Path) -> int | None:
     schema, _, table = spec.table.rpartition(".")
     with connect(threads=1, memory_limit=None) as connection:
-        attach(connection, path, spec.key)
+        catalogue = attach(connection, path, spec)
         row = connection.execute(
             "SELECT estimated_size FROM duckdb_tables() WHERE database_name = $database AND schema_name = $schema "
             "AND table_name = $table",
-            {"database": f"source {spec.key}", "schema": schema or "main", "table": table},
+            {"database": catalogue, "schema": schema or "main", "table": table},
         ).fetchone()
     return None if row is None else int(row[0])
 

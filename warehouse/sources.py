@@ -19,6 +19,7 @@ from warehouse import parquet, properties
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, Value, identifier
 from warehouse.ids import id_text, plain_text
+from warehouse.source_files import attach, reader_of, source_path
 
 EVENT_VALUE, PROPERTY_PREFIX = "value", "p_"
 _BYTES_OF_A_ROW = 32
@@ -118,7 +119,7 @@ def open_source(
             unit, time, events = spec.unit_column, spec.timestamp_column, False
         case DuckDBSource():
             path = source_path(data.file_source_dir, spec.path, spec.key)
-            relation = f"{attach(connection, path, spec.key)}.{_table_name(spec.table)}"
+            relation = f"{identifier(attach(connection, path, spec))}.{_table_name(spec.table)}"
             unit, time, events = spec.unit_column, spec.timestamp_column, False
         case TableSource():
             raise SourceUnreadable(
@@ -195,30 +196,6 @@ def count_rows(connection: duckdb.DuckDBPyConnection, spec: FactSourceSpec, data
     return int(rows)
 
 
-def source_path(folder: Path | None, relative: str, key: str) -> Path:
-    """The file a definition names, which must be a regular file inside the configured folder (links resolved)."""
-    if folder is None:
-        raise SourceUnreadable(
-            f"fact source {key!r} names a file, but no folder for files is configured",
-            remedy="set NORTHLIFT_FILE_SOURCE_DIR to the folder that holds such files",
-        )
-    root = folder.resolve()
-    outside = SourceUnreadable(
-        f"fact source {key!r} names a path outside the configured folder",
-        remedy="give a path relative to the configured folder, without `..`",
-    )
-    if "\x00" in relative or Path(relative).is_absolute() or ".." in Path(relative).parts:
-        raise outside
-    path = (root / relative).resolve()
-    if not path.is_relative_to(root):
-        raise outside
-    if not path.is_file():
-        raise SourceUnreadable(
-            f"fact source {key!r}: there is no file {relative!r}", remedy="put the file there or correct the path"
-        )
-    return path
-
-
 def predicate(source: FactRelation, condition: Filter, parameters: Parameters) -> str:
     """A filter as SQL. A fact whose column is null passes no filter. Text compares as text, numbers as numbers."""
     column, kind = source.column(condition.column), source.type_of(condition.column)
@@ -290,33 +267,6 @@ def _as_number(text: str) -> float | None:
 
 def _is_numeric(kind: str) -> bool:
     return kind.split("(")[0].removeprefix("U") in _NUMERIC
-
-
-def reader_of(path: Path, key: str) -> str:
-    """The function that reads a file of facts, by the ending of its name."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes[-1:] == [".parquet"]:
-        return "read_parquet"
-    if ".csv" in suffixes[-2:] and suffixes[-1] in (".csv", ".gz"):
-        return "read_csv"
-    raise SourceUnreadable(
-        f"fact source {key!r}: {path.name!r} is neither CSV nor Parquet", remedy="name a .csv, .csv.gz or .parquet file"
-    )
-
-
-def attach(connection: duckdb.DuckDBPyConnection, path: Path, key: str) -> str:
-    """Open a DuckDB database as the quoted catalogue `source KEY`, which this gives. Raises `SourceUnreadable`."""
-    alias = identifier(f"source {key}")
-    # ATTACH takes no parameters; inside a string literal only the quote needs doubling.
-    quoted = "'" + str(path).replace("'", "''") + "'"
-    try:
-        connection.execute(f"ATTACH IF NOT EXISTS {quoted} AS {alias} (READ_ONLY)")
-    except duckdb.Error as error:
-        raise SourceUnreadable(
-            f"fact source {key!r}: {path.name!r} cannot be opened as a DuckDB database: {_first_line(error)}",
-            remedy="name a DuckDB database file that no other process has open for writing",
-        ) from error
-    return alias
 
 
 def _table_name(table: str) -> str:

@@ -25,7 +25,7 @@ from warehouse.compile.words import Dialect, Statement, Words, name, text_litera
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect
 from warehouse.engines.contract import Engine
-from warehouse.sources import source_path
+from warehouse.source_files import catalogue_of, source_path
 
 _SETUP: Final[dict[Dialect, tuple[str, ...]]] = {
     "duckdb": ("SET TimeZone = 'UTC'",),
@@ -146,13 +146,15 @@ def _seen(path: Path, data: DataSlice) -> str:
     return str(path)
 
 
-def _databases(plan: AnalysisPlan, data: DataSlice) -> Iterator[str]:
-    """ATTACH takes no file search path, so these are where the folder of file sources is."""
+def _databases(plan: AnalysisPlan, data: DataSlice) -> list[str]:
+    """ATTACH takes no file search path, so these are where the folder of file sources is. Sources may share one."""
+    found = []
     for spec in plan.fact_sources:
         if isinstance(spec, DuckDBSource):
             path = text_literal(_seen(source_path(data.file_source_dir, spec.path, spec.key), data))
-            alias = name(f"source {spec.key}")
-            yield f"ATTACH {path.sql(dialect='duckdb')} AS {alias.sql(dialect='duckdb')} (READ_ONLY)"
+            alias = name(catalogue_of(spec))
+            found.append(f"ATTACH {path.sql(dialect='duckdb')} AS {alias.sql(dialect='duckdb')} (READ_ONLY)")
+    return list(dict.fromkeys(found))
 
 
 def _left_out(plan: AnalysisPlan, question: Question) -> Iterator[str]:

@@ -7,16 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import warehouse.experiment_moments as experiment_moments
-from experiments.definitions import Cap, FileSource, Filter, Measure, MetricSpec, Trigger
+from experiments.definitions import Cap, DuckDBSource, FileSource, Filter, Measure, MetricSpec, Trigger
 from experiments.errors import DomainError, SourceUnreadable
 from stats.moment_set import ClusterTable, MomentSet
-from tests.warehouse.cases import DAY, START, Fact, assert_same, write_exposures, write_facts
+from tests.warehouse.cases import (
+    DAY,
+    START,
+    Exposure,
+    Fact,
+    assert_same,
+    plan_of,
+    slice_of,
+    write_exposures,
+    write_facts,
+)
 from tests.warehouse.plain import AS_OF, CLOSED, OPEN, RICH, moments_of, plan_with, random_world, unit_rows
 from warehouse import division, parquet
 from warehouse.data_slice import ConcurrentExposures, DataSlice
@@ -219,3 +230,18 @@ def test_text_where_a_number_must_be_is_unreadable_in_buckets_too(
     assert extract_experiment(plan, nobody).last.count.sum() == 0
     assert [isinstance(found, MomentSet) for found in extract_experiments([(plan, nobody)] * 2)] == [True, True]
     assert extract_experiments([]) == []
+
+
+def test_plans_that_know_a_source_in_other_databases_each_read_their_own(tmp_path: Path) -> None:
+    exposures = write_exposures(tmp_path, [Exposure("u", "control", START)])
+    requests = []
+    for name, value in (("old", 2.0), ("new", 3.0)):
+        with duckdb.connect(str(tmp_path / f"{name}.duckdb")) as database:
+            database.execute("CREATE TABLE orders AS SELECT 'u' AS who, ? AS at, ? AS value", [START, value])
+        source = DuckDBSource(
+            kind="duckdb", key="orders", path=f"{name}.duckdb", table="orders", unit_column="who", timestamp_column="at"
+        )
+        plan = plan_of([CLOSED[0]], sources=[source])
+        requests.append((plan, slice_of([exposures], data_as_of=AS_OF, file_source_dir=tmp_path)))
+    found = [moments.last.mean[0, 0] for moments in extract_experiments(requests) if isinstance(moments, MomentSet)]
+    assert found == [2.0, 3.0]

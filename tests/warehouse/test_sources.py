@@ -10,7 +10,7 @@ from experiments.definitions import DuckDBSource, EventSource, FactSourceSpec, F
 from experiments.errors import SourceUnreadable
 from tests.warehouse.cases import DAY, START, Exposure, Fact, plan_of, slice_of, write_exposures, write_facts
 from warehouse.extract import extract_experiment
-from warehouse.sources import source_path
+from warehouse.source_files import source_path
 
 FACTS = [
     Fact("1", START, 2.0, {"plan": "pro", "items": 3.0, "gift": True}),

@@ -18,7 +18,8 @@ from warehouse.data_slice import DataSlice
 from warehouse.engine import connect
 from warehouse.engines.contract import Estimate, Kind, Table
 from warehouse.parquet import RECORDED, bucket_of
-from warehouse.sources import EVENT_VALUE, PROPERTY_PREFIX, attach, reader_of, source_path
+from warehouse.source_files import attach, reader_of, source_path
+from warehouse.sources import EVENT_VALUE, PROPERTY_PREFIX
 
 _NUMBERS = frozenset(
     [
@@ -109,9 +110,9 @@ class DuckDBEngine:
                 )
             case DuckDBSource():
                 path = source_path(data.file_source_dir, spec.path, spec.key)
-                attach(self._connection, path, spec.key)
+                catalogue = attach(self._connection, path, spec)
                 schema, _, called = spec.table.rpartition(".")
-                table = exp.Table(this=name(called), db=name(schema or "main"), catalog=name(f"source {spec.key}"))
+                table = exp.Table(this=name(called), db=name(schema or "main"), catalog=name(catalogue))
             case _:
                 table = table_named(spec.table)
         rows = Rows(spec.key, table, spec.unit_column, spec.timestamp_column, self._columns(table))
