@@ -101,14 +101,14 @@ def _typed_records(table: pa.Table) -> Iterator[Record]:
         block = table.slice(start, 1000)
         try:
             yield from (Record(content, content) for content in block.to_pylist())
-        except ValueError:
+        except (ValueError, OverflowError):
             yield from map(_typed_record, (block.slice(i, 1) for i in range(block.num_rows)))
 
 
 def _typed_record(row: pa.Table) -> Record:
     try:
         (content,) = row.to_pylist()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         return Record(Malformed(f"the row cannot be read: {str(error)[:200]}"), None)
     return Record(content, content)
 

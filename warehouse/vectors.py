@@ -5,7 +5,7 @@ might break a rule, and then every row of the chunk is looked at. Types that do 
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ type Column = Any
 pc: Any = pyarrow.compute
 
 TIME = pa.timestamp("us", tz="UTC")
+_FIRST_US = epoch_us(datetime(1, 1, 1, tzinfo=UTC))
+"""Times have a year."""
 FEW = frozenset({"experiment_key", "variant_key", "event"})
 FEW_TEXTS: Any = pa.dictionary(pa.int32(), pa.string())
 """How columns with few different texts (`FEW`) are held: checked and written once per text and not once per row."""
@@ -143,9 +145,10 @@ def _times(column: Column, latest: datetime) -> Column:
     kind = column.type
     if column.null_count or not (_is_text(kind) or (pa.types.is_timestamp(kind) and kind.tz is not None)):
         raise NotUniform
-    times = column.cast(TIME, safe=False)
-    newest = pc.max(times.cast(pa.int64())).as_py()
-    if newest is not None and newest > epoch_us(latest):
+    # Nanoseconds lose digits; whole seconds must not run over into another century.
+    times = column.cast(TIME, safe=pa.types.is_timestamp(kind) and kind.unit != "ns")
+    bounds = pc.min_max(times.cast(pa.int64())).as_py()
+    if len(times) and (bounds["max"] > epoch_us(latest) or bounds["min"] < _FIRST_US):
         raise NotUniform
     return times
 

@@ -19,7 +19,7 @@ from warehouse import json_lines
 from warehouse.bodies import chunks_of, format_of
 from warehouse.json_lines import lines_of_array
 from warehouse.records import Malformed
-from warehouse.rows import KnownExperiment, Rules, Stream, check_row
+from warehouse.rows import KnownExperiment, RowFault, Rules, Stream, check_row
 from warehouse.vectors import accept, from_rows, type_texts
 
 RULES: dict[Stream, Rules] = {
@@ -223,3 +223,25 @@ def test_text_that_is_no_utf8_is_a_fault_of_its_row(tmp_path: Path, kind: str, p
     assert chunk.table is None or accept(chunk.table, RULES["events"]) is None
     records = [record for one in (chunk, *rest) for record in one.records()]
     assert [isinstance(record.content, Malformed) for record in records] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        pa.scalar(2**63 - 1, pa.timestamp("us", "UTC")),  # the year 294247, which some exports say for never
+        pa.scalar(-(10**17), pa.timestamp("us", "UTC")),
+        pa.scalar(1_767_000_000 - 2**64 // 10**6, pa.timestamp("s", "UTC")),  # 2025, once it has run over
+        pa.scalar(10**15, pa.timestamp("s", "UTC")),
+        pa.scalar("0000-01-01T00:00:00Z"),
+    ],
+)
+def test_a_time_without_a_year_is_a_fault_of_its_row(tmp_path: Path, at: Any) -> None:
+    table = pa.table({"event": ["a"], "unit_id": ["u"], "occurred_at": pa.array([at], at.type)})
+    with pa.ipc.new_file(tmp_path / "body", table.schema) as sink:
+        sink.write_table(table)
+    (chunk,) = chunks_of(tmp_path / "body", TYPES["arrow file"], "events")
+    assert chunk.table is not None and accept(chunk.table, RULES["events"]) is None
+    (record,) = chunk.records()
+    if not isinstance(record.content, Malformed):
+        with pytest.raises(RowFault):
+            check_row(record.content, RULES["events"])
