@@ -6,13 +6,13 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
+from tests.patience import comes
 from tests.servers import REPOSITORY
 from workers.embedded import EmbeddedServerError, private_directory, start_valkey
 
@@ -93,10 +93,7 @@ def test_it_does_not_outlive_an_owner_that_is_killed() -> None:
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
     owner.stdout.close()
-    deadline = time.monotonic() + 5
-    while is_running(int(pid)):
-        assert time.monotonic() < deadline, "the server survived its owner"
-        time.sleep(0.02)
+    assert comes(lambda: not is_running(int(pid))), "the server survived its owner"
     for leftover in Path(directory).iterdir():
         leftover.unlink()
     Path(directory).rmdir()

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from tests import servers
+from tests.patience import LONG
 from tests.servers import REPOSITORY, Postgres, PostgresUnavailable, postgres_server
 
 OWNER = """
@@ -95,7 +96,7 @@ def test_the_server_does_not_outlive_a_run_that_is_killed() -> None:
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
     owner.stdout.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LONG
     while True:
         try:
             connect(url).close()

@@ -164,10 +164,8 @@ def test_names_are_names_whatever_they_hold(engine: PostgresEngine) -> None:
 
 
 def test_a_statement_ends_after_its_time_and_the_next_one_runs(engine: PostgresEngine) -> None:
-    begun = time.perf_counter()
     with pytest.raises(SourceUnreadable, match=r"stopped after 0.3 seconds \(SQLSTATE 57014\)") as stopped:
-        engine.run(exp.select("count(pg_sleep(60)) AS n"))
-    assert time.perf_counter() - begun < 5
+        engine.run(exp.select("count(pg_sleep(6000)) AS n"))
     assert stopped.value.remedy is not None and "statement_timeout_seconds" in stopped.value.remedy
     assert engine.run(exp.select("1 AS n"))["n"].tolist() == [1]
 

@@ -16,6 +16,7 @@ import pytest
 import warehouse.together
 from experiments.definitions import FileSource
 from stats.moment_set import MomentSet
+from tests.patience import LONG
 from tests.warehouse.cases import DAY, START
 from tests.warehouse.plain import AS_OF, CLOSED, OPEN, RICH, plan_with, random_world
 from tests.warehouse.test_reach import star_of
@@ -184,9 +185,9 @@ def test_only_one_makes_moments_and_the_other_waits_for_them(tmp_path: Path) -> 
         # Not for ever.
         assert measure_together(one.plan, one.data, replace(asking(asked, 0), seconds=0.0)) is None
         thread = wait(asking(asked, 0))
-        assert waits.wait(10)
+        assert waits.wait(LONG)
         keep_moments(folder, one.key, Measured(wanted, 2, 2))
-        thread.join(10)
+        thread.join(LONG)
     assert len(got) == 1 and got[0] is not None
     same(got[0], wanted, exactly=True)
 

@@ -14,6 +14,7 @@ from experiments.database import Database
 from experiments.settings import Settings
 from experiments.tables import Analysis, Result
 from experiments.types import utc_now
+from tests.patience import LONG
 from tests.workers.tiny import KINDS
 from workers.child import Answer
 from workers.run import Runner
@@ -85,7 +86,7 @@ class Desk:
             now = await analysis.get(session, analysis_id=row.id)
             return None if now.result_id is None else await session.get(Result, now.result_id)
 
-    async def until(self, row: Analysis, reached: Callable[[Analysis], bool], seconds: float = 20.0) -> Analysis:
+    async def until(self, row: Analysis, reached: Callable[[Analysis], bool], seconds: float = LONG) -> Analysis:
         """Wait for a state of the row."""
         async with asyncio.timeout(seconds):
             while True:

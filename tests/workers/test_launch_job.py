@@ -21,6 +21,7 @@ from experiments.tables import Analysis, LaunchEffect, Result
 from experiments.types import utc_now
 from stats.bayes.models.fit import ModelFit
 from tests.experiments.launches import DAY, define_metrics, define_series, record_launch
+from tests.patience import LONG
 from warehouse.ingest import ingest
 from warehouse.series_values import ingest_values
 from workers.models.messages import ModelQuestion
@@ -184,7 +185,7 @@ async def test_a_launch_that_is_cancelled_while_its_models_are_sampled_leaves_no
         await push_total(database, worker_settings, today, key, seed=number)
     asked = await launched(database, today, {"series_key": "orders", "controls": controls}, segments=())
     running = asyncio.ensure_future(Runner(database, worker_settings, KINDS, silence, nothing).run(asked.id))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONG):
         await asking.wait()
     async with database.write() as session:
         await analysis.request_cancel(session, analysis_id=asked.id, at=utc_now())

@@ -1,8 +1,8 @@
 """One worker's side of an analysis, with real children and a real database: hold, finish, lose, cancel, give up."""
 
 import asyncio
-import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -36,53 +36,49 @@ async def test_a_second_delivery_of_the_same_analysis_does_nothing(desk: Desk) -
     assert (await desk.now(row)).attempt == 1
 
 
-async def test_progress_of_the_child_is_written_while_it_computes(desk: Desk) -> None:
-    row = await desk.submit(seconds=4.0)
+async def test_progress_of_the_child_is_written_while_it_computes(desk: Desk, tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    row = await desk.submit(until=str(go_on))
     running = asyncio.ensure_future(desk.runner().run(row.id))
     seen = await desk.until(row, lambda r: r.stage == "sleeping" and r.fraction > 0.3)
     assert seen.state == "running" and seen.heartbeat_at is not None and seen.started_at is not None
     assert seen.heartbeat_at > seen.started_at
+    go_on.touch()
     await running
     assert (await desk.now(row)).state == "succeeded"
 
 
 @pytest.mark.parametrize("fault", [None, "native"])
-async def test_cancelling_a_running_analysis_stops_it_within_about_a_second(desk: Desk, fault: str | None) -> None:
-    row = await desk.submit(seconds=0.5 if fault else 10.0, fault=fault)
+async def test_cancelling_a_running_analysis_stops_it_whatever_it_does(desk: Desk, fault: str | None) -> None:
+    row = await desk.submit(fault=fault, until=None if fault else "/nowhere")
     running = asyncio.ensure_future(desk.runner().run(row.id))
     await desk.until(row, lambda r: r.stage == "sleeping")
-    await asyncio.sleep(0.5)
-    begun = time.monotonic()
+    await asyncio.sleep(0.5 if fault else 0.0)
     async with desk.database.write() as session:
         await analysis.request_cancel(session, analysis_id=row.id, at=utc_now())
     await running
-    assert time.monotonic() - begun < 2.0
     cancelled = await desk.now(row)
     assert cancelled.state == "cancelled" and cancelled.finished_at is not None
     assert await desk.result(row) is None
 
 
 async def test_a_worker_that_lost_its_lease_stops_computing_and_stores_nothing(desk: Desk) -> None:
-    row = await desk.submit(seconds=60.0)
+    row = await desk.submit(seconds=6000.0)
     running = asyncio.ensure_future(desk.runner().run(row.id))
     await desk.until(row, lambda r: r.state == "running")
-    begun = time.monotonic()
     async with desk.database.write() as session:
         later = utc_now() + timedelta(hours=1)
         taken = await lease.claim(session, analysis_id=row.id, owner="another", lease_seconds=60, at=later)
     assert taken is not None
     await running
-    assert time.monotonic() - begun < 3.0
     now = await desk.now(row)
     assert (now.state, now.lease_owner, now.attempt) == ("running", "another", 2)
     assert await desk.result(row) is None
 
 
 async def test_an_analysis_that_takes_too_long_fails_at_once_with_the_stage_it_was_in(desk: Desk) -> None:
-    row = await desk.submit(seconds=60.0)
-    begun = time.monotonic()
-    await desk.runner(analysis_timeout_seconds=1.5).run(row.id)
-    assert time.monotonic() - begun < 6.0
+    row = await desk.submit(seconds=6000.0)
+    await desk.runner(analysis_timeout_seconds=1.0).run(row.id)
     failed = await desk.now(row)
     assert failed.state == "failed" and failed.error is not None
     assert failed.error["type"] == "timeout" and "remedy" in failed.error
@@ -133,14 +129,12 @@ async def test_a_kind_that_nobody_knows_fails(desk: Desk) -> None:
 
 
 async def test_a_stopping_worker_hands_its_analyses_back_at_once(desk: Desk) -> None:
-    rows = [await desk.submit(f"a{i}", seconds=60.0) for i in range(2)]
+    rows = [await desk.submit(f"a{i}", seconds=6000.0) for i in range(2)]
     runner = desk.runner()
     running = [asyncio.ensure_future(runner.run(row.id)) for row in rows]
     for row in rows:
         await desk.until(row, lambda r: r.state == "running")
-    begun = time.monotonic()
     await runner.stop()
-    assert time.monotonic() - begun < 2.0
     for row, task in zip(rows, running, strict=True):
         with pytest.raises(Interrupted):
             await task
@@ -165,11 +159,11 @@ async def test_a_retry_gives_the_same_bytes(desk: Desk) -> None:
 
 
 async def test_more_analyses_than_slots_wait_for_a_slot_without_being_claimed(desk: Desk) -> None:
-    rows = [await desk.submit(f"a{i}", seconds=1.0) for i in range(3)]
+    rows = [await desk.submit(f"a{i}", seconds=0.3) for i in range(3)]
     runner = desk.runner(worker_slots=1)
     running = asyncio.gather(*(runner.run(row.id) for row in rows))
-    for _ in range(10):
-        await asyncio.sleep(0.15)
+    while not running.done():
+        await asyncio.sleep(0.05)
         async with desk.database.read() as session:
             statement = sa.select(sa.func.count()).where(col(Analysis.state) == "running")
             assert (await session.execute(statement)).scalar_one() <= 1

@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ def compute(payload: dict[str, Any], channel: Channel) -> StoredResult:
     for step in range(steps):
         time.sleep(float(payload.get("seconds", 0.0)) / steps)
         channel.progress("sleeping", 0.25 + 0.7 * step / steps)
+    while (until := payload.get("until")) and not Path(until).exists():
+        time.sleep(0.02)
     match payload.get("fault"):
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
