@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
+import pyarrow as pa
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -158,7 +160,8 @@ def run_in_child(order: Order, channel: Channel) -> StoredResult:
 async def run(order: Order) -> Report | None:
     """One round in this process, unless another one is at it or has just been.
 
-    A step that fails for want of the database or the disk does not keep the next ones from their turn.
+    A step that fails for want of the database or the disk, or at a damaged file, does not keep the next ones from their
+    turn: they may be what makes room.
     """
     with alone(order.settings.data_dir, unless_younger=order.unless_younger) as free:
         if not free:
@@ -171,7 +174,7 @@ async def run(order: Order) -> Report | None:
             for step in STEPS:
                 try:
                     report |= await step(database, order.settings)
-                except (SQLAlchemyError, OSError) as error:
+                except (SQLAlchemyError, OSError, duckdb.Error, pa.ArrowException) as error:
                     log.warning("upkeep_step_failed", step=step.__name__, error=type(error).__name__)
         finally:
             await database.dispose()
@@ -190,7 +193,8 @@ def alone(data_dir: Path, *, unless_younger: float = 0.0) -> Iterator[bool]:
             yield False
             return
         done = os.pread(handle, 32, 0)
-        if done and unless_younger and time.time() - float(done) < unless_younger:
+        # A clock that was put back makes no round a younger one.
+        if done and unless_younger and 0 <= time.time() - float(done) < unless_younger:
             yield False
             return
         yield True

@@ -15,6 +15,7 @@ from experiments.settings import Settings
 from tests.deaths import moment_of_death
 from tests.warehouse.cases import START
 from tests.warehouse.recorded_world import Recorded, assert_identical, rows_of
+from warehouse.engine import connect
 from warehouse.scratch import sweep_scratch
 from warehouse.sweeping import sweep
 from workers.upkeep import LOCK, STEPS, Order, Upkeep, alone, round_in_child, run
@@ -113,6 +114,16 @@ async def test_one_round_at_a_time_and_not_more_often_than_wanted(world: Recorde
     (data / LOCK).write_text(repr(time.time() - 61))
     with alone(data, unless_younger=60.0) as later:
         assert later
+    (data / LOCK).write_text(repr(time.time() + 3600))
+    with alone(data, unless_younger=60.0) as with_a_clock_put_back:
+        assert with_a_clock_put_back
+
+
+EVERY_STEP = {
+    "rows_dropped", "segments_written", "files_replaced", "rows_compacted", "files_swept", "segments_swept",
+    "leftovers_swept", "scratch_folders_swept", "dead_letters_expired", "lanes_forgotten", "moments_forgotten",
+    "erasures_rewritten", "erasures_done", "rows_erased",
+}  # fmt: skip
 
 
 async def test_a_round_does_every_step_and_a_broken_disk_does_not_stop_the_others(
@@ -123,14 +134,23 @@ async def test_a_round_does_every_step_and_a_broken_disk_does_not_stop_the_other
     async def broken(database: Database, settings: Settings) -> dict[str, int]:
         raise OSError("no room")
 
-    monkeypatch.setattr("workers.upkeep.STEPS", (broken, *STEPS))
+    async def full(database: Database, settings: Settings) -> dict[str, int]:
+        with connect(threads=1, memory_limit=None) as connection:
+            connection.execute("COPY (SELECT 1) TO '/dev/full'")
+        return {}
+
+    monkeypatch.setattr("workers.upkeep.STEPS", (broken, full, *STEPS))
     report = await run(Order(world.settings))
-    assert report is not None and set(report) == {
-        "rows_dropped", "segments_written", "files_replaced", "rows_compacted", "files_swept", "segments_swept",
-        "leftovers_swept", "scratch_folders_swept", "dead_letters_expired", "lanes_forgotten", "moments_forgotten",
-        "erasures_rewritten", "erasures_done", "rows_erased",
-    }  # fmt: skip
+    assert report is not None and set(report) == EVERY_STEP
     assert not any(report.values())
+
+
+async def test_a_damaged_file_costs_a_round_the_steps_that_read_it(world: Recorded) -> None:
+    await world.send("events", [{"event": "orders", "unit_id": "u", "occurred_at": START.isoformat()}], START)
+    (file,) = (world.settings.data_dir / "events").glob("*/*.parquet")
+    file.write_bytes(b"no longer what it was")
+    report = await run(Order(world.settings.model_copy(update={"event_retention_days": 90.0})))
+    assert report is not None and set(report) == EVERY_STEP - {"rows_dropped"}
 
 
 async def test_workers_take_turns(world: Recorded) -> None:
