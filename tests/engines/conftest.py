@@ -101,7 +101,7 @@ def postgres_road(postgres: Postgres) -> Iterator[Road]:
     postgres.drop(url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a process has one session of Spark at a time, and others follow
 def spark_road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     pytest.importorskip("pyspark", reason="`make engines` installs Spark")
     folder = tmp_path_factory.mktemp("spark")
