@@ -202,6 +202,17 @@ async def access_for(
     return None if key is None else access(await get(session, key=key), SecretKeys.of(settings))
 
 
+async def access_to_all(
+    session: AsyncSession, *, sources: Collection[FactSourceSpec], settings: Settings
+) -> tuple[Access, ...]:
+    """What it takes to open every connection that fact sources are tables of, by key.
+
+    Raises `NotFound`, `NoSecretKey`, `SecretUnreadable`.
+    """
+    keys = sorted({source.connection for source in sources if isinstance(source, TableSource)})
+    return tuple([access(await get(session, key=key), SecretKeys.of(settings)) for key in keys])
+
+
 async def require(session: AsyncSession, *, spec: FactSourceSpec) -> None:
     """Raise `InvalidDefinition` where a fact source names a connection that does not exist."""
     if isinstance(spec, TableSource):

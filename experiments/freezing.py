@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from experiments import fact_source, learned_prior, metric, north_star, tree_gaps
-from experiments.definitions import ExperimentSpec, FactSourceSpec, NorthStarSpec, PlanMetric, Role, TableSource
-from experiments.errors import FieldError, InvalidDefinition, NotFound, NotReady, PlanIncomplete
+from experiments.definitions import ExperimentSpec, FactSourceSpec, NorthStarSpec, PlanMetric, Role
+from experiments.errors import FieldError, InvalidDefinition, NotFound, PlanIncomplete
 from experiments.metric import Known
 from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, PlannedMetric, PlannedNorthStar
 from experiments.plan_rules import home_faults, plan_faults
@@ -109,23 +109,16 @@ def _refuse(faults: Sequence[FieldError]) -> None:
 async def north_star_plan(session: AsyncSession, *, key: str, weeks: int = 156) -> NorthStarPlan:
     """The plan of a North Star's weekly series, as long as a ledger looks back (F6), at its current version.
 
-    Raises `NotFound`, and `NotReady` for a North Star whose facts are in a connection.
+    Its facts may be in several places: totals are made where each source is. Raises `NotFound`.
     """
     row = await north_star.get(session, key=key)
     spec = north_star.spec_of(row)
     known = await metric.all_known(session, archived=True)
     planned = [pin(PlanMetric(metric_key=k, role=Role.MONITOR), known) for k in north_star.metric_keys_of(spec)]
-    sources = await sources_of(session, planned, {})
-    for source in sources:
-        if isinstance(source, TableSource):
-            raise NotReady(
-                f"`{key}` is measured in the connection `{source.connection}`: its weeks cannot be counted here",
-                remedy="Push the weeks as a series, or measure the North Star on events, files or DuckDB tables.",
-            )
     return NorthStarPlan(
         north_star=PlannedNorthStar(version=row.version, spec=spec),
         metrics=planned,
-        fact_sources=sources,
+        fact_sources=await sources_of(session, planned, {}),
         weeks=weeks,
     )
 

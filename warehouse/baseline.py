@@ -1,7 +1,7 @@
 """History of metrics for planning (METHODS A14): as if every unit had been exposed at its first activity."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import reduce
@@ -54,34 +54,14 @@ def extract_baseline(
     moment, pre-periods precede it. As in an experiment only units whose longest window is complete are in the moments,
     and metrics with a cap are capped. Quantile metrics are in `quantiles`, for which var(value) falls with the units.
     """
-    columns = layout([metric.spec for metric in plan.metrics])
-    extra = wanted(columns)
-    start = data.data_as_of - timedelta(weeks=plan.weeks)
-    history = (epoch_us(start), epoch_us(data.data_as_of))
-    sources = {source.key: source for source in plan.fact_sources}
-    # Rows that say whose an id is are no activity.
-    measured = {measure.fact_source for item in plan.metrics for measure in measures_of(item.spec).values()}
-    active = [sources[key] for key in sorted(measured) if sources[key].unit_type == plan.unit_type]
     first: Ints = np.zeros(0, dtype=np.int64)
     with (
         connect(threads=threads, memory_limit=memory_limit) as connection,
         ThreadPoolExecutor(max(1, threads)) as pool,
     ):
-        data = with_mappings(connection, plan.fact_sources, data)
-        work = Pass(
-            connection=connection,
-            data=data,
-            sources=sources,
-            columns=columns.columns,
-            longest_us=days_us(columns.longest_window_days or 0),
-            looks=(data.data_as_of,),
-            variants=(EVERYONE,),
-            levels=(),
-            exposed_us=history,
-            pool=pool,
-            wanted=extra,
-        )
-        of = _buckets(connection, active, data, history, len(columns.columns) + extra.width)
+        work = pass_over(plan, with_mappings(connection, plan.fact_sources, data), connection, pool)
+        data, extra, history, active = work.data, work.wanted, work.exposed_us, active_sources(plan)
+        of = _buckets(connection, active, data, history, len(work.columns) + extra.width)
 
         def units_of(index: int) -> Units:
             return active_units(connection, active, data, history, Bucket(index, of))
@@ -95,7 +75,34 @@ def extract_baseline(
             first = np.concatenate([first, units.at_us])
             parts.append(measure(work, units, lambda fraction: None))
     progress("reading activity", 1.0)
+    start = data.data_as_of - timedelta(weeks=plan.weeks)
     return Baseline(combine(work, reduce(Parts.merge, parts)), _curve(first, start, plan.weeks * 7))
+
+
+def active_sources(plan: BaselinePlan) -> list[FactSourceSpec]:
+    """The sources whose facts are activity: rows that say whose an id is are none."""
+    sources = {source.key: source for source in plan.fact_sources}
+    measured = {measure.fact_source for item in plan.metrics for measure in measures_of(item.spec).values()}
+    return [sources[key] for key in sorted(measured) if sources[key].unit_type == plan.unit_type]
+
+
+def pass_over(plan: BaselinePlan, data: DataSlice, connection: duckdb.DuckDBPyConnection, pool: Executor) -> Pass:
+    """The pass over the units of a history: everybody is in one arm, and there is one look."""
+    columns = layout([metric.spec for metric in plan.metrics])
+    start = data.data_as_of - timedelta(weeks=plan.weeks)
+    return Pass(
+        connection=connection,
+        data=data,
+        sources={source.key: source for source in plan.fact_sources},
+        columns=columns.columns,
+        longest_us=days_us(columns.longest_window_days or 0),
+        looks=(data.data_as_of,),
+        variants=(EVERYONE,),
+        levels=(),
+        exposed_us=(epoch_us(start), epoch_us(data.data_as_of)),
+        pool=pool,
+        wanted=wanted(columns),
+    )
 
 
 def active_units(

@@ -26,7 +26,7 @@ def scales_of(
     Sums of those are exact, so they do not depend on the order in which threads find the facts. All facts together stay
     below 2^120, and the largest number that a filter lets through keeps more digits than it has.
     """
-    numbers = [i for i, column in enumerate(columns) if _adds_numbers(column)]
+    numbers = [i for i, column in enumerate(columns) if adds_numbers(column)]
     own = Parameters()
     own.values.update(parameters.values)
     largest = "".join(
@@ -43,9 +43,16 @@ def scales_of(
     return scales
 
 
-def _adds_numbers(column: Column) -> bool:
+def adds_numbers(column: Column) -> bool:
     """Whether a total is one of numbers, not of how many facts or units there are."""
     return takes_numbers(column) and column.content not in ("answers", "responded")
+
+
+def adds_up(column: Column) -> bool:
+    """Whether the total over units is the one over facts, so that units need not be told apart."""
+    return column.content in ("score", "answers") or (
+        column.content == "value" and measure_of(column).aggregation in ("sum", "count")
+    )
 
 
 def total_over_units(column: Column, name: str) -> str:
@@ -84,7 +91,7 @@ def unit_value(
 
 def any_not_finite(source: FactRelation, column: Column, parameters: Parameters) -> str:
     """Whether a number of the unit is NaN or infinite."""
-    if not _adds_numbers(column):
+    if not adds_numbers(column):
         return "FALSE"
     number = source.number(measure_of(column).column)
     return f"coalesce(bool_or({_where(source, column, parameters)} AND NOT isfinite({number})), FALSE)"

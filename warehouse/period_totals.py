@@ -1,9 +1,10 @@
 """Totals of facts by period, and by segment where the facts have one: every unit counts, and windows do not apply."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import duckdb
 import numpy as np
@@ -13,11 +14,11 @@ from experiments.definitions import FactSourceSpec
 from experiments.errors import SourceUnreadable
 from stats.moments import Bools, Floats
 from warehouse.data_slice import DataSlice
-from warehouse.engine import Parameters, days_us, epoch_us, identifier
-from warehouse.exact_totals import any_not_finite, any_off_scale, scales_of, total_over_units, unit_value
-from warehouse.facts import measure_of
+from warehouse.engine import Parameters, connect, days_us, epoch_us, identifier
+from warehouse.exact_totals import adds_up, any_not_finite, any_off_scale, scales_of, total_over_units, unit_value
 from warehouse.ids import plain_text
 from warehouse.sources import FactRelation, open_source, unreadable
+from warehouse.unit_mapping import with_mappings
 
 MAX_SEGMENTS: Final = 1000
 
@@ -65,6 +66,63 @@ class Beginnings:
         return min(self.by_segment.values(), default=None)
 
 
+class Totals(Protocol):
+    """Where facts are added up, by the keys of their sources. Raises `SourceUnreadable`."""
+
+    def period_totals(
+        self, key: str, columns: Sequence[Column], periods: Periods, *, dimension: str = "", buckets: int = 0
+    ) -> PeriodTotals:
+        """The totals of a source's columns, as `period_totals` has them."""
+        ...
+
+    def beginnings(self, key: str, *, dimension: str = "") -> Beginnings:
+        """When a source's segments began."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTotals:
+    """Facts that were sent, files, and tables of DuckDB databases; `by_md5`: the hash that other engines have too."""
+
+    connection: duckdb.DuckDBPyConnection
+    sources: Mapping[str, FactSourceSpec]
+    data: DataSlice
+    by_md5: bool = False
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        sources: Sequence[FactSourceSpec],
+        data: DataSlice,
+        *,
+        threads: int = 2,
+        memory_limit: str | None = None,
+        by_md5: bool = False,
+    ) -> Iterator["StoredTotals"]:
+        """On a connection of their own. Raises `SourceUnreadable`."""
+        with connect(threads=threads, memory_limit=memory_limit) as connection:
+            known = {source.key: source for source in sources}
+            yield cls(connection, known, with_mappings(connection, sources, data), by_md5)
+
+    def period_totals(
+        self, key: str, columns: Sequence[Column], periods: Periods, *, dimension: str = "", buckets: int = 0
+    ) -> PeriodTotals:
+        return period_totals(
+            self.connection,
+            self.sources[key],
+            columns,
+            self.data,
+            periods,
+            dimension=dimension,
+            buckets=buckets,
+            by_md5=self.by_md5,
+        )
+
+    def beginnings(self, key: str, *, dimension: str = "") -> Beginnings:
+        return beginnings(self.connection, self.sources[key], self.data, dimension=dimension)
+
+
 def period_totals(
     connection: duckdb.DuckDBPyConnection,
     spec: FactSourceSpec,
@@ -74,6 +132,7 @@ def period_totals(
     *,
     dimension: str = "",
     buckets: int = 0,
+    by_md5: bool = False,
 ) -> PeriodTotals:
     """The totals of a source's columns. `dimension` is the facts' property that names their segment; facts without it
 
@@ -83,9 +142,11 @@ def period_totals(
     parameters = Parameters()
     source = open_source(connection, spec, data, parameters)
     if source is None:
-        return _totals_of({}, columns, periods)
+        return totals_of({}, columns, periods)
     start, unit = epoch_us(periods.first), identifier(source.unit)
-    segment = f"CAST(hash(CAST({unit} AS VARCHAR)) % {buckets} AS VARCHAR)" if buckets else _segment(source, dimension)
+    text = f"CAST({unit} AS VARCHAR)"
+    hashed = f"CAST('0x' || substr(md5({text}), 1, 8) AS BIGINT)" if by_md5 else f"hash({text})"
+    segment = f"CAST({hashed} % {buckets} AS VARCHAR)" if buckets else _segment(source, dimension)
     facts = (
         f"FROM {source.relation} WHERE {unit} IS NOT NULL AND {source.time_test('>=', parameters.add(start))}"
         f" AND {source.time_test('<', parameters.add(epoch_us(periods.until)))} AND {segment} IS NOT NULL"
@@ -103,7 +164,7 @@ def period_totals(
             for i, c in enumerate(columns)
         )
         period = f"({source.time_us} - {start}) // {days_us(periods.length / timedelta(days=1))}"
-        whose = "0" if all(map(_adds_up, columns)) else unit
+        whose = "0" if all(map(adds_up, columns)) else unit
         per_unit = (
             f"SELECT {segment} AS segment, {period} AS period, {whose} AS unit_id, {inner} {facts} GROUP BY 1, 2, 3"
         )
@@ -111,7 +172,7 @@ def period_totals(
         table = connection.sql(sql, params=parameters.values).fetchnumpy()
     except duckdb.Error as error:
         raise unreadable(spec.key, error) from error
-    return _totals_of(table, columns, periods)
+    return totals_of(table, columns, periods)
 
 
 def beginnings(
@@ -132,17 +193,23 @@ def beginnings(
         rows = connection.execute(sql, parameters.values).fetchall()
     except duckdb.Error as error:
         raise unreadable(spec.key, error) from error
-    found = {str(segment): int(first) for segment, first, _ in rows if segment is not None}
+    return beginnings_of(rows, spec.key, dimension)
+
+
+def beginnings_of(rows: Iterable[tuple[str | None, int, int]], key: str, dimension: str) -> Beginnings:
+    """From (segment, its first fact, its facts), at most two more than `MAX_SEGMENTS` of them."""
+    known = list(rows)
+    found = {str(segment): int(first) for segment, first, _ in known if segment is not None}
     if len(found) > MAX_SEGMENTS:
         raise SourceUnreadable(
-            f"fact source {spec.key!r}: {dimension!r} has more than {MAX_SEGMENTS} different values",
+            f"fact source {key!r}: {dimension!r} has more than {MAX_SEGMENTS} different values",
             remedy="make the series by a property with few values, such as a country or a plan",
             column=dimension,
         )
-    return Beginnings(found, sum(int(count) for segment, _, count in rows if segment is None))
+    return Beginnings(found, sum(int(count) for segment, _, count in known if segment is None))
 
 
-def _totals_of(
+def totals_of(
     table: Mapping[str, np.ndarray[tuple[int], np.dtype[np.generic]]], columns: Sequence[Column], periods: Periods
 ) -> PeriodTotals:
     """The engine's rows in the shape of `PeriodTotals`."""
@@ -168,10 +235,3 @@ def _segment(source: FactRelation, dimension: str) -> str:
     if not dimension:
         return "''"
     return f"nullif({plain_text(source.column(dimension))}, '')"
-
-
-def _adds_up(column: Column) -> bool:
-    """Whether the total over units is the one over facts, so that units need not be told apart."""
-    return column.content in ("score", "answers") or (
-        column.content == "value" and measure_of(column).aggregation in ("sum", "count")
-    )

@@ -4,9 +4,8 @@ Units do not leave the engine: it returns totals by week, arm and hash bucket. A
 on, or from its first trigger; what it did before, and what units in two arms did, counts for the company alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 import duckdb
@@ -24,12 +23,18 @@ from warehouse.sources import open_source, unreadable
 from warehouse.units import CLUSTER, UNITS
 
 BUCKETS: Final = 64
-WEEK: Final = timedelta(days=7)
-_WEEK_US: Final = 7 * MICROSECONDS_A_DAY
+WEEK_US: Final = 7 * MICROSECONDS_A_DAY
 # A source may have columns of any name: those of the units that are joined to it get names that none of them has.
 _UNIT, _ARM, _SINCE = (identifier(f"{name} of the reached") for name in ("unit", "arm", "time"))
 
-type _Rows = Mapping[str, np.ndarray[tuple[int], np.dtype[np.generic]]]
+type Rows = Mapping[str, np.ndarray[tuple[int], np.dtype[np.generic]]]
+"""One row per `bucket`, `week` and `arm` (-1: in none): its `units`, those `reached`, and of the i-th column the totals
+
+`t{i}` and `r{i}`, of all facts and of those since exposure, and `b{i}`: whether there is what is no number.
+"""
+
+type Read = Callable[[FactSourceSpec, Sequence[Column]], Rows | None]
+"""The rows of a source's columns; None without any facts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +73,22 @@ def reach_wanted(plan: AnalysisPlan, exposed_us: tuple[int, int]) -> ReachWanted
     if not found.columns or plan.purpose == "aa":
         return None
     columns = tuple(column for column in found.columns if column.content != "responded")
-    return ReachWanted(columns, max(0, (exposed_us[1] - exposed_us[0]) // _WEEK_US))
+    return ReachWanted(columns, max(0, (exposed_us[1] - exposed_us[0]) // WEEK_US))
 
 
 def reach_sums(work: Pass, wanted: ReachWanted, *, triggered: bool) -> ReachSums:
-    """The sums over the units that are in the table `UNITS`, and over everybody.
+    """The sums over the units that are in the table `UNITS`, and over everybody. Raises `SourceUnreadable`."""
+
+    def read(spec: FactSourceSpec, columns: Sequence[Column]) -> Rows | None:
+        return _read(work, spec, columns, wanted.weeks, triggered=triggered)
+
+    return sums_of(work, wanted, read)
+
+
+def sums_of(work: Pass, wanted: ReachWanted, read: Read) -> ReachSums:
+    """The sums over everybody, and over the units of each arm since their exposure.
 
     A unit counts in a week if it has any fact then in the source of the last column (a ratio's denominator).
-    Raises `SourceUnreadable`.
     """
     arms, width = len(work.variants), len(wanted.columns)
     company, exposed = np.zeros((BUCKETS, wanted.weeks, width)), np.zeros((BUCKETS, wanted.weeks, arms, width))
@@ -86,7 +99,7 @@ def reach_sums(work: Pass, wanted: ReachWanted, *, triggered: bool) -> ReachSums
     for key in dict.fromkeys(keys) if wanted.weeks else ():
         places = [i for i, name in enumerate(keys) if name == key]
         columns = [wanted.columns[i] for i in places]
-        rows = _read(work, work.sources[key], columns, wanted.weeks, triggered=triggered)
+        rows = read(work.sources[key], columns)
         if rows is None:
             continue
         bucket, week, arm = (np.asarray(rows[name], dtype=np.int64) for name in ("bucket", "week", "arm"))
@@ -103,7 +116,7 @@ def reach_sums(work: Pass, wanted: ReachWanted, *, triggered: bool) -> ReachSums
     return ReachSums(company, exposed, company_units, exposed_units, bad)
 
 
-def _read(work: Pass, spec: FactSourceSpec, columns: Sequence[Column], weeks: int, *, triggered: bool) -> _Rows | None:
+def _read(work: Pass, spec: FactSourceSpec, columns: Sequence[Column], weeks: int, *, triggered: bool) -> Rows | None:
     """One row per bucket, week and arm (-1: in none): totals of all their facts, and of those since their exposure."""
     parameters = Parameters()
     source = open_source(work.connection, spec, work.data, parameters)
@@ -112,7 +125,7 @@ def _read(work: Pass, spec: FactSourceSpec, columns: Sequence[Column], weeks: in
     begin, unit = work.exposed_us[0], f"CAST({identifier(source.unit)} AS VARCHAR)"
     where = (
         f"WHERE {identifier(source.unit)} IS NOT NULL AND {source.time_test('>=', parameters.add(begin))}"
-        f" AND {source.time_test('<', parameters.add(begin + weeks * _WEEK_US))}"
+        f" AND {source.time_test('<', parameters.add(begin + weeks * WEEK_US))}"
     )
     since = f"{source.time_us} >= {_SINCE}"
     in_arm = f"arm = last_arm AND arm < {len(work.variants)}" + (f" AND {CLUSTER} IS NOT NULL" * work.clustered)
@@ -135,7 +148,7 @@ def _read(work: Pass, spec: FactSourceSpec, columns: Sequence[Column], weeks: in
             for i, c in enumerate(columns)
         )
         per_unit = (
-            f"SELECT {unit} AS who, ({source.time_us} - {parameters.add(begin)}) // {_WEEK_US} AS week,"
+            f"SELECT {unit} AS who, ({source.time_us} - {parameters.add(begin)}) // {WEEK_US} AS week,"
             f" coalesce(any_value({_ARM}), -1) AS arm, coalesce(bool_or({since}), FALSE) AS seen, {inner}"
             f" FROM {source.relation} LEFT JOIN ({units}) ON {unit} = {_UNIT} {where} GROUP BY 1, 2"
         )

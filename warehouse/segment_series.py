@@ -1,25 +1,23 @@
 """Series of metrics from facts, by period and segment: what a launch is measured on where nobody pushes values."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-import duckdb
 import numpy as np
 
 from experiments.columns import Column, layout
-from experiments.definitions import FactSourceSpec, MetricSpec
+from experiments.definitions import MetricSpec
 from experiments.evidence.launch.window import history_used
 from experiments.evidence.series import metric_values
 from experiments.plan import LaunchPlan, PlannedSeries
 from experiments.series_table import PERIOD, SeriesTable, start_of_period
 from stats.moments import Bools, Floats
 from warehouse.data_slice import DataSlice
-from warehouse.engine import connect, epoch_us
+from warehouse.engine import epoch_us
 from warehouse.facts import measure_of
-from warehouse.period_totals import Beginnings, Periods, beginnings, period_totals
-from warehouse.unit_mapping import with_mappings
+from warehouse.period_totals import Beginnings, Periods, StoredTotals, Totals
 
 MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -32,6 +30,17 @@ def extract_segment_series(
     memory_limit: str | None = None,
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
 ) -> dict[str, SeriesTable]:
+    """`segment_series` of events, files and DuckDB tables. Raises `SourceUnreadable`."""
+    with StoredTotals.open(plan.fact_sources, data, threads=threads, memory_limit=memory_limit) as totals:
+        return segment_series(plan, data.data_as_of, totals, progress)
+
+
+def segment_series(
+    plan: LaunchPlan,
+    data_as_of: datetime,
+    totals: Totals,
+    progress: Callable[[str, float], None] = lambda stage, fraction: None,
+) -> dict[str, SeriesTable]:
     """Every series from facts that the plan uses, by key; complete periods only, as far back as the plan looks.
 
     A mean metric is the total over units, a proportion the number of units, a ratio the ratio of totals, a formula its
@@ -40,13 +49,10 @@ def extract_segment_series(
     a total that facts without a finite number are in, is nan. Raises `SourceUnreadable`.
     """
     used = _used(plan)
-    sources = {source.key: source for source in plan.fact_sources}
     found: dict[str, SeriesTable] = {}
-    with connect(threads=threads, memory_limit=memory_limit) as connection:
-        data = with_mappings(connection, plan.fact_sources, data)
-        for key, (planned, since) in used.items():
-            progress("reading facts", len(found) / len(used))
-            found[key] = _table(connection, planned, sources, data, since)
+    for key, (planned, since) in used.items():
+        progress("reading facts", len(found) / len(used))
+        found[key] = _table(totals, planned, data_as_of, since)
     progress("reading facts", 1.0)
     return found
 
@@ -64,15 +70,9 @@ def _used(plan: LaunchPlan) -> dict[str, tuple[PlannedSeries, datetime]]:
     return used
 
 
-def _table(
-    connection: duckdb.DuckDBPyConnection,
-    planned: PlannedSeries,
-    sources: Mapping[str, FactSourceSpec],
-    data: DataSlice,
-    since: datetime,
-) -> SeriesTable:
+def _table(counted: Totals, planned: PlannedSeries, data_as_of: datetime, since: datetime) -> SeriesTable:
     grain, dimension = planned.spec.grain, planned.spec.dimension
-    first, end = start_of_period(since, grain), start_of_period(data.data_as_of, grain)
+    first, end = start_of_period(since, grain), start_of_period(data_as_of, grain)
     periods = Periods(first, PERIOD[grain], (end - first) // PERIOD[grain], end)
     if periods.count <= 0:
         return SeriesTable.empty()
@@ -81,15 +81,15 @@ def _table(
     by_source: dict[str, list[int]] = {}
     for i, column in enumerate(columns):
         by_source.setdefault(measure_of(column).fact_source, []).append(i)
-    began = {key: beginnings(connection, sources[key], data, dimension=dimension) for key in by_source}
+    began = {key: counted.beginnings(key, dimension=dimension) for key in by_source}
     segments = sorted({segment for each in began.values() for segment in each.by_segment})
     totals: Floats = np.full((len(segments), periods.count, len(columns)), np.nan)
     for key, places in by_source.items():
         chosen = [columns[i] for i in places]
-        counted = period_totals(connection, sources[key], chosen, data, periods, dimension=dimension)
+        summed = counted.period_totals(key, chosen, periods, dimension=dimension)
         own: Floats = np.zeros((len(segments), periods.count, len(places)))
-        own[[segments.index(name) for name in counted.segments]] = np.where(
-            counted.not_finite | counted.off_scale, np.nan, counted.totals
+        own[[segments.index(name) for name in summed.segments]] = np.where(
+            summed.not_finite | summed.off_scale, np.nan, summed.totals
         )
         own[:, ~_since(began[key].earliest, periods)] = np.nan
         totals[..., places] = own

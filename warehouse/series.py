@@ -11,9 +11,8 @@ from experiments.plan import NorthStarPlan
 from stats.moments import Floats
 from warehouse.answers import INVALID_ANSWERS
 from warehouse.data_slice import DataSlice
-from warehouse.engine import connect, from_epoch_us
-from warehouse.period_totals import Periods, beginnings, period_totals
-from warehouse.unit_mapping import with_mappings
+from warehouse.engine import from_epoch_us
+from warehouse.period_totals import Periods, StoredTotals, Totals
 from warehouse.values import NON_FINITE
 
 A_DAY = timedelta(days=1)
@@ -53,35 +52,42 @@ def extract_series(
     memory_limit: str | None = None,
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
 ) -> WeeklySeries:
+    """`weekly_series` of events, files and DuckDB tables. Raises `SourceUnreadable`."""
+    with StoredTotals.open(plan.fact_sources, data, threads=threads, memory_limit=memory_limit) as totals:
+        return weekly_series(plan, data.data_as_of, totals, progress)
+
+
+def weekly_series(
+    plan: NorthStarPlan,
+    data_as_of: datetime,
+    totals: Totals,
+    progress: Callable[[str, float], None] = lambda stage, fraction: None,
+) -> WeeklySeries:
     """The last `plan.weeks` ISO weeks with facts before or in them; the last is the week that `data_as_of` lies in.
 
     Raises `SourceUnreadable`.
     """
     specs = layout([metric.spec for metric in plan.metrics if metric.spec.adds_up])
     columns = [column for column in specs.columns if column.period == "outcome"]
-    last = week_of(data.data_as_of - timedelta(microseconds=1))
-    periods = Periods(last - WEEK * (plan.weeks - 1), WEEK, plan.weeks, data.data_as_of)
+    last = week_of(data_as_of - timedelta(microseconds=1))
+    periods = Periods(last - WEEK * (plan.weeks - 1), WEEK, plan.weeks, data_as_of)
     weeks = periods.starts
     by_bucket: Floats = np.zeros((BUCKETS, len(weeks), len(columns)))
     invalid: dict[int, str] = {}
-    sources = {source.key: source for source in plan.fact_sources}
     keys = list(dict.fromkeys(column.measure.fact_source for column in columns if column.measure))
     first_us: list[int] = []
-    with connect(threads=threads, memory_limit=memory_limit) as connection:
-        data = with_mappings(connection, plan.fact_sources, data)
-        for done, key in enumerate(keys):
-            progress("reading facts", done / len(keys))
-            places = [i for i, column in enumerate(columns) if column.measure and column.measure.fact_source == key]
-            mine = [columns[i] for i in places]
-            found = period_totals(connection, sources[key], mine, data, periods, buckets=BUCKETS)
-            by_bucket[np.ix_([int(name) for name in found.segments], range(len(weeks)), places)] = found.totals
-            for i, place in enumerate(places):
-                if found.not_finite[..., i].any():
-                    invalid[place] = NON_FINITE
-                elif found.off_scale[..., i].any():
-                    invalid[place] = INVALID_ANSWERS
-            began = beginnings(connection, sources[key], data).earliest
-            first_us += [] if began is None else [began]
+    for done, key in enumerate(keys):
+        progress("reading facts", done / len(keys))
+        places = [i for i, column in enumerate(columns) if column.measure and column.measure.fact_source == key]
+        found = totals.period_totals(key, [columns[i] for i in places], periods, buckets=BUCKETS)
+        by_bucket[np.ix_([int(name) for name in found.segments], range(len(weeks)), places)] = found.totals
+        for i, place in enumerate(places):
+            if found.not_finite[..., i].any():
+                invalid[place] = NON_FINITE
+            elif found.off_scale[..., i].any():
+                invalid[place] = INVALID_ANSWERS
+        began = totals.beginnings(key).earliest
+        first_us += [] if began is None else [began]
     progress("reading facts", 1.0)
     by_bucket[..., list(invalid)] = np.nan
     start = from_epoch_us(min(first_us)) if first_us else None
@@ -92,7 +98,7 @@ def extract_series(
         totals=by_bucket[:, counted].sum(axis=0),
         by_bucket=by_bucket[:, counted],
         complete=tuple(
-            start is not None and weeks[i] + WEEK <= data.data_as_of and weeks[i] + A_DAY > start for i in counted
+            start is not None and weeks[i] + WEEK <= data_as_of and weeks[i] + A_DAY > start for i in counted
         ),
         invalid={columns[i].name: reason for i, reason in sorted(invalid.items())},
     )

@@ -6,7 +6,6 @@ Pure functions of their payload: no database and no clock, so that the same job 
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -50,31 +49,19 @@ from experiments.series_table import SeriesTable
 from experiments.tables import ResultRow
 from stats.bayes.models.fit import ModelFit
 from stats.bayes.models.segments import TOO_FEW
-from stats.moment_set import MomentSet
 from warehouse.extract import (
     DataSlice,
-    Progress,
     extract_baseline,
-    extract_experiment,
-    extract_incrementally,
-    extract_series,
     extract_summaries,
 )
-from warehouse.segment_series import extract_segment_series
-from warehouse.together import Together, measure_together
+from warehouse.segment_series import segment_series
+from warehouse.series import weekly_series
+from warehouse.together import Together
 from workers.child import Channel
 from workers.models.messages import ModelQuestion
+from workers.reading import Resources, experiment_moments, totals_of
 
 _ROW_COLUMNS = tuple(name for name in ResultRow.model_fields if name not in ("id", "result_id", "experiment_key"))
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What the data engine may use in this child, and whether it keeps what it read for the next one."""
-
-    threads: int
-    memory_limit: str
-    keep_state: bool = False
 
 
 @dataclass(slots=True)
@@ -109,13 +96,14 @@ class ExperimentJob:
 
 @dataclass(frozen=True, slots=True)
 class CompanyJob[P: (NorthStarPlan, BaselinePlan)]:
-    """A company-wide plan and its data."""
+    """A company-wide plan and its data; `access` opens the connections that some of its facts are in."""
 
     plan: P
     analysis_id: str
     data: DataSlice
     code_version: str
     resources: Resources
+    access: tuple[Access, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +144,17 @@ class LinksJob:
 
 @dataclass(frozen=True, slots=True)
 class LaunchJob:
-    """A launch's plan, its circumstances, and its series: those that were pushed, and `data` for those from facts."""
+    """A launch's plan, its circumstances, and its series: those that were pushed, and `data` for those from facts.
+
+    `access` opens the connections that some of these facts are in.
+    """
 
     plan: LaunchPlan
     context: LaunchContext
     tables: Mapping[str, SeriesTable]
     data: DataSlice | None
     resources: Resources
+    access: tuple[Access, ...] = ()
 
 
 def run_experiment(job: ExperimentJob, channel: Channel) -> StoredResult:
@@ -172,7 +164,14 @@ def run_experiment(job: ExperimentJob, channel: Channel) -> StoredResult:
         channel.progress("reading", 0.1)
         blocks = [Block(keys, moments) for keys, moments in extract_summaries(plan, job.summaries)]
     else:
-        moments = _moments(job, job.data, lambda stage, fraction: channel.progress(stage, 0.6 * fraction))
+        moments = experiment_moments(
+            plan,
+            job.data,
+            job.resources,
+            job.access,
+            job.together,
+            lambda stage, fraction: channel.progress(stage, 0.6 * fraction),
+        )
         blocks = [Block(tuple(metric.metric_key for metric in plan.metrics), moments)]
     channel.progress("evidence", 0.6)
     draft = build(plan, blocks, job.context)
@@ -181,37 +180,12 @@ def run_experiment(job: ExperimentJob, channel: Channel) -> StoredResult:
     return stored(document, verdict=document.verdict, rows=_flat(document.experiment_key, document.rows))
 
 
-def _moments(job: ExperimentJob, data: DataSlice, progress: Progress) -> MomentSet:
-    if job.access is not None:
-        # Only who reads from a warehouse needs its client and the compiler.
-        from warehouse.engines.opening import open_engine
-        from warehouse.relational_moments import extract_relational
-        from warehouse.state.sealed import Warehouse, extract_sealed
-
-        progress("connecting", 0.0)
-        with closing(open_engine(job.access)) as engine:
-            if not job.resources.keep_state:
-                return extract_relational(job.plan, data, engine, progress)
-            return extract_sealed(job.plan, data, engine, Warehouse.of(job.access.spec), progress)
-    use: dict[str, Any] = {
-        "threads": job.resources.threads, "memory_limit": job.resources.memory_limit, "progress": progress,
-    }  # fmt: skip
-    found = None if job.together is None else measure_together(job.plan, data, job.together, **use)
-    if found is not None:
-        return found
-    extract = extract_incrementally if job.resources.keep_state else extract_experiment
-    return extract(job.plan, data, **use)
-
-
 def run_north_star(job: CompanyJob[NorthStarPlan], channel: Channel) -> StoredResult:
     """The weekly series of a North Star."""
-    series = extract_series(
-        job.plan,
-        job.data,
-        threads=job.resources.threads,
-        memory_limit=job.resources.memory_limit,
-        progress=lambda stage, fraction: channel.progress(stage, 0.9 * fraction),
-    )
+    with totals_of(job.plan, job.data, job.access, job.resources) as totals:
+        series = weekly_series(
+            job.plan, job.data.data_as_of, totals, lambda stage, fraction: channel.progress(stage, 0.9 * fraction)
+        )
     channel.progress("storing", 0.9)
     return stored(
         north_star_series(
@@ -280,13 +254,10 @@ def run_launch(job: LaunchJob, channel: Channel) -> StoredResult:
     """What a launch did."""
     tables = dict(job.tables)
     if job.data is not None:
-        tables |= extract_segment_series(
-            job.plan,
-            job.data,
-            threads=job.resources.threads,
-            memory_limit=job.resources.memory_limit,
-            progress=lambda stage, fraction: channel.progress(stage, 0.3 * fraction),
-        )
+        with totals_of(job.plan, job.data, job.access, job.resources) as totals:
+            tables |= segment_series(
+                job.plan, job.data.data_as_of, totals, lambda stage, fraction: channel.progress(stage, 0.3 * fraction)
+            )
     channel.progress("evidence", 0.3)
     draft = draft_launch(job.plan, tables, job.context)
     fits: list[ModelFit] = []

@@ -32,6 +32,7 @@ from experiments.settings import Settings
 from experiments.tables import Amendment, Analysis, Experiment, IngestBatch, Summary
 from experiments.version import code_version
 from warehouse.catalog import slice_for
+from warehouse.data_slice import DataSlice
 from workers import companions
 from workers.jobs import (
     CompanyJob,
@@ -40,11 +41,11 @@ from workers.jobs import (
     LinksJob,
     PriorJob,
     ProgrammeJob,
-    Resources,
     ReviewJob,
     SummaryLine,
 )
 from workers.kinds import JobKind, Kinds
+from workers.reading import Resources
 
 
 async def prepare_experiment(session: AsyncSession, settings: Settings, analysis: Analysis) -> ExperimentJob:
@@ -112,7 +113,8 @@ async def prepare_north_star(
     plan = load(analysis.plan)
     assert isinstance(plan, NorthStarPlan)
     data = await slice_for(session, settings, plan, experiment=None, data_as_of=analysis.data_as_of)
-    return CompanyJob(plan, str(analysis.id), data, code_version(), _resources(settings))
+    access = await connection.access_to_all(session, sources=plan.fact_sources, settings=settings)
+    return CompanyJob(plan, str(analysis.id), data, code_version(), _resources(settings), access)
 
 
 async def prepare_baseline(session: AsyncSession, settings: Settings, analysis: Analysis) -> CompanyJob[BaselinePlan]:
@@ -158,8 +160,10 @@ async def prepare_launch(session: AsyncSession, settings: Settings, analysis: An
         for key, each in sorted(planned.items())
         if each.spec.source == "pushed"
     }
-    data = None
+    data: DataSlice | None = None
+    access: tuple[connection.Access, ...] = ()
     if len(tables) < len(planned):
+        access = await connection.access_to_all(session, sources=plan.fact_sources, settings=settings)
         data = await slice_for(session, settings, plan, experiment=None, data_as_of=analysis.data_as_of)
     context = LaunchContext(
         analysis_id=str(analysis.id),
@@ -168,7 +172,7 @@ async def prepare_launch(session: AsyncSession, settings: Settings, analysis: An
         code_version=code_version(),
         plan_hash=analysis.plan_hash,
     )
-    return LaunchJob(plan, context, tables, data, _resources(settings))
+    return LaunchJob(plan, context, tables, data, _resources(settings), access)
 
 
 async def prepare_growth_review(session: AsyncSession, settings: Settings, analysis: Analysis) -> ReviewJob:

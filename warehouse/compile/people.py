@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from sqlglot import exp
 
+from warehouse.compile import activity
 from warehouse.compile.facts import facts_of_source
-from warehouse.compile.question import Question, Shown
+from warehouse.compile.question import Active, Question, Shown
 from warehouse.compile.relations import at_us, in_period
 from warehouse.compile.words import (
     BIGINT,
@@ -111,6 +112,9 @@ def parts(question: Question) -> list[Part]:
     bucket, stratum, group_i for each breakdown, cluster. `assigned` has those units before any trigger.
     """
     work = question.work
+    if isinstance(question.plan, Active):
+        active = activity.exposed(question, question.plan.sources, work.exposed_us)
+        return [("exposed", active), ("units", _units(question))]
     found: list[Part] = [("exposures", exposures(question))]
     per_unit = [f"level_{i}" for i in range(len(work.levels))] + (["cluster"] if work.clustered else [])
     source = "exposures"

@@ -54,6 +54,15 @@ class Cohort:
     end_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Active:
+    """In place of an experiment's plan: units are those with any fact of these sources, from their first one on."""
+
+    sources: tuple[str, ...]
+    trigger: None = None
+    cluster: None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
     """A pass over `rows` by source (None: no facts at all) and the exposures `shown` (None: nobody).
@@ -63,7 +72,7 @@ class Question:
     """
 
     work: Pass
-    plan: AnalysisPlan
+    plan: AnalysisPlan | Active
     words: Words
     shown: Shown | None
     rows: Mapping[str, Rows | None]
