@@ -99,7 +99,7 @@ class Moments:
     def from_shifted_sums(
         cls, count: ArrayLike, shift: ArrayLike, sums: ArrayLike, products: ArrayLike, cubes: ArrayLike
     ) -> Self:
-        """Sums as a data engine returns them, taken about a constant `shift` (k,) chosen near the mean.
+        """Sums as a data engine returns them, about a constant `shift` (k,), or (..., k) of each cell, near the mean.
 
         `sums` (..., k) of (x - shift); `products` (..., k, k) of (x_i - shift_i)(x_j - shift_j); `cubes` (..., k) of
         (x - shift)^3. Loses digits only when the mean is many standard deviations away from the shift.

@@ -10,7 +10,7 @@ from warehouse.answered_products import products_of
 from warehouse.cells import OverLooks, join, reshape
 from warehouse.clusters import FEW_CLUSTERS, ClusterTotals, cluster_totals
 from warehouse.compile import lines
-from warehouse.compile.clusters import LOOKS, total_keys
+from warehouse.compile.clusters import LOOKS
 from warehouse.engine_answers import Answer, caps_of, withheld
 from warehouse.experiment_moments import Parts
 from warehouse.hash_buckets import BUCKETS, BucketSums
@@ -34,12 +34,9 @@ def _at_look(answer: Answer, look: int) -> tuple[Moments, Moments | None]:
     """Cells (V,) and (strata, V) of an answer with the totals, or all units, of a look."""
     strata = answer.question.work.strata
     size = 0 if strata is None else len(strata.names)
-    if answer.question.work.clustered:
-        keys, given = total_keys(answer.question), {"dimension": LOOKS, "level": look}
-    else:
-        keys, given = tuple(lines.moment_keys(answer.question)[0]), {}
-    within = None if strata is None else answer.moments(keys, ["stratum"], (size,), given)
-    return answer.moments(keys, [], (), given), within
+    given = {"dimension": LOOKS, "level": look} if answer.question.work.clustered else {}
+    within = None if strata is None else answer.moments(["stratum"], (size,), given)
+    return answer.moments([], (), given), within
 
 
 def parts_of(answer: Answer, snapshots: Sequence[Snapshot] = ()) -> Parts:
@@ -71,11 +68,10 @@ def _over_looks(answer: Answer, snapshots: Sequence[Snapshot]) -> tuple[OverLook
         at = [*((one.overall, one.by_stratum) for one in snapshots), *(_at_look(answer, look) for look in own)]
         within = tuple(found for _, found in at if found is not None)
         return OverLooks(None, tuple(found for found, _ in at)), OverLooks(None, within) if within else None
-    keys, _ = lines.moment_keys(answer.question)
-    overall = OverLooks(answer.moments(keys, ["entry"], (size,)), tuple(one.overall for one in snapshots))
+    overall = OverLooks(answer.moments(["entry"], (size,)), tuple(one.overall for one in snapshots))
     if strata is None:
         return overall, None
-    entering = answer.moments(keys, ["entry", "stratum"], (size, len(strata.names)))
+    entering = answer.moments(["entry", "stratum"], (size, len(strata.names)))
     within = tuple(one.by_stratum for one in snapshots if one.by_stratum is not None)
     return overall, OverLooks(entering, within)
 
@@ -85,11 +81,10 @@ def _by_segment(answer: Answer) -> list[Moments]:
     work = answer.question.work
     if work.clustered:
         return [
-            answer.moments(total_keys(answer.question), ["level"], (len(segment.groups),), {"dimension": i + 1})
+            answer.moments(["level"], (len(segment.groups),), {"dimension": i + 1})
             for i, segment in enumerate(work.segments)
         ]
-    keys, _ = lines.moment_keys(answer.question)
-    return [answer.moments(keys, [f"group_{i}"], (len(segment.groups),)) for i, segment in enumerate(work.segments)]
+    return [answer.moments([f"group_{i}"], (len(segment.groups),)) for i, segment in enumerate(work.segments)]
 
 
 def _clusters(answer: Answer) -> ClusterTotals:

@@ -17,12 +17,13 @@ from stats.moments import Moments
 from warehouse.answered import parts_of, snapshot_of
 from warehouse.compile.preparing import Prepared, prepared
 from warehouse.compile.question import Cohort, Question
-from warehouse.compile.statement import statement
+from warehouse.compile.statement import recentred, statement
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect
 from warehouse.engine_answers import Answer, caps_of
 from warehouse.engines.contract import Engine, Estimate
 from warehouse.experiment_moments import Parts, combine
+from warehouse.relational_reach import reach_relational
 from warehouse.wanted import Wanted
 
 _HINT: Final = "-- First: SET enable_nestloop = off; the planner takes the parts of this statement for small."
@@ -45,7 +46,7 @@ def extract_relational(
         work = prepared(plan, data, engine, connection, pool)
         parts = measure_relational(work, engine, progress)
         progress("computing moments", 1.0)
-        return combine(work.work, parts)
+        return replace(combine(work.work, parts), reach=reach_relational(work, engine))
 
 
 def measure_relational(
@@ -61,19 +62,26 @@ def measure_relational(
         raise ValueError("clusters and caps at quantiles need all units at once")
     last = len(plan.looks) - 1
     question = replace(work.question(last), cohort=cohort)
-    compiled, asked = statement(question)
-    final = Answer(question, asked, engine.run(compiled))
+    final = answer_of(question, engine)
     snapshots = []
     if plan.has_open_columns:
         caps = caps_of(final)
         for look in range(last):
             progress("computing moments", (look + 1) / (last + 1))
             earlier = replace(question, look=look, caps=caps)
-            compiled, asked = statement(earlier)
-            snapshots.append(snapshot_of(Answer(earlier, asked, engine.run(compiled))))
+            snapshots.append(snapshot_of(answer_of(earlier, engine)))
     parts = parts_of(final, snapshots)
     ages = _by_age(question, engine, parts)
     return replace(parts, products=replace(parts.products, by_age=ages)) if ages else parts
+
+
+def answer_of(question: Question, engine: Engine) -> Answer:
+    """What the engine says. Cells so far from the centre of all that their sums lost digits are asked for again."""
+    compiled, asked = statement(question)
+    found = Answer(question, asked, engine.run(compiled))
+    if lost := found.without_digits():
+        found.take(engine.run(recentred(question, lost)))
+    return found
 
 
 def _by_age(question: Question, engine: Engine, parts: Parts) -> dict[str, Moments]:
@@ -93,8 +101,7 @@ def _by_age(question: Question, engine: Engine, parts: Parts) -> dict[str, Momen
         )
         alone = replace(work, columns=days, segments=(), strata=None, wanted=Wanted())
         asking = replace(question, work=alone)
-        compiled, asked = statement(asking)
-        by_day = parts_of(Answer(asking, asked, engine.run(compiled)))
+        by_day = parts_of(answer_of(asking, engine))
         if not by_day.invalid:
             found[metric.metric_key] = by_day.overall.finish()[-1]
     return found

@@ -25,8 +25,9 @@ returns.
 
 What to know of the compiled road:
 
-- The sums of a column are taken about one constant for all cells. A segment whose values vary a billion times less
-  than those of everybody shows no variance there.
+- The sums of a column are taken about one constant for all cells. Where a cell is so many of its own standard
+  deviations away from it that its variance would lose digits (some hundreds, with many units), those cells are asked
+  for again in a second statement, each about its own centre.
 - Units above a cap, and units by their value, are counted after sums of floats, which engines add up in their own
   order. Who lies exactly at the cap may be above it in one engine, and not in another.
 - Ids, variants and levels in columns of numbers are text without decimals, `13085`. Fractions are as the engine

@@ -1,5 +1,7 @@
 """Caps, and the final values of units, as parts of a statement (METHODS A9)."""
 
+from collections.abc import Sequence
+
 from sqlglot import exp
 
 from warehouse.compile.asked import Asked
@@ -12,6 +14,7 @@ from warehouse.compile.words import (
     cast,
     col,
     count_rows,
+    every,
     flag,
     join,
     known,
@@ -108,12 +111,13 @@ def capped(question: Question, asked: Asked) -> list[int]:
     return [i for i in range(asked.k) if i in asked.base or known_cap(question, i) is not None]
 
 
-def centre(k: int, source: str) -> exp.Select:
-    """One row: `n` and per column a constant near its mean, `c_i`: of a constant exactly that, of whole numbers one.
+def centre(k: int, source: str, keys: Sequence[str] = ()) -> exp.Select:
+    """One row per cell of `keys`: they, `n` and per column a constant near its mean, `c_i`.
 
-    Sums of what is left when it is taken away lose no digits, and those of whole numbers are exact.
+    Of a constant it is exactly that, of whole numbers a whole number. Sums of what is left when it is taken away lose
+    no digits, and those of whole numbers are exact.
     """
-    chosen: list[E] = [named(count_rows(), "n")]
+    chosen: list[E] = [*(col(key) for key in keys), named(count_rows(), "n")]
     for i in range(k):
         x = col(f"x_{i}")
         constant = exp.EQ(this=exp.Min(this=x.copy()), expression=exp.Max(this=x.copy()))
@@ -127,11 +131,21 @@ def centre(k: int, source: str) -> exp.Select:
             mean,
         )
         chosen.append(named(near, f"c_{i}"))
-    return select(chosen, table(source))
+    return select(chosen, table(source), group=[col(key) for key in keys])
 
 
-def gaps(k: int, source: str, keys: list[str]) -> exp.Select:
-    """`keys`, and g_i: how far each value is from the centre."""
-    chosen: list[E] = [col(key, "x") for key in keys]
-    chosen += [named(minus(col(f"x_{i}", "x"), col(f"c_{i}", "c")), f"g_{i}") for i in range(k)]
+def gaps(k: int, source: str, keys: Sequence[str]) -> exp.Select:
+    """`keys`, and g_i: how far each value is from the centre of all."""
+    chosen = [*(col(key, "x") for key in keys), *_gaps(k)]
     return select(chosen, table(source, "x"), joins=[join(table("centre", "c"), None, "CROSS")])
+
+
+def gaps_in_cells(k: int, source: str, keys: Sequence[str], cell: Sequence[str], centres: str) -> exp.Select:
+    """`keys`, and g_i: how far each value is from the centre of its `cell`; keys that are not of the cell are -1."""
+    chosen = [col(key, "x") if key in cell else named(whole(-1), key) for key in keys]
+    same = every(exp.EQ(this=col(key, "x"), expression=col(key, "c")) for key in cell)
+    return select([*chosen, *_gaps(k)], table(source, "x"), joins=[join(table(centres, "c"), same)])
+
+
+def _gaps(k: int) -> list[E]:
+    return [named(minus(col(f"x_{i}", "x"), col(f"c_{i}", "c")), f"g_{i}") for i in range(k)]

@@ -3,8 +3,7 @@
 from sqlglot import exp
 
 from warehouse.clusters import FEW_CLUSTERS
-from warehouse.compile.capping import gaps
-from warehouse.compile.lines import CLUSTERS, line, moments
+from warehouse.compile.lines import CLUSTERS, line
 from warehouse.compile.people import Part
 from warehouse.compile.question import Question
 from warehouse.compile.words import (
@@ -26,9 +25,10 @@ LOOKS = 0
 """The dimension of totals by look; that of totals by the i-th breakdown is i + 1."""
 
 
-def total_keys(question: Question) -> tuple[str, ...]:
-    """The keys of the moments of totals."""
-    return ("dimension", "level", *(["stratum"] if question.work.strata is not None else []))
+def total_keys(question: Question) -> tuple[list[str], list[list[str]]]:
+    """The keys of the moments of totals, and the sets in which they group: all, and by stratum of looks."""
+    keys, strata = ["dimension", "level"], ["stratum"] if question.work.strata is not None else []
+    return [*keys, *strata], [keys, *([[*keys, *strata]] if strata else [])]
 
 
 def cluster_parts(question: Question, k: int) -> list[Part]:
@@ -59,7 +59,7 @@ def cluster_parts(question: Question, k: int) -> list[Part]:
 
 
 def total_parts(question: Question, k: int) -> list[Part]:
-    """`totals` of clusters, and `gaps` from the centre."""
+    """`totals` of clusters by look, and by level of each breakdown."""
     found: list[Part] = []
     pieces: list[exp.Select] = []
     if question.is_last and not question.work.has_open_columns:
@@ -98,14 +98,7 @@ def total_parts(question: Question, k: int) -> list[Part]:
         every = exp.Union(this=every, expression=piece, distinct=False)
     together = exp.Subquery(this=every, alias=exp.TableAlias(this=exp.Identifier(this="t", quoted=False)))
     found.append(("totals", select([exp.Star()], together)))
-    found.append(("gaps", gaps(k + 1, "totals", ["arm", *total_keys(question)])))
     return found
-
-
-def total_moments(question: Question, k: int) -> exp.Select:
-    """Moments by look and by level of each breakdown, and by stratum of looks."""
-    keys = total_keys(question)
-    return moments("gaps", k + 1, keys, [keys[:2], *([keys] if len(keys) > 2 else [])])
 
 
 def few(k: int) -> exp.Select:

@@ -43,7 +43,9 @@ from warehouse.compile.words import (
     QUANTILES,
     CLUSTERS,
     UNIT_VALUES,
-) = range(13)
+    RANGES,
+    CENTRES,
+) = range(15)
 
 
 def line(
@@ -92,6 +94,21 @@ def moments(source: str, k: int, keys: Sequence[str], sets: Sequence[Sequence[st
     values += [exp.Sum(this=_times(col(names[i]), col(names[j]))) for i in range(k) for j in range(i, k)]
     group = grouping_sets([[*(col(key) for key in one), col("arm")] for one in sets])
     return line(part, col("arm"), count_rows(), values, table(source), group=group)
+
+
+def ranges(source: str, k: int, keys: Sequence[str], sets: Sequence[Sequence[str]]) -> exp.Select:
+    """The lowest and the highest x_i, by every set of keys and arm: whether a column has one value there."""
+    values: list[E] = [coalesce(col(key), whole(-1)) for key in keys]
+    values += [exp.Min(this=col(f"x_{i}")) for i in range(k)]
+    values += [exp.Max(this=col(f"x_{i}")) for i in range(k)]
+    group = grouping_sets([[*(col(key) for key in one), col("arm")] for one in sets])
+    return line(RANGES, col("arm"), count_rows(), values, table(source), group=group)
+
+
+def centres(part: str, k: int, keys: Sequence[str], cell: Sequence[str]) -> exp.Select:
+    """The centres of cells; keys that are not of the cell are -1."""
+    values = [col(key) if key in cell else whole(-1) for key in keys]
+    return line(CENTRES, col("arm"), col("n"), [*values, *(col(f"c_{i}") for i in range(k))], table(part))
 
 
 def _times(a: E, b: E) -> E:
