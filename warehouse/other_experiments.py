@@ -27,6 +27,16 @@ def variants_elsewhere(connection: duckdb.DuckDBPyConnection, data: DataSlice, u
 
 def arms_elsewhere(connection: duckdb.DuckDBPyConnection, data: DataSlice, size: int) -> NDArray[np.int16]:
     """(others, size) what `variants_elsewhere` says of each row of the table `UNITS`."""
+    return arms_of(connection, data, size, f"{UNITS} u ON shown.unit_id = u.unit_id", "u.rowid")
+
+
+def arms_of(
+    connection: duckdb.DuckDBPyConnection, data: DataSlice, size: int, units: str, row: str
+) -> NDArray[np.int16]:
+    """(others, size) what `variants_elsewhere` says of units by their row.
+
+    `units` (SQL) joins a relation of them to the exposures `shown`, and `row` is its column with the row of each.
+    """
     others = data.concurrent
     found = np.full((len(others), size), -1, dtype=np.int16)
     if not others or not size:
@@ -46,13 +56,13 @@ def arms_elsewhere(connection: duckdb.DuckDBPyConnection, data: DataSlice, size:
     if not selects:
         return found
     table = connection.sql(
-        f"SELECT e.other, u.rowid AS r, min(e.arm) AS arm, max(e.arm) AS last_arm"
-        f" FROM ({' UNION ALL '.join(selects)}) e JOIN {UNITS} u ON e.unit_id = u.unit_id GROUP BY e.other, u.rowid",
+        f"SELECT shown.other, {row} AS r, min(shown.arm) AS arm, max(shown.arm) AS last_arm"
+        f" FROM ({' UNION ALL '.join(selects)}) shown JOIN {units} GROUP BY shown.other, {row}",
         params=parameters.values,
     ).fetchnumpy()
-    which, row, place, last_place = (
+    which, at, place, last_place = (
         np.asarray(table[name], dtype=np.int64) for name in ("other", "r", "arm", "last_arm")
     )
     clean = (place == last_place) & (place < np.array([len(other.variants) for other in others])[which])
-    found[which[clean], row[clean]] = place[clean]
+    found[which[clean], at[clean]] = place[clean]
     return found

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.moments import Floats, Ints, Moments
-from warehouse import exposures
 from warehouse.caps import apply_caps
 from warehouse.cells import moments_by_cell, regroup, reshape
-from warehouse.engine import Parameters, epoch_us
+from warehouse.engine import epoch_us
 from warehouse.entered import of_entered
 from warehouse.one_pass import Pass
+from warehouse.other_experiments import arms_of
 from warehouse.state.known_units import KnownUnits
 from warehouse.units import Units
 from warehouse.values import AllFacts, Values
@@ -25,32 +25,11 @@ type Arms = NDArray[np.int16]
 
 def arms_elsewhere(work: Pass, known: KnownUnits) -> Arms:
     """(others, n) as `other_experiments.variants_elsewhere`, of units that are known by their hashes."""
-    others = work.data.concurrent
-    found = np.full((len(others), len(known)), -1, dtype=np.int16)
-    parameters, selects = Parameters(), []
-    for i, other in enumerate(others):
-        rows = exposures.relation(other, parameters, work.data.recorded_before_us)
-        if rows is None:
-            continue
-        arm = " ".join(f"WHEN {parameters.add(key)} THEN {j}" for j, key in enumerate(other.variants))
-        selects.append(
-            f"SELECT {i} AS other, unit_id, CASE variant_key {arm} ELSE {len(other.variants)} END AS arm FROM {rows}"
-            f" WHERE exposed_at >= make_timestamptz({parameters.add(epoch_us(other.started_at))})"
-            f" AND exposed_at < make_timestamptz({parameters.add(epoch_us(other.ended_at))})"
-        )
-    if not selects or not len(known):
-        return found
     who = {"h": known.hash, "c": known.check, "r": np.arange(len(known), dtype=np.int32)}
     work.connection.register("known_units", who)
-    table = work.connection.sql(
-        f"SELECT e.other, k.r, min(e.arm) AS arm, max(e.arm) AS last_arm FROM ({' UNION ALL '.join(selects)}) e"
-        " JOIN known_units k ON hash(e.unit_id) = k.h AND md5_number_lower(e.unit_id) = k.c GROUP BY e.other, k.r",
-        params=parameters.values,
-    ).fetchnumpy()
+    same = "hash(shown.unit_id) = k.h AND md5_number_lower(shown.unit_id) = k.c"
+    found = arms_of(work.connection, work.data, len(known), f"known_units k ON {same}", "k.r")
     work.connection.unregister("known_units")
-    which, row, place, last = (np.asarray(table[name], dtype=np.int64) for name in ("other", "r", "arm", "last_arm"))
-    clean = (place == last) & (place < np.array([len(other.variants) for other in others])[which])
-    found[which[clean], row[clean]] = place[clean]
     return found
 
 
