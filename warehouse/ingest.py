@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import anyio
-import numpy as np
 import pyarrow as pa
 from sqlalchemy.exc import IntegrityError
 
@@ -25,6 +25,7 @@ from experiments.settings import Settings
 from experiments.tables import IngestBatch
 from warehouse.bodies import chunks_of, format_of
 from warehouse.catalog import known_experiments
+from warehouse.crossed_units import VariantsSeen
 from warehouse.dead_letters import DeadLetters, dead_letter_file
 from warehouse.engine import Parameters, connect, from_epoch_us
 from warehouse.erased_variants import refused_units
@@ -71,8 +72,8 @@ async def ingest(
         return _replayed(known, digest)
     latest = at + timedelta(seconds=settings.allowed_clock_skew_seconds)
     rules = Rules(stream, latest, experiments, refused=refused)
-    name = batch_name(stream, batch_id, digest)
-    stored = await anyio.to_thread.run_sync(_store, settings.data_dir, name, body, content_type, rules, on_error)
+    batch = _Batch(settings.data_dir, partial(batch_name, stream, batch_id, digest), body, content_type, on_error)
+    stored = await anyio.to_thread.run_sync(_store, batch, rules)
     try:
         async with database.write() as session:
             await ingest_batch.record(
@@ -80,7 +81,7 @@ async def ingest(
                 stream=stream,
                 batch_id=batch_id,
                 digest=digest,
-                path=name,
+                path=stored.name,
                 accepted=stored.accepted,
                 rejected=stored.refusals.rejected,
                 errors=stored.refusals.documents(),
@@ -97,8 +98,8 @@ async def ingest(
             known = await ingest_batch.find(session, stream=stream, batch_id=batch_id)
         if known is None:
             raise
-        if known.path != name:
-            await anyio.to_thread.run_sync(discard, settings.data_dir, stream, stored.subjects, name)
+        if known.path != stored.name:
+            await anyio.to_thread.run_sync(discard, settings.data_dir, stream, stored.subjects, stored.name)
             if stored.dead_letters is not None:
                 dead_letter_file(settings.data_dir, stored.dead_letters).unlink(missing_ok=True)
         return _replayed(known, digest)
@@ -114,6 +115,9 @@ async def ingest(
 
 @dataclass(slots=True)
 class _Stored:
+    """What was written: `name` is the name of its files."""
+
+    name: str
     accepted: int
     refusals: Refusals
     subjects: list[str]
@@ -122,9 +126,8 @@ class _Stored:
     dead_letters: str | None = None
 
 
-def _store(data_dir: Path, name: str, body: Path, content_type: str, rules: Rules, on_error: OnError) -> _Stored:
+def _store(batch: "_Batch", rules: Rules) -> _Stored:
     """Check the body and write its good rows. Units in two variants show only at the end, and cost a second reading."""
-    batch = _Batch(data_dir, name, body, content_type, on_error)
     try:
         crossed = batch.store(rules)
         if isinstance(crossed, frozenset):
@@ -142,28 +145,30 @@ def _store(data_dir: Path, name: str, body: Path, content_type: str, rules: Rule
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A body on its way into the store."""
+    """A body on its way into the store. `name` makes the name of its files of the rows that were refused."""
 
     data_dir: Path
-    name: str
+    name: Callable[[str], str]
     body: Path
     content_type: str
     on_error: OnError
 
     def store(self, rules: Rules) -> _Stored | frozenset[tuple[str, str]]:
         """Write and publish; or publish nothing, and tell which units of experiments are in two variants."""
-        with BatchWriter(self.data_dir, rules.stream, self.name) as writer, closing(DeadLetters(writer.folder)) as dead:
-            stored = self._write(writer, rules, dead)
-            if rules.stream == "exposures" and not rules.crossed and (crossed := _crossed(writer)):
+        seen = VariantsSeen() if rules.stream == "exposures" and not rules.crossed else None
+        with BatchWriter(self.data_dir, rules.stream) as writer, closing(DeadLetters(writer.folder)) as dead:
+            stored = self._write(writer, rules, dead, seen)
+            if seen is not None and seen.suspicious() and (crossed := _crossed(writer)):
                 return crossed
             if stored.refusals.rejected and self.on_error == "reject_batch":
                 raise rejected_batch(stored.refusals)
-            stored.dead_letters = dead.publish(self.data_dir, Path(self.name).stem + ".ndjson")
-            writer.publish()
+            stored.name = self.name(stored.refusals.fingerprint)
+            stored.dead_letters = dead.publish(self.data_dir, Path(stored.name).stem + ".ndjson")
+            writer.publish(stored.name)
             return stored
 
-    def _write(self, writer: BatchWriter, rules: Rules, dead: DeadLetters) -> _Stored:
-        stored = _Stored(0, Refusals(), [], None, None)
+    def _write(self, writer: BatchWriter, rules: Rules, dead: DeadLetters, seen: VariantsSeen | None) -> _Stored:
+        stored = _Stored("", 0, Refusals(), [], None, None)
         subjects: set[str] = set()
         attributes: set[str] = set()
 
@@ -178,6 +183,8 @@ class _Batch:
             attributes.update(table.column_names)
             _check_size(subjects, attributes, rules.stream)
             writer.write(table)
+            if seen is not None:
+                seen.add(table)
             bounds = pc.min_max(table.column(TIME_FIELD[rules.stream]).cast(pa.int64())).as_py()
             stored.accepted += table.num_rows
             stored.first_at = min(filter(None, (stored.first_at, from_epoch_us(bounds["min"]))))
@@ -245,10 +252,6 @@ def _crossed(writer: BatchWriter) -> frozenset[tuple[str, str]]:
         for subject in writer.subjects:
             parameters = Parameters()
             rows_of = f"read_parquet({parameters.add_paths(tuple(writer.staged(subject)))}, union_by_name = true)"
-            hashes = connection.sql(f"SELECT hash(unit_id) AS h FROM {rows_of}", params=parameters.values).fetchnumpy()
-            ordered = np.sort(np.asarray(hashes["h"]))
-            if not (ordered[1:] == ordered[:-1]).any():
-                continue  # every unit is there once: nothing to compare, at a fifth of the price
             rows = connection.execute(
                 f"SELECT unit_id FROM {rows_of} GROUP BY unit_id HAVING min(variant_key) <> max(variant_key)",
                 parameters.values,

@@ -1,5 +1,6 @@
 """What an ingest says about a batch: how many rows are in, which were refused, why, and what to do."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -93,8 +94,10 @@ class Refusals:
 
     errors: list[RowError] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
+    _digest: Any = field(default_factory=hashlib.sha256)
 
     def add(self, error: RowError) -> None:
+        self._digest.update(f"{error.row} {error.reason}\n".encode())
         if len(self.errors) < MAX_ERRORS or not self.reasons[error.reason]:
             self.errors.append(error)
         self.reasons[error.reason] += 1
@@ -102,6 +105,11 @@ class Refusals:
     @property
     def rejected(self) -> int:
         return self.reasons.total()
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same rows refused for the same reasons; empty when none was."""
+        return self._digest.hexdigest() if self.reasons else ""
 
     def documents(self) -> list[dict[str, Any]]:
         """The listed errors, each with how many rows had its reason, so that counts survive in storage."""

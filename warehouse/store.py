@@ -3,7 +3,8 @@
 `exposures/<experiment key>/<batch>.parquet` and `events/<event>/<batch>.parquet` below `Settings.data_dir`. A batch is
 written to temporary names, flushed to the disk and renamed; then, and only then, its row in `ingest_batches` is made.
 Readers go by those rows, so what a crash leaves behind is never read; sending the batch again overwrites it. The name
-of a batch is a digest of stream, client's batch id and content: the same batch always has the same files.
+of a batch is a digest of stream, client's batch id, content and the rows it was taken without: the same name always has
+the same rows, also where a batch is sent twice at once and a row lies in the future for one of the two.
 
 Exposures: unit_id, variant_key, exposed_at, segment_<name>. Events: unit_id, event, occurred_at, value, p_<name>
 (DOUBLE, BOOLEAN or text). Times are UTC microseconds. Any engine that reads Parquet can read them.
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +26,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from warehouse.parquet import BUCKETS, bucket_file_name
-from warehouse.rows import SUBJECT_FIELD, TIME_FIELD, Stream, plain_text
+from warehouse.rows import FIELDS, SUBJECT_FIELD, TIME_FIELD, Stream, plain_text
 from warehouse.scratch import STAGING, scratch_folder
 
+_SAMPLE: Final = 1 << 13
 
-def batch_name(stream: str, batch_id: str, digest: str) -> str:
-    """The file name of a batch in every subject's folder."""
-    return hashlib.sha256(f"{stream}\n{digest}\n{batch_id}".encode()).hexdigest()[:40] + ".parquet"
+
+def batch_name(stream: str, batch_id: str, digest: str, refused: str = "") -> str:
+    """The file name of a batch in every subject's folder; `refused` is the fingerprint of the rows it goes without."""
+    kind = f"{stream} {refused}" if refused else stream
+    return hashlib.sha256(f"{kind}\n{digest}\n{batch_id}".encode()).hexdigest()[:40] + ".parquet"
 
 
 def subject_folder(data_dir: Path, stream: str, subject: str) -> Path:
@@ -73,8 +77,8 @@ class BatchWriter:
     `folder` is where it works: private to this batch and gone afterwards.
     """
 
-    def __init__(self, data_dir: Path, stream: Stream, name: str) -> None:
-        self._data_dir, self._stream, self._name = data_dir, stream, name
+    def __init__(self, data_dir: Path, stream: Stream) -> None:
+        self._data_dir, self._stream = data_dir, stream
         self._subjects: dict[str, _SubjectFiles] = {}
 
     def __enter__(self) -> "BatchWriter":
@@ -109,14 +113,14 @@ class BatchWriter:
                 part = part.add_column(0, SUBJECT_FIELD["events"], names)
             self._append(subject[0].as_py(), part)
 
-    def publish(self) -> None:
-        """Flush and rename every file; afterwards the batch may be recorded."""
+    def publish(self, name: str) -> None:
+        """Flush every file and rename it to `name`; afterwards the batch may be recorded."""
         folders = set()
         for subject, files in self._subjects.items():
             files.close()
             merged = self._merged(files.paths)
             _flush(merged)
-            target = batch_file(self._data_dir, self._stream, subject, self._name)
+            target = batch_file(self._data_dir, self._stream, subject, name)
             if not target.parent.is_dir():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 folders.add(target.parent.parent)
@@ -126,12 +130,13 @@ class BatchWriter:
             _flush(folder)
 
     def _append(self, subject: str, part: pa.Table) -> None:
+        part = _required(part, self._stream)
         files = self._subjects.setdefault(subject, _SubjectFiles())
         if files.writer is None or files.schema != part.schema:
             files.close()
             files.paths.append(self.folder / f"{uuid.uuid4().hex}.parquet")
             files.schema = part.schema
-            files.writer = _writer(files.paths[-1], part.schema, self._stream)
+            files.writer = _writer(files.paths[-1], part, self._stream)
         files.writer.write_table(part)
 
     def _merged(self, paths: Sequence[Path]) -> Path:
@@ -139,11 +144,17 @@ class BatchWriter:
             return paths[0]
         schema = unified([pq.read_schema(path) for path in paths])
         merged = self.folder / f"{uuid.uuid4().hex}.parquet"
-        with _writer(merged, schema, self._stream) as writer:
+        writer = None
+        try:
             for path in paths:
                 with pq.ParquetFile(path) as file:
                     for batch in file.iter_batches():
-                        writer.write_table(conform(pa.Table.from_batches([batch]), schema))
+                        part = _required(conform(pa.Table.from_batches([batch]), schema), self._stream)
+                        writer = writer or _writer(merged, part, self._stream)
+                        writer.write_table(part)
+        finally:
+            if writer is not None:
+                writer.close()
         return merged
 
 
@@ -156,7 +167,7 @@ def _by_subject(table: pa.Table, name: str) -> Iterator[tuple[Any, pa.Table]]:
     present = np.flatnonzero(counts).tolist()
     if len(present) > 1:
         # Stable: the rows of a subject stay in the order in which they came.
-        narrow = np.uint16 if len(counts) < 1 << 16 else np.int32
+        narrow = np.uint8 if len(counts) < 1 << 8 else np.uint16 if len(counts) < 1 << 16 else np.int32
         rest = rest.take(_integers(np.argsort(codes.astype(narrow), kind="stable").astype(np.int32)))
     starts = np.cumsum(counts) - counts
     for code in present:
@@ -168,18 +179,49 @@ def _integers(values: NDArray[np.int32]) -> Any:
     return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
 
 
-def _writer(path: Path, schema: pa.Schema, stream: Stream) -> pq.ParquetWriter:
+def _required(part: pa.Table, stream: Stream) -> pa.Table:
+    """The rows with what every row has declared as such: a writer then does not ask for nulls."""
+    always = frozenset(FIELDS[stream]) - {"value"}
+    schema = pa.schema([item.with_nullable(item.name not in always) for item in part.schema])
+    return pa.Table.from_arrays(part.columns, schema=schema)
+
+
+def _writer(path: Path, first: pa.Table, stream: Stream) -> pq.ParquetWriter:
     """Files are written once and read a few times before they are compacted: what is quick to write is good enough.
 
     Only times are ever compared with constants, so only they have statistics. Ids hardly repeat: a dictionary of them
-    would only cost time.
+    would only cost time. `first` are the rows that come first.
     """
     # The stubs forget that a list is allowed.
-    repeated: Any = [item.name for item in schema if _is_text(item.type) and item.name != "unit_id"] or False
+    repeated: Any = [item.name for item in first.schema if _is_text(item.type) and item.name != "unit_id"] or False
     timed: Any = [TIME_FIELD[stream]]
     return pq.ParquetWriter(
-        path, schema, compression="lz4", use_dictionary=repeated, write_statistics=timed, store_schema=False
+        path,
+        first.schema,
+        compression=_compression(first, repeated),
+        use_dictionary=repeated,
+        write_statistics=timed,
+        store_schema=False,
     )
+
+
+def _compression(first: pa.Table, repeated: Any) -> Any:
+    """LZ4 for the columns that it makes half as long, as a sample shows; all of them where there are few rows.
+
+    It is most of the price of a file, and takes 5 % off random times and 40 % off amounts of money.
+    """
+    if first.num_rows < _SAMPLE:
+        return "lz4"
+    sink = pa.BufferOutputStream()
+    sample = first.slice(0, _SAMPLE)
+    with pq.ParquetWriter(sink, first.schema, compression="lz4", use_dictionary=repeated, write_statistics=False) as w:
+        w.write_table(sample)
+    group = pq.read_metadata(pa.BufferReader(sink.getvalue())).row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    return {
+        column.path_in_schema: "lz4" for column in columns
+        if 2 * column.total_compressed_size < column.total_uncompressed_size
+    }  # fmt: skip
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -38,6 +38,8 @@ FEW = frozenset({"experiment_key", "variant_key", "event"})
 FEW_TEXTS: Any = pa.dictionary(pa.int32(), pa.string())
 """How columns with few different texts (`FEW`) are held: checked and written once per text and not once per row."""
 EXACT_INTEGERS = 2**53
+MOST_PAIRS = 1 << 24
+"""Experiments by variants that a chunk may name, or its rows are looked at one by one."""
 # Numbers that a reader of text would take for nothing else; 0123 and 20-digit ids stay text.
 PLAIN_NUMBER = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?([eE][-+]?[0-9]{1,2})?$"
 
@@ -131,11 +133,11 @@ def _names(column: Column, longest: int) -> Column:
     if not _is_text(column.type) or column.null_count:
         raise NotUniform
     column = column.cast(pa.string())
-    _check_characters(column)
+    printed = _check_characters(column)
     lengths: dict[str, int] = pc.min_max(pc.binary_length(column)).as_py()
     if len(column) and (lengths["min"] < 1 or lengths["max"] > longest):
         raise NotUniform
-    if pc.any(pc.utf8_is_space(column)).as_py():
+    if not printed and pc.any(pc.utf8_is_space(column)).as_py():
         raise NotUniform
     return column
 
@@ -171,8 +173,12 @@ def _check_subjects(columns: Mapping[str, Column], rules: Rules) -> None:
         return
     named, shown = columns["experiment_key"].combine_chunks(), columns["variant_key"].combine_chunks()
     keys, variants = named.dictionary.to_pylist(), shown.dictionary.to_pylist()
-    pairs = np.unique(named.indices.to_numpy().astype(np.int64) * max(len(variants), 1) + shown.indices.to_numpy())
-    for key, variant in ((keys[pair // len(variants)], variants[pair % len(variants)]) for pair in pairs.tolist()):
+    if len(keys) * len(variants) > MOST_PAIRS:
+        raise NotUniform
+    there = np.zeros(len(keys) * len(variants), np.bool_)
+    there[named.indices.to_numpy() * np.int32(len(variants)) + shown.indices.to_numpy()] = True
+    pairs = np.flatnonzero(there).tolist()
+    for key, variant in ((keys[pair // len(variants)], variants[pair % len(variants)]) for pair in pairs):
         known = rules.experiments.get(key)
         if known is None or not (known.started and known.takes_exposures) or variant not in known.variants:
             raise NotUniform
@@ -242,16 +248,25 @@ def _scalar(column: Column, *, as_text: bool) -> Column | None:
     raise NotUniform
 
 
-def _check_characters(column: Column) -> None:
-    """Text must be UTF-8 (`ArrowInvalid`), and without U+0000, which databases and many readers of Parquet refuse."""
-    column.validate(full=True)
+def _check_characters(column: Column) -> bool:
+    """Text must be UTF-8 (`ArrowInvalid`), and without U+0000, which databases and many readers of Parquet refuse.
+
+    Whether it is plain ASCII without any white space, as ids are, so that nothing else has to be asked of it.
+    """
+    lowest, highest = 0x7F, 0
     chunks: Any = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     for chunk in chunks:
         _, offsets, characters = chunk.buffers()
         if len(chunk) and offsets is not None and characters is not None and characters.size:
             first, last = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]]
-            if last > first and not np.frombuffer(characters, np.uint8)[first:last].all():
-                raise NotUniform
+            if last > first:
+                found = np.frombuffer(characters, np.uint8)[first:last]
+                lowest, highest = min(lowest, int(found.min())), max(highest, int(found.max()))
+    if lowest == 0:
+        raise NotUniform
+    if highest > 0x7F:
+        column.validate(full=True)
+    return lowest > 0x20 and highest < 0x7F
 
 
 def _typed(column: Column) -> Column:

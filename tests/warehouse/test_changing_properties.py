@@ -46,9 +46,9 @@ def written(folder: Path, number: int, properties: list[dict[str, Any]]) -> Path
         {"event": "order", "unit_id": f"u{i}", "occurred_at": "2026-01-05T10:00:00Z", "properties": item}
         for i, item in enumerate(properties)
     ]
-    with BatchWriter(folder, "events", f"batch{number}.parquet") as writer:
+    with BatchWriter(folder, "events") as writer:
         writer.write(from_rows([check_row(row, RULES["events"]) for row in rows], "events"))
-        writer.publish()
+        writer.publish(f"batch{number}.parquet")
     return batch_file(folder, "events", "order", f"batch{number}.parquet")
 
 

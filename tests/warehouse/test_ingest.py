@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import anyio
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 
 import warehouse.ingest
 from experiments import ingest_batch, plan
@@ -163,6 +165,47 @@ async def test_the_same_batch_sent_twice_at_once_is_stored_once(world: World) ->
     assert len(await world.batches()) == 1
     assert len(world.files()) == 1
     assert sum(isinstance(r, IngestReport) and not r.replayed for r in reports) == 1
+
+
+class Rendezvous(Database):
+    """Lets nobody write before two want to: both have their files in the store by then."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._wanted, self._both = 0, anyio.Event()
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        self._wanted += 1
+        if self._wanted == 2:
+            self._both.set()
+        await self._both.wait()
+        async with super().write() as session:
+            yield session
+
+
+async def test_the_same_batch_at_once_on_both_sides_of_a_moment_counts_what_its_files_have(
+    world: World, tmp_path: Path
+) -> None:
+    moment = NOW + timedelta(seconds=world.settings.allowed_clock_skew_seconds)
+    rows = [event("u1"), event("u2", occurred_at=moment.isoformat())]
+    world.database = Rendezvous(world.database.url)
+    reports = []
+
+    async def send(at: datetime) -> None:
+        reports.append(await world.send("events", rows, at=at, on_error="keep_good"))
+
+    async with anyio.create_task_group() as group:
+        for i, at in enumerate((NOW, NOW - timedelta(seconds=1))):
+            (world.folder / f"pad{i}").touch()
+            group.start_soon(send, at)
+    (batch,) = await world.batches()
+    (path,) = world.settings.data_dir.rglob("*.parquet")
+    assert pq.read_metadata(path).num_rows == batch.accepted == 2 - batch.rejected
+    letters = list(world.settings.data_dir.rglob("*.ndjson"))
+    assert [letter.name for letter in letters] == ([batch.dead_letters] if batch.rejected else [])
+    assert {(report.accepted, report.rejected) for report in reports} == {(batch.accepted, batch.rejected)}
+    await world.database.dispose()
 
 
 BAD_EXPOSURES: list[tuple[dict[str, Any], str, str]] = [
