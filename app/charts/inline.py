@@ -72,3 +72,22 @@ def share_bar(share: float, *, label: str, width: int = 140, height: int = 12) -
         f'width="{width}" height="{height}"><rect class="share-track" width="{width}" height="{height}" rx="3"/>'
         f'<rect class="share-fill" width="{filled:.1f}" height="{height}" rx="3"/></svg>'
     )
+
+
+def share_interval(
+    share: float | None, lower: float | None, upper: float | None, *, label: str, width: int = 200, height: int = 16
+) -> Markup:
+    """A share as a bar on a track from 0 to 1, and its interval as a line with ends over it."""
+    if share is None or lower is None or upper is None:
+        return Markup("")
+    left, right, end = 2 + lower * (width - 4), 2 + upper * (width - 4), 2 + share * (width - 4)
+    middle = height / 2
+    return Markup(
+        f'<svg class="step-bar" role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {height}" '
+        f'preserveAspectRatio="xMinYMid" '
+        f'width="{width}" height="{height}"><rect class="share-track" width="{width}" height="{height}" rx="3"/>'
+        f'<rect class="share-fill" width="{end:.1f}" height="{height}" rx="3"/>'
+        f'<path class="step-halo" d="M{left:.1f} {middle}H{right:.1f}"/>'
+        f'<path class="step-range" d="M{left:.1f} {middle}H{right:.1f}M{left:.1f} {middle - 4}v8M{right:.1f} '
+        f'{middle - 4}v8"/></svg>'
+    )

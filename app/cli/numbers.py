@@ -10,9 +10,9 @@ def percent(value: float | None, *, sign: bool = True) -> str:
     return f"{value:+.2%}" if sign else f"{value:.2%}"
 
 
-def percent_interval(lower: float | None, upper: float | None) -> str:
+def percent_interval(lower: float | None, upper: float | None, *, sign: bool = True) -> str:
     """Both ends of an interval."""
-    return _NOTHING if lower is None or upper is None else f"{percent(lower)} … {percent(upper)}"
+    return _NOTHING if lower is None or upper is None else f"{percent(lower, sign=sign)} … {percent(upper, sign=sign)}"
 
 
 def chance(value: float | None) -> str:

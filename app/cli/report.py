@@ -9,6 +9,7 @@ from rich.table import Table
 
 from app.cli.beliefs import beliefs_table, engine_lines, model_lines, prior_lines, waiting_lines
 from app.cli.client import ApiClient
+from app.cli.funnels import funnel_table
 from app.cli.numbers import percent, percent_interval
 
 VERDICT_STYLE = {"better": "green", "worse": "red", "unreliable": "yellow"}
@@ -69,6 +70,9 @@ def show(result: dict[str, Any], console: Console) -> None:
         if check["status"] != "pass":
             console.print(f"  {check['status']}: {check['detail']} {check['remedy']}", highlight=False, markup=False)
     console.print(result_table(result))
+    steps = funnel_table(result)
+    if steps is not None:
+        console.print(steps)
     believed = beliefs_table(result)
     if believed is not None:
         console.print(believed)

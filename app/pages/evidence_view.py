@@ -12,6 +12,7 @@ from app.pages import formats, words
 from app.pages.advice import Advice, advice
 from app.pages.beliefs_view import Beliefs, beliefs
 from app.pages.engines_view import Engines, engines
+from app.pages.funnel_view import Funnel, funnels
 from app.pages.health_view import Health, health
 from app.pages.impact_view import Impact, impact
 from app.pages.models_view import ModelView, models
@@ -34,6 +35,7 @@ class EvidenceView:
     groups: Sequence[tuple[str, Sequence[Row]]]
     segment_rows: Sequence[Row]
     forest: Spec | None
+    funnels: Sequence[Funnel]
     corrections: str
     any_corrected: bool
     any_sequential: bool
@@ -79,6 +81,7 @@ def evidence_view(
         groups=[(role, [row for row in overall if row.role == role]) for role in ROLES],
         segment_rows=[row for row in document.rows if row.segment is not None],
         forest=forest(overall, variants, document.decision_interval) if overall else None,
+        funnels=funnels(document, variants),
         corrections=corrections_sentence(document, overall),
         any_corrected=any(corrected_bounds(row) for row in overall),
         any_sequential=any(row.sequential_lower is not None for row in overall),

@@ -82,6 +82,14 @@ def share(value: float | None) -> str:
     return f"{value * 100:.3g}{PERCENT}"
 
 
+def measured_share(value: float, lower: float, upper: float) -> tuple[str, str]:
+    """A share and its interval, with two significant digits of its width at least: `54.3 %`, `52.1 % to 56.5 %`."""
+    value_text, low, high = (
+        f"{100 * number:.{digits_for(upper - lower)}f}{PERCENT}" for number in (value, lower, upper)
+    )
+    return value_text, f"{low} to {high}"
+
+
 def points(value: float | None) -> str:
     """A difference of shares, in percentage points with its sign: `+0.61 points`."""
     return NOTHING if value is None else f"{gain(100 * value)}\u00a0points"
@@ -110,6 +118,14 @@ def p_equals(value: float | None, letter: str = "p") -> str:
     if text == NOTHING:
         return NOTHING
     return f"{letter} {text}" if text.startswith("<") else f"{letter} = {text}"
+
+
+def sentence(text: str) -> str:
+    """A message as a sentence of its own: it begins with a capital and ends with a full stop."""
+    text = text.strip()
+    if not text or text[0] == "`":
+        return text
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".?!" else ".")
 
 
 def coded(text: str) -> Markup:

@@ -7,7 +7,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from app.charts.inline import mini_interval, share_bar, sparkline
+from app.charts.inline import mini_interval, share_bar, share_interval, sparkline
 from app.charts.numbers import finding, plain, tone
 from app.charts.pulled import in_words
 from app.pages import formats, launch_words, plan_words, programme_words, review_words, words
@@ -34,6 +34,7 @@ environment.filters.update(
     probability=formats.probability,
     share=formats.share,
     points=formats.points,
+    sentence=formats.sentence,
     spread=formats.spread,
     unbroken=formats.unbroken,
     p_value=formats.p_value,
@@ -56,6 +57,7 @@ environment.globals.update(
     prior_names=PRIORS,
     between=formats.between,
     levels=formats.levels,
+    measured_share=formats.measured_share,
     differences=formats.differences,
     in_words=in_words,
     recipe=recipe,
@@ -63,6 +65,7 @@ environment.globals.update(
     sparkline=sparkline,
     mini_interval=mini_interval,
     share_bar=share_bar,
+    share_interval=share_interval,
     tone=tone,
     finding=finding,
 )

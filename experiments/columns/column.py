@@ -82,7 +82,8 @@ class MetricColumns:
 
     Mean and proportion: `value`. Ratio: `value` = numerator, and `denominator`. Survey: a ratio of scores to answers,
     `responded` marks who answered. Retention and funnel: a proportion, or of those who started a ratio of two
-    indicators. Participation: a mean of shares. `covariates` are what the metric was before exposure (one column, or
+    indicators. `steps` of a funnel: who took the first, who got to the second, ..., who got to the last. Participation:
+    a mean of shares. `covariates` are what the metric was before exposure (one column, or
     those of both parts of a ratio), then those that the metric names; empty without a pre-period. `no_history` is the
     indicator that goes with them. A capped metric has its columns before the cap in `uncapped` (value, and denominator
     of a ratio).
@@ -96,6 +97,7 @@ class MetricColumns:
     no_history: int | None = None
     uncapped: tuple[int, ...] = ()
     responded: int | None = None
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,10 @@ class _Builder:
         return self._metric(spec, "ratio", value, denominator, pre)
 
     def funnel(self, spec: MetricSpec) -> MetricColumns:
-        """Who gets to the last step: of all units, or of those who took the first. Before exposure: the same."""
+        """Who gets to the last step: of all units, or of those who took the first. Before exposure: the same.
+
+        The steps on the way have columns too, but no history: it is who gets to the end that a metric adjusts.
+        """
         steps = tuple(FunnelStep(measure=_happened(s.measure), within_days=s.within_days) for s in spec.steps)
 
         def reached(name: str, step: int, *, pre: bool) -> Column:
@@ -157,14 +160,18 @@ class _Builder:
             return replace(column, steps=steps[:step], step=step)
 
         whole = len(steps)
-        if spec.funnel_of == "units":
-            value = self._place(reached(spec.key, whole, pre=False))
-            return self._metric(spec, "proportion", value, None, [reached(f"{spec.key}.pre", whole, pre=True)])
-        value = self._place(reached(f"{spec.key}.completed", whole, pre=False))
-        denominator = self._place(reached(f"{spec.key}.entered", 1, pre=False))
-        parts = (("completed", whole), ("entered", 1))
-        before = [reached(f"{spec.key}.{name}.pre", step, pre=True) for name, step in parts]
-        return self._metric(spec, "ratio", value, denominator, before)
+        of_units = spec.funnel_of == "units"
+        value = self._place(reached(spec.key if of_units else f"{spec.key}.completed", whole, pre=False))
+        entered = self._place(reached(f"{spec.key}.entered", 1, pre=False))
+        between = [self._place(reached(f"{spec.key}.step{step}", step, pre=False)) for step in range(2, whole)]
+        if of_units:
+            before = [reached(f"{spec.key}.pre", whole, pre=True)]
+            found = self._metric(spec, "proportion", value, None, before)
+        else:
+            parts = (("completed", whole), ("entered", 1))
+            before = [reached(f"{spec.key}.{name}.pre", step, pre=True) for name, step in parts]
+            found = self._metric(spec, "ratio", value, entered, before)
+        return replace(found, steps=(entered, *between, value))
 
     def participation(self, spec: MetricSpec) -> MetricColumns:
         """The share of days with such a fact, in the window and before exposure."""

@@ -1,6 +1,7 @@
-"""What some kinds of metrics show beside their effect: parts of a ratio (A4), a cap (A9), who answered a survey (A13).
+"""What some kinds of metrics show beside their effect, about everybody at the last look.
 
-They are about everybody at the last look. Parts and uncapped twins are estimated like the metric itself, in one pass.
+Parts of a ratio (A4), a cap (A9), who answered a survey (A13), the steps of a funnel (A2, A4). Parts, steps and
+uncapped twins are estimated like the metric itself.
 """
 
 from __future__ import annotations
@@ -9,16 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from experiments.evidence.arms import arm_estimates
-from experiments.evidence.cells import everybody_cells
-from experiments.evidence.comparisons import compare
+from experiments.evidence.funnel_effects import funnel_effects
 from experiments.evidence.shapes import BlockShapes
 from experiments.evidence.survey_effects import survey_effects
+from experiments.evidence.twins import Twins, twins_of
 from experiments.plan import AnalysisPlan
-from experiments.result import CapEffect, PartEffect, RatioParts, SurveyEffect
+from experiments.result import CapEffect, FunnelStepEffect, PartEffect, RatioParts, SurveyEffect
 from experiments.types import finite
 from stats.estimate import MetricShape
-from stats.lift import Lifts
 from stats.moment_set import MomentSet
 from stats.moments import Floats
 
@@ -30,6 +29,7 @@ class Details:
     ratio: RatioParts | None = None
     cap: CapEffect | None = None
     survey: SurveyEffect | None = None
+    funnel: list[FunnelStepEffect] | None = None
 
 
 def details(plan: AnalysisPlan, block: BlockShapes, data: MomentSet) -> dict[tuple[int, int], Details]:
@@ -40,7 +40,7 @@ def details(plan: AnalysisPlan, block: BlockShapes, data: MomentSet) -> dict[tup
     answering = block.responded if block.cluster_size is not None else {}
     response_p: dict[int, Floats] = {}
     if shapes or answering:
-        twins = _twins(plan, block, data, (*shapes, *answering.values()))
+        twins = twins_of(plan, block, data, (*shapes, *answering.values()))
         for i, (m, before) in enumerate(block.uncapped.items()):
             cap = _cap(block, data, m)
             if cap is None:
@@ -60,40 +60,25 @@ def details(plan: AnalysisPlan, block: BlockShapes, data: MomentSet) -> dict[tup
         for i, m in enumerate(block.parts):
             at = len(block.uncapped) + 2 * i
             for v in treatments:
-                parts = RatioParts(numerator=twins.part(at, v), denominator=twins.part(at + 1, v))
+                parts = RatioParts(numerator=_part(twins, at, v), denominator=_part(twins, at + 1, v))
                 found[m, v] = replace(found.get((m, v), Details()), ratio=parts)
-        response_p = {m: twins.p_value[:, len(shapes) + i] for i, m in enumerate(answering)}
+        response_p = {m: twins.difference.p_value[:, len(shapes) + i] for i, m in enumerate(answering)}
     for (m, v), survey in survey_effects(plan, block, data, response_p).items():
         found[m, v] = replace(found.get((m, v), Details()), survey=survey)
+    for (m, v), steps in funnel_effects(plan, block, data).items():
+        found[m, v] = replace(found.get((m, v), Details()), funnel=steps)
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Twins:
-    """Estimates of further shapes, of everybody: `mean` (V, T) as measured, `lift` and `p_value` (V-1, T)."""
-
-    mean: Floats
-    lift: Lifts
-    p_value: Floats
-
-    def part(self, at: int, v: int) -> PartEffect:
-        return PartEffect(
-            mean_control=finite(self.mean[0, at]),
-            mean_treatment=finite(self.mean[v + 1, at]),
-            lift=finite(self.lift.value[v, at]),
-            ci_lower=finite(self.lift.ci_lower[v, at]),
-            ci_upper=finite(self.lift.ci_upper[v, at]),
-        )
-
-
-def _twins(plan: AnalysisPlan, block: BlockShapes, data: MomentSet, shapes: tuple[MetricShape, ...]) -> _Twins:
-    cells = everybody_cells(data)
-    twins = replace(block, shapes=shapes, quantiles=(), uncapped={}, parts={})
-    arms = arm_estimates(plan, twins, cells)
-    compared = compare(plan, twins, cells, arms)
-    lifts = compared.lift
-    here = {name: getattr(lifts, name)[0] for name in lifts.__dataclass_fields__ if np.ndim(getattr(lifts, name))}
-    return _Twins(arms.estimates.unadjusted[0], replace(lifts, **here), compared.difference.p_value[0])
+def _part(twins: Twins, at: int, v: int) -> PartEffect:
+    mean, lift = twins.arms.estimates.unadjusted[0], twins.lift
+    return PartEffect(
+        mean_control=finite(mean[0, at]),
+        mean_treatment=finite(mean[v + 1, at]),
+        lift=finite(lift.value[v, at]),
+        ci_lower=finite(lift.ci_lower[v, at]),
+        ci_upper=finite(lift.ci_upper[v, at]),
+    )
 
 
 def _cap(block: BlockShapes, data: MomentSet, m: int) -> float | None:

@@ -100,7 +100,8 @@ def block_drafts(
         for (metric, place), values in zip(owners, zip(*columns.values(), strict=True), strict=True)
     ]
     for (m, v), found in (details or {}).items():
-        drafts[m * len(places) + v] |= {"ratio": found.ratio, "cap": found.cap, "survey": found.survey}
+        more = {"ratio": found.ratio, "cap": found.cap, "survey": found.survey, "funnel": found.funnel}
+        drafts[m * len(places) + v] |= more
     return drafts
 
 

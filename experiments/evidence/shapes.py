@@ -34,7 +34,8 @@ class BlockShapes:
     Summaries carry no third moments, so their skewness is unknown rather than zero. A quantile metric has no moments:
     its shape is a placeholder without a value, and its position is in `quantiles`. By position of the metric:
     `uncapped` is a winsorised metric before its cap, `parts` are numerator and denominator per unit of a ratio.
-    `responded` are response rates of surveys. `cluster_size` is the column of that name where units are clusters.
+    `responded` are response rates of surveys, `steps` the columns of a funnel's steps.
+    `cluster_size` is the column of that name where units are clusters.
     """
 
     metrics: tuple[PlannedMetric, ...]
@@ -45,6 +46,7 @@ class BlockShapes:
     uncapped: Mapping[int, MetricShape] = field(default_factory=dict)
     parts: Mapping[int, tuple[MetricShape, MetricShape]] = field(default_factory=dict)
     responded: Mapping[int, MetricShape] = field(default_factory=dict)
+    steps: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     cluster_size: int | None = None
 
     def position(self, metric_key: str) -> int | None:
@@ -84,6 +86,7 @@ def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetri
     uncapped: dict[int, MetricShape] = {}
     parts: dict[int, tuple[MetricShape, MetricShape]] = {}
     responded: dict[int, MetricShape] = {}
+    steps: dict[int, tuple[int, ...]] = {}
     for key, where in places.metrics.items():
         if key not in positions:
             continue
@@ -96,6 +99,8 @@ def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetri
             parts[position] = _part(shape, shape.value, size), _part(shape, index[where.denominator], size)
         if where.responded is not None:
             responded[position] = _part(shape, index[where.responded], size)
+        if where.steps:
+            steps[position] = tuple(index[column] for column in where.steps)
     return BlockShapes(
         tuple(wanted),
         tuple(placed),
@@ -104,6 +109,7 @@ def joint_shapes(metrics: Sequence[PlannedMetric], wanted: Sequence[PlannedMetri
         uncapped=uncapped,
         parts=parts,
         responded=responded,
+        steps=steps,
         cluster_size=size,
     )
 

@@ -39,12 +39,14 @@ from experiments.result.documents import (
 from experiments.result.effects import (
     CapEffect,
     Density,
+    FunnelStepEffect,
     Look,
     PartEffect,
     RatioParts,
     Row,
     SegmentEffect,
     SegmentModel,
+    StepShare,
     SurveyEffect,
 )
 from experiments.result.elements import (
@@ -164,6 +166,7 @@ __all__ = [
     "ForecastPoint",
     "FormulaDefect",
     "FormulaDefects",
+    "FunnelStepEffect",
     "GrowthReviewResult",
     "GuardrailChance",
     "Heterogeneity",
@@ -228,6 +231,7 @@ __all__ = [
     "ShrunkEffect",
     "SourceShown",
     "Stagnation",
+    "StepShare",
     "SurveyEffect",
     "TargetForecast",
     "ToplineImpact",

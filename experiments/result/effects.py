@@ -46,6 +46,44 @@ class SurveyEffect(Document):
     """Bounds of the difference; equal to the difference where response rates do not differ."""
 
 
+class StepShare(Document):
+    """A share of units in both arms, each with its score interval, and what the treatment did to it.
+
+    The shares are as measured. Intervals are at the row's `ci_level`, for a single look. Difference and lift are null
+    with a `reason` where they cannot be estimated.
+    """
+
+    control: float | None
+    control_lower: float | None
+    control_upper: float | None
+    treatment: float | None
+    treatment_lower: float | None
+    treatment_upper: float | None
+    difference: float | None
+    difference_ci_lower: float | None
+    difference_ci_upper: float | None
+    lift: float | None
+    ci_lower: float | None
+    ci_upper: float | None
+    reason: str | None = None
+
+
+class FunnelStepEffect(Document):
+    """A step of a funnel (METHODS A2, A4): who gets there, and who of those who took the step before.
+
+    `reached` is a share of what `of` says: of all units or, with `funnel_of: first_step`, from the second step on of
+    those who took the first. At the last step it is the metric itself. `passed` compares those who got to the step
+    before, who are not the same people in both arms once the treatment moves an earlier step: it says where the change
+    is, not why. None at the first step.
+    """
+
+    step: int
+    name: str
+    of: Literal["units", "first_step"]
+    reached: StepShare
+    passed: StepShare | None = None
+
+
 class Row(Document):
     """One comparison against control: metric x variant x segment x method."""
 
@@ -128,6 +166,8 @@ class Row(Document):
     ratio: RatioParts | None = None
     cap: CapEffect | None = None
     survey: SurveyEffect | None = None
+    funnel: list[FunnelStepEffect] | None = None
+    """Every step of a funnel, in order; of everybody."""
 
 
 class Look(Document):

@@ -11,6 +11,7 @@ from experiments.result import (
     Check,
     DecisionErrors,
     ExperimentResult,
+    FunnelStepEffect,
     Heterogeneity,
     Interaction,
     PartEffect,
@@ -20,12 +21,22 @@ from experiments.result import (
     SegmentEffect,
     SequentialLook,
     SequentialMonitor,
+    StepShare,
     SurveyEffect,
 )
 from tests.app.complete_beliefs import beliefs
 from tests.app.documents import NOT_ESTIMABLE, START, result, row
 
 HOSTILE_LEVEL = "<script>IT"
+
+
+def step_share(control: float, treatment: float, **changes: Any) -> StepShare:
+    """A share of 0 to 1 in both arms, with intervals of four points."""
+    values: dict[str, Any] = {"difference": treatment - control, "lift": treatment / control - 1 if control else None}
+    for name, value in (("control", control), ("treatment", treatment)):
+        values |= {name: value, f"{name}_lower": max(0.0, value - 0.02), f"{name}_upper": value + 0.02}
+    values |= {"difference_ci_lower": -0.01, "difference_ci_upper": 0.08, "ci_lower": -0.02, "ci_upper": 0.21}
+    return StepShare(**values | changes)
 
 
 def judged(metric_key: str, name: str, **changes: Any) -> Row:
@@ -140,6 +151,16 @@ def rows() -> list[Row]:
                     mean_control=4.0, mean_treatment=4.07, lift=0.0175, ci_lower=-0.001, ci_upper=0.036
                 ),
             ),
+            funnel=[
+                FunnelStepEffect(step=1, name="Basket", of="units", reached=step_share(0.55, 0.56)),
+                FunnelStepEffect(
+                    step=2,
+                    name=HOSTILE_LEVEL,
+                    of="first_step",
+                    reached=step_share(0.3, 0.36),
+                    passed=step_share(0.0, 0.04, lift=None, ci_lower=None, ci_upper=None, reason="zero_variance"),
+                ),
+            ],
         ),
         judged(
             "revenue",

@@ -30,7 +30,7 @@ def spec(key: str, kind: str = "mean", *, pre_period_days: float = 0, **extra: A
     recipe: dict[str, Any] = {}
     if kind == "ratio":
         recipe = {"numerator": column(f"{key}_n"), "denominator": column(f"{key}_d")}
-    elif kind != "formula":
+    elif kind not in ("formula", "funnel"):
         recipe = {"measure": column(key)}
     return MetricSpec.model_validate(
         {"key": key, "name": key, "kind": kind, "pre_period_days": pre_period_days} | recipe | extra

@@ -77,6 +77,13 @@ def test_a_chance_never_rounds_to_certainty_and_a_small_loss_not_to_nothing() ->
     )  # fmt: skip
 
 
+def test_every_step_of_a_funnel_has_its_shares_with_their_intervals() -> None:
+    lines = [line.split() for line in report().splitlines() if line.lstrip().startswith("orders_per_session ")]
+    steps = [" ".join(line) for line in lines if "Basket" in line or "before" in line]
+    assert "1 Basket all units 55.00% 53.00% … 57.00% 56.00% 54.00% … 58.00% +1.82% -2.00% … +21.00%" in steps[0]
+    assert "the step before 0.00% 0.00% … 2.00% 4.00% 2.00% … 6.00% zero_variance –" in steps[1]
+
+
 def test_a_chance_to_win_stands_beside_its_interval_its_loss_and_its_prior() -> None:
     text = report(rows=[believed_row()])
     lines = text.splitlines()
