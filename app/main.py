@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from app import logs
 from app.api import (
@@ -106,6 +106,10 @@ ROUTERS = (
     problem_types.router,
     pages_router,
 )
+# Included once per process: the first request makes of an included router what it matches and calls.
+ROUTES = APIRouter()
+for router in ROUTERS:
+    ROUTES.include_router(router)
 
 
 def create_app(settings: Settings | None = None, *, clock: Callable[[], datetime] = utc_now) -> FastAPI:
@@ -128,7 +132,13 @@ def create_app(settings: Settings | None = None, *, clock: Callable[[], datetime
             await database.dispose()
 
     app = FastAPI(
-        title="Northlift", version=version("northlift"), description=documentation.DESCRIPTION, lifespan=lifespan
+        title="Northlift",
+        version=version("northlift"),
+        description=documentation.DESCRIPTION,
+        lifespan=lifespan,
+        # Theirs load from another host; app.pages.api_docs has the page.
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.clock = clock
@@ -139,6 +149,5 @@ def create_app(settings: Settings | None = None, *, clock: Callable[[], datetime
     app.add_middleware(Observe, metrics=app.state.metrics, max_upload_bytes=settings.max_upload_bytes)
     problems.install(app, problem_page)
     documentation.install(app)
-    for router in ROUTERS:
-        app.include_router(router)
+    app.router.routes.extend(ROUTES.routes)
     return app

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from app.pages import (
+    api_docs,
     change_page,
     computation_page,
     connection_page,
@@ -31,6 +32,7 @@ from app.pages import (
 router = APIRouter(include_in_schema=False)
 for module in (
     static_files,
+    api_docs,
     sign_in,
     home,
     change_page,

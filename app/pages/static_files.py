@@ -1,10 +1,14 @@
-"""The files in `static/`: read and compressed once, named by their content so that browsers may keep them for ever."""
+"""The files in `static/` and those of Swagger UI: read and compressed once, named by their content so that browsers may
+
+keep them for ever.
+"""
 
 import gzip
 import hashlib
 import mimetypes
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +18,12 @@ from fastapi.responses import Response
 from experiments.errors import NotFound
 
 FOLDER: Final = Path(__file__).parent / "static"
-SERVED: Final = ("app.css", "app.js", "theme.js", "htmx.min.js", "vega.js", "icon.svg")
+OWN: Final = ("app.css", "app.js", "theme.js", "api_docs.js", "htmx.min.js", "vega.js", "icon.svg")
+SWAGGER: Final = ("swagger-ui.css", "swagger-ui-bundle.js")
+"""Of the package fastapi-offline, which has them from the project's own release."""
+SERVED: Final = {name: FOLDER / name for name in OWN} | {
+    name: Path(str(files("fastapi_offline") / "static" / name)) for name in SWAGGER
+}
 
 router = APIRouter(include_in_schema=False)
 
@@ -32,7 +41,7 @@ class StaticFile:
 @cache
 def load(name: str, changed_at: int) -> StaticFile:
     """The file; `changed_at` (ns) makes an edited file a new one."""
-    body = (FOLDER / name).read_bytes()
+    body = SERVED[name].read_bytes()
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if media_type.startswith("text/") or media_type.endswith(("javascript", "svg+xml")):
         media_type += "; charset=utf-8"
@@ -41,8 +50,8 @@ def load(name: str, changed_at: int) -> StaticFile:
 
 def current(name: str) -> StaticFile:
     """The file as it is on disk now. Raises `NotFound`, with what to do when a generated one is missing."""
-    path = FOLDER / name
-    if name not in SERVED or not path.exists():
+    path = SERVED.get(name)
+    if path is None or not path.exists():
         raise NotFound(
             f"There is no file {name}", remedy="Run `make setup`, which builds what is not in the repository."
         )

@@ -356,6 +356,31 @@ async def test_static_files_may_be_kept_for_ever_because_their_address_changes_w
     assert unchanged.status_code == 304
 
 
+async def test_the_api_documents_itself_without_another_host(company: Reader) -> None:
+    page = (await company.http.get("/docs")).text
+    addresses = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+    assert {"/static/swagger-ui.css", "/static/swagger-ui-bundle.js"} <= {each.split("?")[0] for each in addresses}
+    assert 'data-openapi="/openapi.json"' in page and "//cdn" not in page
+    style = await company.http.get("/static/swagger-ui.css")
+    assert style.status_code == 200 and ".swagger-ui" in style.text
+
+
+async def test_every_step_of_a_funnel_is_shown_with_its_uncertainty(company: Reader) -> None:
+    text = (await company.http.get("/experiments/scheduled")).text.replace("\u00a0", " ")
+    steps = re.sub(r"<[^>]+>", " ", text[text.index('id="funnels"') : text.index('id="over-time"')])
+    steps = " ".join(steps.split())
+    for words in (
+        "1 Basket of all units",
+        "55.0 % 53.0 % to 57.0 %",
+        "+1.8 % −2.0 % to +21.0 %",
+        "&lt;script&gt;IT",
+        "+4.00 points −1.00 points to +8.00 points",
+        "Only shares of all units compare what was randomised.",
+    ):
+        assert words in steps
+    assert text.count('class="step-bar"') == 4
+
+
 async def test_an_unreliable_result_shows_its_checks_before_its_effects(company: Reader) -> None:
     text = (await company.http.get("/experiments/search-ranking")).text
     assert text.index('id="checks"') < text.index('id="effects-title"')
