@@ -30,8 +30,10 @@ What to know of the compiled road:
   for again in a second statement, each about its own centre.
 - Units above a cap, and units by their value, are counted after sums of floats, which engines add up in their own
   order. Who lies exactly at the cap may be above it in one engine, and not in another.
-- Ids, variants and levels in columns of numbers are text without decimals, `13085`. Fractions are as the engine
-  writes them.
+- Totals of everybody are sums of floats there. With Northlift they are sums of whole numbers, which no order changes;
+  what is 1e25 times smaller than the largest number of its column is nothing beside it.
+- Ids, variants and levels in columns of numbers are text without decimals, `13085`, however large a whole decimal is;
+  zero has no sign. Fractions, and floats from 2^63 on, are as the engine writes them.
 """
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tests.engines import company
-from tests.engines.torture import FILTERED, KINDS, NUMBERS, OPEN, TRIGGER, far_from_zero, torture
+from tests.engines.torture import FILTERED, KINDS, NUMBERS, OPEN, TRIGGER, far_from_zero, large_ids, torture
 from tests.engines.worlds import World
 from tests.warehouse.cases import DAY, START
 
@@ -16,6 +16,7 @@ WORLDS: Final[Mapping[str, Callable[[], World]]] = {
     "clustered": lambda: torture((*KINDS[:8], KINDS[11]), clustered=True, cluster="account", segments=["platform"]),
     "open": lambda: torture(OPEN, as_of=START + 8 * DAY, segments=["country"]),
     "far": lambda: far_from_zero(1e9),
+    "ids": large_ids,
     "users": company.users,
     "triggered": company.triggered,
     "accounts": company.accounts,

@@ -70,7 +70,7 @@ def plainly(world: World, looks: Sequence[datetime]) -> Found:
 
 def text_of(value: Any) -> str:
     """An id or a level as text: whole numbers have no decimals."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         return str(int(value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 

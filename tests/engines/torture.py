@@ -248,6 +248,55 @@ def torture(
     )
 
 
+LARGE = [0, 7, -5, 10**15, 2**53 - 1, 2**53, 2**53 + 1, 2**53 + 2, 2**60, 2**62 + 1, 2**63 - 1, 2**63, 10**19 + 1]
+GROUPS = [-0.0, 0.0, 7.0, 2.0**53, 2.0**60, 1.5, -0.25, float("nan"), float("inf"), float("-inf"), None]
+
+
+def large_ids(*, seed: int = 5) -> World:
+    """Whole ids in decimals, more than doubles have, and in floats; levels in floats, zeros of both signs among them."""
+    rng = np.random.default_rng(seed)
+    ids = [*LARGE, *range(2**53 + 3, 2**53 + 40)]
+    shown = [(Decimal(one), START + i % 5 * DAY, ARMS[i % 2], GROUPS[i % len(GROUPS)]) for i, one in enumerate(ids)]
+    size = 4 * len(ids)
+    floats = [float(one) for one in LARGE if int(float(one)) == one and one < 2**63]
+    kinds = (pa.decimal128(22, 2), MOMENT, pa.string(), pa.float64())
+    columns = zip(*shown, strict=True)
+    return World(
+        tables={
+            SHOWN: pa.table(
+                {
+                    name: pa.array(list(column), kind)
+                    for name, column, kind in zip((UNIT, TIME, "arm", "country"), columns, kinds, strict=True)
+                }
+            ),
+            "orders": _shuffled(
+                rng,
+                {
+                    UNIT: (pa.decimal128(38, 4), [Decimal(one) for one in numbers(rng, size, ids)]),
+                    TIME: (MOMENT, _times(rng, size, 0, 9)),
+                    "value": (pa.float64(), [float(x) for x in rng.integers(9, size=size)]),
+                },
+            ),
+            "visits": _shuffled(
+                rng,
+                {
+                    UNIT: (pa.float64(), numbers(rng, size, [*floats, None])),
+                    TIME: (MOMENT, _times(rng, size, 0, 9)),
+                    "group": (pa.float64(), numbers(rng, size, GROUPS)),
+                },
+            ),
+        },
+        metrics=(
+            metric("revenue", measure=orders(), pre_period_days=0),
+            metric("visits", measure=visits(), pre_period_days=0),
+            metric("grouped", measure=visits(filters=_if(("group", "in", [0.0, 7.0]))), pre_period_days=0),
+        ),
+        as_of=AS_OF,
+        dimensions=("country",),
+        options={"segments": ["country"]},
+    )
+
+
 def far_from_zero(offset: float, *, seed: int = 3, units: int = 60) -> World:
     """Everybody has one order before exposure and one after, each `offset` and a little."""
     rng = np.random.default_rng(seed)

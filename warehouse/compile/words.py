@@ -20,7 +20,7 @@ BIGINT, DOUBLE, TEXT = exp.DType.BIGINT, exp.DType.DOUBLE, exp.DType.VARCHAR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = r"^ *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)? *$"
 _WHOLE_AS_FLOAT = r"^-?[0-9]+[.]0$"
-_LARGEST_WHOLE = float(2**53)
+_LARGEST_WHOLE = float(2**63)
 
 
 def name(text: str) -> exp.Identifier:
@@ -279,12 +279,20 @@ class Words:
 
 
 def _number_as_text(what: E) -> E:
-    """Engines write floats in their own ways (13085.0, 13085, 1.3085E4): what is whole is written as such."""
+    """Engines write numbers in their own ways (13085.0, 13085, 1.3085E4, NaN, nan): this is `warehouse.ids.plain_text`.
+
+    Whether one is whole is asked of it as it is stored: a decimal has more digits than a double.
+    """
     size = exp.Abs(this=cast(what.copy(), DOUBLE))
     is_whole = every(
         [
             exp.LT(this=size, expression=real(_LARGEST_WHOLE)),
-            exp.EQ(this=size.copy(), expression=exp.Floor(this=size.copy())),
+            exp.EQ(this=what.copy(), expression=exp.Floor(this=what.copy())),
         ]
     )
-    return case([(is_whole, cast(cast(what.copy(), BIGINT), TEXT))], cast(what, TEXT))
+    spelled = [
+        (exp.EQ(this=cast(what.copy(), DOUBLE), expression=cast(text_literal(written), DOUBLE)), text_literal(text))
+        for written, text in (("NaN", "nan"), ("Infinity", "inf"), ("-Infinity", "-inf"))
+    ]
+    without_zeros = function("REGEXP_REPLACE", cast(what, TEXT), text_literal("[.]0+$"), text_literal(""))
+    return case([(is_whole, cast(cast(what.copy(), BIGINT), TEXT)), *spelled], without_zeros)
