@@ -2,12 +2,18 @@
 
 import hashlib
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
 from experiments.definitions import DuckDBSource
 from experiments.errors import SourceUnreadable
+from warehouse.data_slice import DataSlice
 from warehouse.engine import identifier
+from warehouse.rows import TIME_FIELD
+from warehouse.scratch import STAGING
+
+_PATTERN: Final = frozenset("*?[]")
 
 
 def source_path(folder: Path | None, relative: str, key: str) -> Path:
@@ -27,6 +33,11 @@ def source_path(folder: Path | None, relative: str, key: str) -> Path:
     path = (root / relative).resolve()
     if not path.is_relative_to(root):
         raise outside
+    if _PATTERN.intersection(relative):
+        raise SourceUnreadable(
+            f"fact source {key!r}: to the engine {relative!r} is a pattern that other files match",
+            remedy="rename the file: without *, ?, [ and ]",
+        )
     if not path.is_file():
         raise SourceUnreadable(
             f"fact source {key!r}: there is no file {relative!r}", remedy="put the file there or correct the path"
@@ -51,13 +62,17 @@ def catalogue_of(spec: DuckDBSource) -> str:
     return f"{Path(spec.path).stem} {hashlib.sha256(spec.path.encode()).hexdigest()[:8]}"
 
 
-def attach(connection: duckdb.DuckDBPyConnection, path: Path, spec: DuckDBSource) -> str:
-    """Open the DuckDB database of a source as its catalogue, which this gives. Raises `SourceUnreadable`."""
+def attach(connection: duckdb.DuckDBPyConnection, path: Path, spec: DuckDBSource, data: DataSlice | None = None) -> str:
+    """Open the DuckDB database of a source as its catalogue, which this gives. Raises `SourceUnreadable`.
+
+    From then on the connection reads what belongs to the slice and nothing else: a view of the database may name any
+    file that the service can read. Without a slice nothing of the database may be read.
+    """
     catalogue = catalogue_of(spec)
-    # ATTACH takes no parameters; inside a string literal only the quote needs doubling.
-    quoted = "'" + str(path).replace("'", "''") + "'"
     try:
-        connection.execute(f"ATTACH IF NOT EXISTS {quoted} AS {identifier(catalogue)} (READ_ONLY)")
+        if data is not None:
+            _confine(connection, data)
+        connection.execute(f"ATTACH IF NOT EXISTS {_quoted(path)} AS {identifier(catalogue)} (READ_ONLY)")
     except duckdb.Error as error:
         why = str(error).splitlines()[0][:300]
         raise SourceUnreadable(
@@ -65,3 +80,24 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, spec: DuckDBSource
             remedy="name a DuckDB database file that no other process has open for writing",
         ) from error
     return catalogue
+
+
+def _confine(connection: duckdb.DuckDBPyConnection, data: DataSlice) -> None:
+    """Whoever shares the connection has the same folders; it can be confined once."""
+    ((is_free,),) = connection.execute("SELECT current_setting('enable_external_access')").fetchall()
+    if not is_free:
+        return
+    others = [path for other in data.concurrent for path in other.exposure_files]
+    files = [*data.exposure_files, *(path for paths in data.event_files.values() for path in paths), *others]
+    folders = {path.parent for path in files}
+    if data.file_source_dir is not None:
+        folders.add(data.file_source_dir)
+    if data.data_dir is not None:
+        folders |= {data.data_dir / name for name in (*TIME_FIELD, STAGING)}
+    connection.execute(f"SET allowed_directories = [{', '.join(map(_quoted, sorted(folders)))}]")
+    connection.execute("SET enable_external_access = false")
+
+
+def _quoted(path: Path) -> str:
+    """ATTACH and SET take no parameters; inside a string literal only the quote needs doubling."""
+    return "'" + str(path).replace("'", "''") + "'"

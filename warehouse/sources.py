@@ -119,13 +119,12 @@ def open_source(
             unit, time, events = spec.unit_column, spec.timestamp_column, False
         case DuckDBSource():
             path = source_path(data.file_source_dir, spec.path, spec.key)
-            relation = f"{identifier(attach(connection, path, spec))}.{_table_name(spec.table)}"
+            relation = f"{identifier(attach(connection, path, spec, data))}.{_table_name(spec.table)}"
             unit, time, events = spec.unit_column, spec.timestamp_column, False
         case TableSource():
             raise SourceUnreadable(
                 f"fact source {spec.key!r} lives in the connection {spec.connection!r} and cannot be read from here",
-                remedy="analyse experiments whose sources and exposures all live there; weekly series and baselines "
-                "need events, files or DuckDB tables",
+                remedy="let all sources of the experiment, and its exposures, be tables of that connection, or none",
             )
     own = {name: value for name, value in parameters.values.items() if name not in earlier}
     types = _describe(connection, spec.key, relation, own)

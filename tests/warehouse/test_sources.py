@@ -113,6 +113,7 @@ def test_paths_outside_the_folder_are_refused(tmp_path: Path, path: str) -> None
     ("fields", "message"),
     [
         ({"path": "none.csv"}, "no file 'none.csv'"),
+        ({"path": "facts[s].csv"}, "a pattern that other files match"),
         ({"path": "notes.txt"}, "neither CSV nor Parquet"),
         ({"path": "broken.parquet"}, "cannot be read"),
         ({"path": "facts.csv", "unit_column": "user"}, "no column 'user'"),
@@ -127,6 +128,7 @@ def test_unreadable_sources_say_what_is_wrong_and_what_to_do(
     (tmp_path / "facts.csv").write_text("unit,at,value\n1,2026-01-05T00:00:00Z,1\n")
     (tmp_path / "words.csv").write_text("unit,at,value\n1,2026-01-05T00:00:00Z,many\n")
     (tmp_path / "times.csv").write_text("unit,at,value\n1,yesterday,1\n")
+    (tmp_path / "facts[s].csv").write_text("unit,at,value\n1,2026-01-05T00:00:00Z,7\n")  # the engine reads factss.csv
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 but not really")
     source = FileSource.model_validate(
@@ -158,3 +160,26 @@ def test_a_table_that_is_missing_is_unreadable(tmp_path: Path) -> None:
     )
     with pytest.raises(SourceUnreadable, match="cannot be read"):
         sums(tmp_path, source, [])
+
+
+def test_a_view_of_a_database_reads_nothing_outside_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for place in (tmp_path, tmp_path / "in"):
+        (place / "facts.csv").write_text("u,t,value\n1,2026-01-05T00:00:00Z,5\n")
+    with duckdb.connect(str(tmp_path / "in" / "x.duckdb")) as connection:
+        for name, place in (("inside", tmp_path / "in"), ("outside", tmp_path)):
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_csv('{place / 'facts.csv'}')")
+    exposures = tmp_path / "exposures"
+    exposures.mkdir()
+    source = DuckDBSource(
+        kind="duckdb", key="d", path="x.duckdb", table="inside", unit_column="u", timestamp_column="t"
+    )
+    shown = [write_exposures(exposures, [Exposure("1", "control", START)])]
+    data = slice_of(shown, data_as_of=START + 20 * DAY, file_source_dir=tmp_path / "in")
+    metric = MetricSpec(
+        key="m", name="m", kind="mean", pre_period_days=0, measure=Measure(fact_source="d", aggregation="sum")
+    )
+    assert extract_experiment(plan_of([metric], sources=[source]), data).last.mean[0, 0] == 5.0
+    outside = source.model_copy(update={"table": "outside"})
+    with pytest.raises(SourceUnreadable, match="cannot be read"):
+        extract_experiment(plan_of([metric], sources=[outside]), data)

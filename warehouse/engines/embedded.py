@@ -110,7 +110,7 @@ class DuckDBEngine:
                 )
             case DuckDBSource():
                 path = source_path(data.file_source_dir, spec.path, spec.key)
-                catalogue = attach(self._connection, path, spec)
+                catalogue = attach(self._connection, path, spec, data)
                 schema, _, called = spec.table.rpartition(".")
                 table = exp.Table(this=name(called), db=name(schema or "main"), catalog=name(catalogue))
             case _:
