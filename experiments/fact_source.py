@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from experiments import audit, connection, versioned
-from experiments.definitions import FactSourceSpec, TableSource
+from experiments.definitions import FactSourceSpec, place_of
 from experiments.errors import FieldError, InvalidDefinition
 from experiments.paging import Page, page_of
 from experiments.tables import FactSource
@@ -69,11 +69,6 @@ async def by_keys(session: AsyncSession, *, keys: Collection[str]) -> dict[str, 
     return {row.key: spec_of(row) for row in rows}
 
 
-async def in_connections(session: AsyncSession) -> set[str]:
-    """The keys of the fact sources that are tables of a connection."""
-    return {spec.key for spec in await _all(session) if isinstance(spec, TableSource)}
-
-
 async def _all(session: AsyncSession) -> list[FactSourceSpec]:
     return [spec_of(row) for row in await session.scalars(sa.select(FactSource))]
 
@@ -111,13 +106,9 @@ def _mapping_faults(spec: FactSourceSpec, mapping: FactSourceSpec | None, pointe
         found.append(FieldError(pointer, f"`{key}` is per {mapping.unit_type}, `{spec.key}` per {spec.unit_type}"))
     if mapping.unit_mapping is not None:
         found.append(FieldError(pointer, f"`{key}` has a mapping itself: its rows must hold the unit"))
-    if _home(mapping) != _home(spec):
+    if place_of(mapping) != place_of(spec):
         found.append(FieldError(pointer, f"`{key}` and `{spec.key}` must be in the same connection, or neither in one"))
     return found
-
-
-def _home(spec: FactSourceSpec) -> str | None:
-    return spec.connection if isinstance(spec, TableSource) else None
 
 
 async def page(session: AsyncSession, *, limit: int = 50, after: str | None = None) -> Page[FactSource]:

@@ -12,6 +12,7 @@ from experiments import fact_source, learned_prior, metric, north_star, tree_gap
 from experiments.definitions import ExperimentSpec, FactSourceSpec, NorthStarSpec, PlanMetric, Role
 from experiments.errors import FieldError, InvalidDefinition, NotFound, PlanIncomplete
 from experiments.metric import Known
+from experiments.places import by_place
 from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, PlannedMetric, PlannedNorthStar
 from experiments.plan_rules import home_faults, plan_faults
 from experiments.tables import Experiment
@@ -126,27 +127,26 @@ async def north_star_plan(session: AsyncSession, *, key: str, weeks: int = 156) 
 async def baseline_plan(session: AsyncSession, *, unit_type: str, weeks: int = 8) -> BaselinePlan:
     """The plan of the history of all metrics per this unit. Raises `NotFound` when there is none.
 
-    Formulas are among them, except those that name a metric of another unit or an archived one. Metrics on tables of
-    a connection are not: their facts are not here.
+    Formulas are among them, except those that name a metric of another unit or an archived one. Metrics whose parts are
+    in several places (`places.by_place`) are not.
     """
     known = await metric.all_known(session)
     ever = (await metric.all_known(session, archived=True)).keys()
-    elsewhere = await fact_source.in_connections(session)
     of_unit = [
         key
         for key, item in sorted(known.items())
-        if item.spec.kind != "formula"
-        and await metric.unit_type_of(session, spec=item.spec, known=known) == unit_type
-        and elsewhere.isdisjoint(measure.fact_source for measure in metric.measures_of(item.spec).values())
+        if item.spec.kind != "formula" and await metric.unit_type_of(session, spec=item.spec, known=known) == unit_type
     ]
-    if not of_unit:
-        raise NotFound(f"There is no metric per {unit_type}", remedy="Register a metric on facts of this unit first.")
     formulas = ((key, item.spec.formula) for key, item in sorted(known.items()) if item.spec.formula is not None)
     of_unit += [key for key, formula in formulas if set(parse(formula, ever).names) <= set(of_unit)]
     planned = [pin(PlanMetric(metric_key=key, role=Role.MONITOR), known) for key in of_unit]
-    return BaselinePlan(
+    plan = BaselinePlan(
         unit_type=unit_type, metrics=planned, fact_sources=await sources_of(session, planned, {}), weeks=weeks
     )
+    measured = {item.metric_key for place in by_place(plan).values() for item in place.metrics}
+    if not measured:
+        raise NotFound(f"There is no metric per {unit_type}", remedy="Register a metric on facts of this unit first.")
+    return plan.model_copy(update={"metrics": [item for item in planned if item.metric_key in measured]})
 
 
 async def _faults_of_north_star(session: AsyncSession, spec: ExperimentSpec) -> list[FieldError]:

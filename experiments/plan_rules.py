@@ -12,7 +12,7 @@ from experiments.definitions import (
     MetricSpec,
     PlanMetric,
     Role,
-    TableSource,
+    place_of,
 )
 from experiments.errors import FieldError
 from stats.bayes.prior import FLAT_FROM, Family, Prior
@@ -38,7 +38,7 @@ def home_faults(spec: ExperimentSpec, sources: Iterable[FactSourceSpec]) -> list
         return []
     homes: dict[str | None, list[str]] = {}
     for source in sources:
-        homes.setdefault(source.connection if isinstance(source, TableSource) else None, []).append(source.key)
+        homes.setdefault(place_of(source), []).append(source.key)
     if set(homes) <= {None}:
         return []
     if len(homes) > 1:

@@ -23,6 +23,7 @@ from experiments.evidence import (
     build,
     draft_launch,
     draft_links,
+    joined_baselines,
     learned_prior_result,
     model_without_numbers,
     north_star_series,
@@ -51,7 +52,6 @@ from stats.bayes.models.fit import ModelFit
 from stats.bayes.models.segments import TOO_FEW
 from warehouse.extract import (
     DataSlice,
-    extract_baseline,
     extract_summaries,
 )
 from warehouse.segment_series import segment_series
@@ -59,7 +59,7 @@ from warehouse.series import weekly_series
 from warehouse.together import Together
 from workers.child import Channel
 from workers.models.messages import ModelQuestion
-from workers.reading import Resources, experiment_moments, totals_of
+from workers.reading import Resources, baselines, experiment_moments, totals_of
 
 _ROW_COLUMNS = tuple(name for name in ResultRow.model_fields if name not in ("id", "result_id", "experiment_key"))
 
@@ -200,24 +200,26 @@ def run_north_star(job: CompanyJob[NorthStarPlan], channel: Channel) -> StoredRe
 
 def run_baseline(job: CompanyJob[BaselinePlan], channel: Channel) -> StoredResult:
     """The baselines of all metrics of a unit type."""
-    moments, cumulative_units = extract_baseline(
+    found = baselines(
         job.plan,
         job.data,
-        threads=job.resources.threads,
-        memory_limit=job.resources.memory_limit,
-        progress=lambda stage, fraction: channel.progress(stage, 0.9 * fraction),
+        job.access,
+        job.resources,
+        lambda stage, fraction: channel.progress(stage, 0.9 * fraction),
     )
     channel.progress("storing", 0.9)
-    return stored(
+    documents = [
         baseline_result(
-            job.plan,
-            moments,
-            cumulative_units,
+            plan,
+            history.moments,
+            history.cumulative_units,
             analysis_id=job.analysis_id,
             data_as_of=job.data.data_as_of,
             code_version=job.code_version,
         )
-    )
+        for plan, history in found
+    ]
+    return stored(joined_baselines(job.plan, documents))
 
 
 def run_prior(job: PriorJob, channel: Channel) -> StoredResult:

@@ -122,7 +122,8 @@ async def prepare_baseline(session: AsyncSession, settings: Settings, analysis: 
     plan = load(analysis.plan)
     assert isinstance(plan, BaselinePlan)
     data = await slice_for(session, settings, plan, experiment=None, data_as_of=analysis.data_as_of)
-    return CompanyJob(plan, str(analysis.id), data, code_version(), _resources(settings))
+    access = await connection.access_to_all(session, sources=plan.fact_sources, settings=settings)
+    return CompanyJob(plan, str(analysis.id), data, code_version(), _resources(settings), access)
 
 
 async def prepare_prior(session: AsyncSession, settings: Settings, analysis: Analysis) -> PriorJob:

@@ -1,13 +1,22 @@
 """How a child reads: on which road, and with how much of the machine."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.connection import Access
-from experiments.plan import AnalysisPlan, LaunchPlan, NorthStarPlan
+from experiments.places import by_place
+from experiments.plan import AnalysisPlan, BaselinePlan, LaunchPlan, NorthStarPlan
 from stats.moment_set import MomentSet
-from warehouse.extract import DataSlice, Progress, extract_experiment, extract_incrementally
+from warehouse.extract import (
+    Baseline,
+    DataSlice,
+    Progress,
+    extract_baseline,
+    extract_experiment,
+    extract_incrementally,
+)
 from warehouse.period_totals import StoredTotals, Totals
 from warehouse.together import Together, measure_together
 
@@ -62,3 +71,25 @@ def totals_of(
     from warehouse.relational_totals import totals_by_place
 
     return totals_by_place(plan.fact_sources, data, access, threads=threads, memory_limit=memory_limit)
+
+
+def baselines(
+    plan: BaselinePlan, data: DataSlice, access: Sequence[Access], resources: Resources, progress: Progress
+) -> list[tuple[BaselinePlan, Baseline]]:
+    """The history of a plan's metrics in each place: its part of the plan, and what was found there."""
+    connections = {each.spec.key: each for each in access}
+    found = []
+    for place, part in by_place(plan).items():
+        if place is None:
+            here = extract_baseline(
+                part, data, threads=resources.threads, memory_limit=resources.memory_limit, progress=progress
+            )
+            found.append((part, here))
+            continue
+        from warehouse.engines.opening import open_engine
+        from warehouse.relational_baseline import baseline_relational
+
+        progress("connecting", 0.0)
+        with closing(open_engine(connections[place])) as engine:
+            found.append((part, baseline_relational(part, data, engine, progress)))
+    return found

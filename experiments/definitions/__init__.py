@@ -20,8 +20,10 @@ from experiments.definitions.facts import (
     EventSource,
     FactSourceSpec,
     FileSource,
+    Place,
     TableSource,
     UnitMapping,
+    place_of,
 )
 from experiments.definitions.filters import Filter
 from experiments.definitions.growth_review import ReviewSpec
@@ -74,6 +76,7 @@ __all__ = [
     "NorthStarSpec",
     "Omtm",
     "OutsideInfluence",
+    "Place",
     "PlanMetric",
     "PostgresConnection",
     "ReviewSpec",
@@ -89,4 +92,5 @@ __all__ = [
     "Trigger",
     "UnitMapping",
     "Variant",
+    "place_of",
 ]

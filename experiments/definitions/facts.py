@@ -74,3 +74,11 @@ class TableSource(_Source):
 
 
 FactSourceSpec = Annotated[EventSource | FileSource | DuckDBSource | TableSource, Field(discriminator="kind")]
+
+type Place = str | None
+"""Where facts are: the key of a connection; None is Northlift itself, with files and DuckDB databases."""
+
+
+def place_of(source: FactSourceSpec) -> Place:
+    """Where a source's facts are."""
+    return source.connection if isinstance(source, TableSource) else None

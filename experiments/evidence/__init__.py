@@ -1,6 +1,7 @@
 """Evidence: a frozen plan and moments become the result document. Pure functions: no database, no files, no clock."""
 
 from experiments.evidence.baseline import baseline_result
+from experiments.evidence.baseline import joined as joined_baselines
 from experiments.evidence.contract import Block, EvidenceContext, PastReplication, SegmentRequest
 from experiments.evidence.document import build
 from experiments.evidence.draft import Draft
@@ -27,6 +28,7 @@ __all__ = [
     "build",
     "draft_launch",
     "draft_links",
+    "joined_baselines",
     "learned_prior_result",
     "model_without_numbers",
     "north_star_series",

@@ -66,6 +66,17 @@ def baseline_result(
     )
 
 
+def joined(plan: BaselinePlan, found: Sequence[BaselineResult]) -> BaselineResult:
+    """One document of those of several places, by the order of the plan's metrics.
+
+    Nobody knows which units are in several places: the curve of new units is that of the place with the most of them.
+    """
+    metrics = {item.metric_key: item for result in found for item in result.metrics}
+    busiest = max(found, key=lambda result: result.cumulative_units[-1:])
+    ordered = [metrics[item.metric_key] for item in plan.metrics if item.metric_key in metrics]
+    return busiest.model_copy(update={"metrics": ordered})
+
+
 def _quantile(key: str, moments: MomentSet, units: int) -> MetricBaseline:
     """A quantile has no covariates; its sd counts the units without events too, because those are recruited as well."""
     cells = moments.quantiles.get(key)

@@ -15,7 +15,7 @@ import pytest
 from experiments.columns import Column, layout
 from experiments.connection import Access
 from experiments.definitions import InputMetric, MetricSpec, NorthStarSpec, SparkConnection
-from experiments.plan import AnalysisPlan, BaselinePlan, PlannedNorthStar
+from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, PlannedNorthStar
 from stats.moment_set import Reach
 from tests.engines.comparing import assert_engines_agree
 from tests.engines.conftest import world
@@ -35,7 +35,8 @@ from warehouse.facts import measure_of
 from warehouse.period_totals import Periods, PeriodTotals, StoredTotals, Totals
 from warehouse.relational_baseline import baseline_relational
 from warehouse.relational_reach import reach_relational
-from warehouse.relational_totals import RelationalTotals
+from warehouse.relational_totals import RelationalTotals, TotalsByPlace
+from warehouse.series import weekly_series
 
 TOTALLED: Final = ("numbers", "kinds", "filtered", "far")
 REACHED: Final = {"numbers": "stars", "kinds": "per_visit", "filtered": "filtered_1", "clustered": "last"}
@@ -143,6 +144,27 @@ def test_totals_by_period_and_segment_and_their_beginnings(
                 assert_same_totals(*by_kind)
                 began = asked.beginnings(key, dimension="kind")
                 assert began == stored.beginnings(key, dimension="kind") and began.unplaced
+
+
+def test_sources_of_several_places_make_one_series_whose_parts_are_the_same_units(files: Callable[[str], Path]) -> None:
+    sources, data = world("kinds").plan().fact_sources, world("kinds").slice(files("kinds"))
+    metrics = [m for m in plan_of("kinds").metrics if m.spec.adds_up]
+    star = plan_of("kinds").north_star
+    assert star is not None
+    plan = NorthStarPlan(north_star=star, metrics=metrics, fact_sources=sources, weeks=4)
+    orders = next(source for source in world("kinds").plan("table").fact_sources if source.key == "orders")
+    with (
+        closing(DuckDBEngine(threads=1)) as engine,
+        StoredTotals.open(sources, data, threads=1, by_md5=True) as stored,
+    ):
+        warehouse = RelationalTotals(engine, [source for source in sources if source.key == "orders"], data)
+        others = [source for source in sources if source.key != "orders"]
+        places = TotalsByPlace(stored, {"dwh": warehouse}, [orders, *others])
+        found, wanted = (weekly_series(plan, data.data_as_of, totals) for totals in (places, stored))
+    assert (found.weeks, found.complete, found.columns) == (wanted.weeks, wanted.complete, wanted.columns)
+    read = {column.measure.fact_source for column in layout([m.spec for m in metrics]).columns if column.measure}
+    assert read == {"orders", "visits"}
+    np.testing.assert_allclose(found.by_bucket, wanted.by_bucket, rtol=1e-9)
 
 
 @cache

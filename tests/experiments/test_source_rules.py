@@ -17,14 +17,17 @@ from experiments.definitions import (
     Filter,
     InputMetric,
     Measure,
+    MetricSpec,
     NorthStarSpec,
     PlanMetric,
     Role,
     TableSource,
     UnitMapping,
+    place_of,
 )
 from experiments.definitions.connection import PostgresConnection
-from experiments.errors import InvalidDefinition, NotReady
+from experiments.errors import InvalidDefinition
+from experiments.places import by_place
 from experiments.tables import Experiment
 from tests.experiments.shop import AT, draft, mean, open_shop
 
@@ -155,14 +158,23 @@ async def test_a_plan_is_at_home_in_one_place(session: AsyncSession) -> None:
     assert [source.key for source in plan.fact_sources] == ["sales", "seen"]
 
 
-async def test_the_company_s_numbers_are_made_of_facts_that_are_here(session: AsyncSession) -> None:
+async def test_the_company_s_numbers_are_made_where_their_facts_are(session: AsyncSession) -> None:
     await in_the_mart(session)
     one = InputMetric(metric_key="revenue")
     tree = NorthStarSpec(key="mart", name="Mart", metric_key="sold", formula="revenue", input_metrics=[one])
     await north_star.create(session, spec=tree, **WHO)
-    with pytest.raises(NotReady, match="connection `mart`"):
-        await freezing.north_star_plan(session, key="mart")
+    star = await freezing.north_star_plan(session, key="mart")
+    assert {place_of(source) for source in star.fact_sources} == {"mart", None}
+    measures = {"numerator": Measure(fact_source="sales"), "denominator": Measure(fact_source="orders")}
+    for key, fields in {
+        "between": {"kind": "ratio", **measures},
+        "summed": {"kind": "formula", "formula": "sold + revenue"},
+        "twice": {"kind": "formula", "formula": "sold * 2"},
+    }.items():
+        await metric.create(session, spec=MetricSpec.model_validate({"key": key, "name": key, **fields}), **WHO)
     plan = await freezing.baseline_plan(session, unit_type="user")
-    keys = {item.metric_key for item in plan.metrics}
-    assert "revenue" in keys and keys.isdisjoint({"sold", "afar"})
-    assert [source.key for source in plan.fact_sources] == ["orders"]
+    found = {place: [item.metric_key for item in part.metrics] for place, part in by_place(plan).items()}
+    assert "revenue" in found[None] and {"sold", "twice"} <= set(found["mart"]) and len(found) > 2
+    measured = sorted(key for keys in found.values() for key in keys)
+    assert measured == sorted(item.metric_key for item in plan.metrics), "each is in one place"
+    assert not {"between", "summed"} & set(measured), "no unit's value can be made anywhere"

@@ -45,8 +45,10 @@ CAPABILITIES: Final = (
     Capability("effects by days since exposure", "yes", "yes", "one statement for each metric that is followed"),
     Capability("effects by days of capped metrics", "yes", "no", "a day of a capped value is no window; left out"),
     Capability("screen of concurrent experiments", "yes", "no", "their exposures may be elsewhere; left out"),
+    Capability("share of the North Star's company", "yes", "yes", "one statement for each of its sources"),
     Capability(
-        "share of the North Star's company", "yes", "no", "everybody's facts would be read; declare the share instead"
+        "weeks of North Stars, series of launches", "yes", "yes", "totals by period; sources may be in several places"
     ),
+    Capability("history of metrics for planning", "yes", "yes", "those of each place; its curve is a second statement"),
     Capability("facts of more than 1e290 in size", "yes", "no", "count as infinite: sums must not overflow"),
 )

@@ -36,6 +36,7 @@ from warehouse.experiment_moments import Progress, combine
 from warehouse.one_pass import is_open
 from warehouse.populations import ANALYSED, WITH_OUTCOME, Counts
 from warehouse.relational_moments import measure_relational
+from warehouse.relational_reach import reach_relational
 from warehouse.state import placing
 from warehouse.state.cohort_days import CohortDays, spans_of
 from warehouse.state.cohort_facts import last_moment
@@ -143,15 +144,18 @@ def extract_sealed(
     with connect(threads=1, memory_limit=None) as connection, ThreadPoolExecutor(1) as pool:
         progress("reading exposures", 0.0)
         work = prepared(plan, data, engine, connection, pool)
-        reason = why_asked_in_full(plan, data)
+        found, reason = None, why_asked_in_full(plan, data)
         if reason is None:
             try:
-                return _by_cohorts(work, engine, warehouse, progress, fewest_units, fewest_cohorts)
+                found = _by_cohorts(work, engine, warehouse, progress, fewest_units, fewest_cohorts)
             except (Unusable, OSError) as error:
                 # A full disk must not cost the analysis.
                 reason = f"{type(error).__name__}: {error}"
-        _log.info("%s is asked for in full: %s", plan.experiment_key, reason)
-        return combine(work.work, measure_relational(work, engine, progress))
+        if found is None:
+            _log.info("%s is asked for in full: %s", plan.experiment_key, reason)
+            found = combine(work.work, measure_relational(work, engine, progress))
+        # What the rest of the company did is not in any cohort.
+        return replace(found, reach=reach_relational(work, engine))
 
 
 def _by_cohorts(
