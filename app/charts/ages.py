@@ -57,7 +57,7 @@ def age_chart(curve: AgeCurve, *, metric_name: str) -> Spec:
         alt.Tooltip("upper:Q", title="to", format=form),
     ]
     layers = [
-        base.mark_area(color=colour("accent"), opacity=0.2, clip=True).encode(x=x, y=y("lower"), y2="upper:Q"),
+        base.mark_area(color=colour("accent"), opacity=0.2, clip=True).encode(x=x, y=y("lower"), y2=alt.Y2("upper:Q")),
         zero_line("y"),
         base.mark_line(color=colour("accent"), strokeWidth=2.25).encode(x=x, y=y("effect")),
         base.mark_point(filled=True, fill=colour("accent"), size=40, opacity=1).encode(

@@ -64,13 +64,13 @@ def bars(rows: Sequence[Bar], *, description: str, axis_title: str, connected: b
         layers.append(
             alt.Chart(data(steps))
             .mark_rule(color=colour("muted"), strokeWidth=1, strokeDash=[2, 2])
-            .encode(x=x("x"), y=y, y2="y2:Q")
+            .encode(x=x("x"), y=y, y2=alt.Y2("y2:Q"))
         )
     layers += [
-        base.mark_bar(size=13, color=own, opacity=0.75).encode(x=x("start"), x2="end:Q", y=y),
+        base.mark_bar(size=13, color=own, opacity=0.75).encode(x=x("start"), x2=alt.X2("end:Q"), y=y),
         base.transform_filter("isValid(datum.lower) && datum.lower != datum.upper")
         .mark_rule(color=colour("ink"), strokeWidth=1.75)
-        .encode(x=x("lower"), x2="upper:Q", y=y),
+        .encode(x=x("lower"), x2=alt.X2("upper:Q"), y=y),
         base.transform_filter("isValid(datum.lower) && datum.lower != datum.upper")
         .mark_point(filled=True, fill=colour("ink"), size=22, opacity=1)
         .encode(x=x("end"), y=y),

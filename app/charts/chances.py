@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import altair as alt
 
-from app.charts.theme import Spec, Values, by_tone, colour, data, finish
+from app.charts.theme import Spec, Values, at_x, by_tone, colour, data, finish
 from experiments.result import BestVariant
 
 ROW = 44
@@ -44,13 +44,13 @@ def best_of_many(arms: Sequence[BestVariant], names: Mapping[str, str], *, metri
     x = alt.X("chance:Q", scale=x_scale, axis=axis)
     layers = [
         base.mark_rule(strokeWidth=8, opacity=0.75, color=by_tone()).encode(
-            x=alt.X("none:Q", scale=x_scale, axis=axis), x2="chance:Q", y=y
+            x=alt.X("none:Q", scale=x_scale, axis=axis), x2=alt.X2("chance:Q"), y=y
         ),
         base.mark_text(align="left", dy=-14, fontSize=13, color=colour("ink"), limit=alt.ExprRef("width * 0.5")).encode(
-            x=alt.value(0), y=y, text="arm:N"
+            x=at_x(0), y=y, text=alt.Text("arm:N")
         ),
         base.mark_text(align="right", dy=-14, color=colour("ink"), limit=alt.ExprRef("width * 0.5")).encode(
-            x=alt.value("width"), y=y, text="numbers:N"
+            x=at_x("width"), y=y, text=alt.Text("numbers:N")
         ),
         base.mark_point(filled=True, size=1, opacity=0, color=colour("ink")).encode(x=x, y=y),
     ]

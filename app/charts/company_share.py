@@ -47,7 +47,7 @@ def share_chart(weeks: Sequence[ReachWeek], *, metric_name: str) -> Spec:
         base.mark_bar(color=colour("accent"), opacity=strength, width={"band": 0.55}).encode(
             x=x, y=y("share"), tooltip=tooltip
         ),
-        base.mark_rule(color=colour("ink"), strokeWidth=1.5).encode(x=x, y=y("lower"), y2="upper:Q"),
+        base.mark_rule(color=colour("ink"), strokeWidth=1.5).encode(x=x, y=y("lower"), y2=alt.Y2("upper:Q")),
     ]
     return finish(
         alt.layer(*layers),

@@ -2,7 +2,7 @@
 
 import altair as alt
 
-from app.charts.theme import LEVELS, ROWS, Spec, Values, colour, data, finish
+from app.charts.theme import LEVELS, ROWS, Spec, Values, at_x, colour, data, finish
 from experiments.result import TargetForecast
 
 
@@ -48,7 +48,7 @@ def forecast_chart(found: TargetForecast, *, name: str, unit: str) -> Spec:
     layers: list[alt.Chart] = []
     if coming:
         layers = [
-            ahead.mark_area(color=colour("accent"), opacity=0.18).encode(x=x, y=y("lower"), y2="upper:Q"),
+            ahead.mark_area(color=colour("accent"), opacity=0.18).encode(x=x, y=y("lower"), y2=alt.Y2("upper:Q")),
             ahead.mark_line(color=colour("accent"), strokeWidth=2, strokeDash=[5, 3]).encode(x=x, y=y("median")),
         ]
     layers.append(
@@ -62,7 +62,7 @@ def forecast_chart(found: TargetForecast, *, name: str, unit: str) -> Spec:
         layers += [
             goal.mark_rule(color=colour("good"), strokeWidth=1.5, strokeDash=[8, 4]).encode(y=y("value")),
             goal.mark_text(align="left", dy=-8, dx=4, color=colour("good"), fontWeight=600).encode(
-                x=alt.value(0), y=y("value"), text="label:N"
+                x=at_x(0), y=y("value"), text=alt.Text("label:N")
             ),
         ]
         if found.weeks and found.weeks[-1].week.date() >= found.target_at:

@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 
 from app.charts.numbers import bare, digits_of, finding, percent, plain, tone
-from app.charts.theme import Spec, Values, by_tone, colour, data, finish, lift_axis, zero_line
+from app.charts.theme import Spec, Values, at_x, by_tone, colour, data, finish, lift_axis, zero_line
 from experiments.result import DecisionInterval, Row
 
 ROLES = ("primary", "guardrail", "secondary", "monitor")
@@ -171,28 +171,30 @@ def forest(rows: Sequence[Row], variant_names: dict[str, str], interval: Decisio
         return text
 
     def words(field: str, **mark: Any) -> alt.Chart:
-        at = alt.value("width") if mark["align"] == "right" else alt.value(0)
-        text: alt.Chart = named.mark_text(baseline="middle", **mark).encode(x=at, y=y("text_y"), text=f"{field}:N")
+        at = at_x("width") if mark["align"] == "right" else at_x(0)
+        text: alt.Chart = named.mark_text(baseline="middle", **mark).encode(
+            x=at, y=y("text_y"), text=alt.Text(f"{field}:N")
+        )
         return text
 
     layers = [
         margins.mark_rule(color=colour("bad"), strokeWidth=26, opacity=0.1, clip=True).encode(
-            x=x("margin"), x2="beyond:Q", y=y()
+            x=x("margin"), x2=alt.X2("beyond:Q"), y=y()
         ),
         margins.mark_tick(color=colour("bad"), thickness=2, size=26, orient="vertical", clip=True).encode(
             x=x("margin"), y=y()
         ),
         zero_line(),
         adjusted.mark_rule(clip=True, strokeWidth=1.5, color=by_tone()).encode(
-            x=x("adj_lower"), x2="adj_upper:Q", y=y(), tooltip=tooltip
+            x=x("adj_lower"), x2=alt.X2("adj_upper:Q"), y=y(), tooltip=tooltip
         ),
         end(adjusted, "adj_lower", 11),
         end(adjusted, "adj_upper", 11),
         effects.mark_rule(clip=True, strokeWidth=8, strokeCap="butt", opacity=0.45, color=by_tone()).encode(
-            x=x("lower"), x2="upper:Q", y=y(), tooltip=tooltip
+            x=x("lower"), x2=alt.X2("upper:Q"), y=y(), tooltip=tooltip
         ),
         sequential.mark_rule(clip=True, strokeWidth=1.5, strokeDash=[3, 3], color=by_tone()).encode(
-            x=x("seq_lower"), x2="seq_upper:Q", y=y("lane"), tooltip=tooltip
+            x=x("seq_lower"), x2=alt.X2("seq_upper:Q"), y=y("lane"), tooltip=tooltip
         ),
         bracket("seq_lower", "["),
         bracket("seq_upper", "]"),
@@ -201,7 +203,7 @@ def forest(rows: Sequence[Row], variant_names: dict[str, str], interval: Decisio
         ).encode(x=x("lift"), y=y(), tooltip=tooltip),
         base.transform_filter("datum.kind == 'header'")
         .mark_text(align="left", fontSize=11, fontWeight=600, color=colour("muted"), baseline="middle")
-        .encode(x=alt.value(0), y=y(), text="label:N"),
+        .encode(x=at_x(0), y=y(), text=alt.Text("label:N")),
         words(
             "label",
             align="left",
@@ -212,7 +214,7 @@ def forest(rows: Sequence[Row], variant_names: dict[str, str], interval: Decisio
         words("numbers", align="right", fontSize=12, color=by_tone(), limit=alt.ExprRef("width * 0.58")),
         base.transform_filter("datum.absolute")
         .mark_text(align="left", fontSize=12, color=by_tone(), baseline="middle", limit=alt.ExprRef("width"))
-        .encode(x=alt.value(0), y=y(), text="absolute:N"),
+        .encode(x=at_x(0), y=y(), text=alt.Text("absolute:N")),
     ]
     spoken = [f"{value['label']} {value['numbers']}" for value in values if value["kind"] != "header"]
     return finish(alt.layer(*layers), height=height, description="Lifts with intervals: " + "; ".join(spoken[:12]))

@@ -56,10 +56,10 @@ def interval_rows(rows: Sequence[IntervalRow], *, description: str, axis_title: 
         zero_line(),
         having("outer_lower")
         .mark_rule(color=tint, strokeWidth=1.5)
-        .encode(x=x("outer_lower"), x2="outer_upper:Q", y=y),
+        .encode(x=x("outer_lower"), x2=alt.X2("outer_upper:Q"), y=y),
         having("inner_lower")
         .mark_rule(color=tint, strokeWidth=7, strokeCap="round", opacity=0.45)
-        .encode(x=x("inner_lower"), x2="inner_upper:Q", y=y),
+        .encode(x=x("inner_lower"), x2=alt.X2("inner_upper:Q"), y=y),
         having("lift")
         .mark_point(filled=True, fill=tint, stroke=colour("surface"), size=70, opacity=1)
         .encode(x=x("lift"), y=y),

@@ -72,10 +72,10 @@ def methods_forest(
         zero_line(),
         base.transform_filter("isValid(datum.lower)")
         .mark_rule(color=own, strokeWidth=1.5, clip=True)
-        .encode(x=x("lower"), x2="upper:Q", y=y),
+        .encode(x=x("lower"), x2=alt.X2("upper:Q"), y=y),
         base.transform_filter("isValid(datum.own_lower)")
         .mark_rule(color=own, strokeWidth=7, opacity=0.4, clip=True)
-        .encode(x=x("own_lower"), x2="own_upper:Q", y=y),
+        .encode(x=x("own_lower"), x2=alt.X2("own_upper:Q"), y=y),
         base.mark_point(filled=True, fill=own, stroke=colour("surface"), size=70, opacity=1, clip=True).encode(
             x=x("lift"), y=y
         ),

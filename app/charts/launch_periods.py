@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import altair as alt
 
 from app.charts.reach import Interval, beyond, picture_range
-from app.charts.theme import LEVELS, ROWS, Spec, Values, colour, data, finish, zero_line
+from app.charts.theme import LEVELS, ROWS, Spec, Values, at_y, colour, data, finish, zero_line
 from experiments.result import MeasuredLaunch, PeriodPoint
 
 FEWEST_BEFORE: Final = 60
@@ -69,10 +69,10 @@ def path_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> Spec:
         else [
             base.transform_filter("isValid(datum.lower)")
             .mark_area(color=colour("series2"), opacity=0.18, clip=True)
-            .encode(x=x, y=y("lower"), y2="upper:Q", detail="expected_run:N"),
+            .encode(x=x, y=y("lower"), y2=alt.Y2("upper:Q"), detail=alt.Detail("expected_run:N")),
             base.transform_filter("isValid(datum.expected)")
             .mark_line(color=colour("series2"), strokeWidth=1.75, strokeDash=[5, 4], clip=True)
-            .encode(x=x, y=y("expected"), detail="expected_run:N"),
+            .encode(x=x, y=y("expected"), detail=alt.Detail("expected_run:N")),
         ]
     )
     layers = [
@@ -81,7 +81,7 @@ def path_chart(measured: MeasuredLaunch, events: Sequence[LaunchEvent]) -> Spec:
         *_event_layers(events, points, x),
         base.transform_filter("isValid(datum.actual)")
         .mark_line(color=colour("accent"), strokeWidth=2, clip=True)
-        .encode(x=x, y=y("actual"), detail="run:N"),
+        .encode(x=x, y=y("actual"), detail=alt.Detail("run:N")),
         base.mark_rule(color=colour("muted"), opacity=0, strokeWidth=8).encode(x=x, tooltip=tooltip),
     ]
     after = sum(point.coverage > 0 for point in points)
@@ -124,7 +124,7 @@ def gap_chart(
         *_shaded(points, x),
         base.transform_filter("isValid(datum.lower)")
         .mark_area(opacity=0.2, **mark)
-        .encode(x=x, y=y("lower"), y2="upper:Q", detail="run:N"),
+        .encode(x=x, y=y("lower"), y2=alt.Y2("upper:Q"), detail=alt.Detail("run:N")),
         zero_line("y"),
         *_event_layers(events, points, x, numbered=False),
         known.encode(x=x, y=y("gap")),
@@ -269,7 +269,7 @@ def _shaded(points: Sequence[PeriodPoint], x: alt.X) -> list[alt.Chart]:
     if not spans:
         return []
     shade: alt.Chart = alt.Chart(data(spans)).mark_rect(color=colour("muted"), opacity=0.14, clip=True)
-    return [shade.encode(x=x, x2="until:T")]
+    return [shade.encode(x=x, x2=alt.X2("until:T"))]
 
 
 def _event_layers(
@@ -303,10 +303,10 @@ def _event_layers(
         down = alt.ExprRef("datum.row ? 28 : 10")
         layers += [
             base.mark_point(filled=True, fill=own, size=240, opacity=1, yOffset=down).encode(
-                x=x, y=alt.value(0), tooltip=shown
+                x=x, y=at_y(0), tooltip=shown
             ),
             base.mark_text(
                 color=colour("surface"), fontSize=11, fontWeight=600, yOffset=down, baseline="middle", dy=0.5
-            ).encode(x=x, y=alt.value(0), text="number:N", tooltip=shown),
+            ).encode(x=x, y=at_y(0), text=alt.Text("number:N"), tooltip=shown),
         ]
     return layers

@@ -76,7 +76,7 @@ def placebo_chart(placebos: Placebos, *, series_name: str) -> Spec:
             own.mark_rule(color=colour("accent"), strokeWidth=2.5).encode(x=x),
             own.mark_text(
                 align="right" if right else "left", dx=-7 if right else 7, color=colour("accent"), fontWeight=600
-            ).encode(x=x, y=y, text="text:N"),
+            ).encode(x=x, y=y, text=alt.Text("text:N")),
         ]
     return finish(
         alt.layer(*layers),
@@ -180,14 +180,14 @@ def event_chart(picture: EventPicture, *, grain: str, series_name: str) -> Spec:
     layers = [
         alt.Chart(data(picture.bands))
         .mark_area(color=colour("muted"), opacity=0.14, clip=True)
-        .encode(x=x("edge"), y=y("lower"), y2="upper:Q", detail="run:N"),
+        .encode(x=x("edge"), y=y("lower"), y2=alt.Y2("upper:Q"), detail=alt.Detail("run:N")),
         zero_line("y"),
         alt.Chart(data([{"time": -0.5}]))
         .mark_rule(color=colour("series3"), strokeDash=[3, 3], strokeWidth=1.25)
         .encode(x=x("time")),
         base.transform_filter("isValid(datum.lower)")
         .mark_rule(color=tone, strokeWidth=1.5, opacity=0.6, clip=True)
-        .encode(x=x("time"), y=y("lower"), y2="upper:Q"),
+        .encode(x=x("time"), y=y("lower"), y2=alt.Y2("upper:Q")),
         base.mark_point(filled=True, fill=tone, size=26, opacity=1, clip=True).encode(
             x=x("time"), y=y("lift"), tooltip=tooltip
         ),
@@ -254,7 +254,7 @@ def parting_chart(found: TrendSensitivity, *, series_name: str) -> Spec:
         zero_line("y"),
         base.mark_rule(
             color=alt.ExprRef("datum.holds ? accent : muted"), strokeWidth=7, strokeCap="round", opacity=0.75
-        ).encode(x=x, y=y("lower"), y2="upper:Q", tooltip=tooltip),
+        ).encode(x=x, y=y("lower"), y2=alt.Y2("upper:Q"), tooltip=tooltip),
         base.mark_point(filled=True, fill=colour("surface"), size=10, opacity=0.9)
         .transform_calculate(middle="(datum.lower + datum.upper) / 2")
         .encode(x=x, y=y("middle"), tooltip=tooltip),

@@ -118,7 +118,7 @@ def weeks_chart(ledger: Ledger, *, name: str) -> Spec:
     layers = [
         _period(ledger.compared_begins_at, ledger.compared_ends_at, 0.09),
         _period(ledger.begins_at, ledger.ends_at, 0.18),
-        base.mark_area(color=colour("series4"), opacity=0.22).encode(x=x, y=y("lower"), y2="upper:Q"),
+        base.mark_area(color=colour("series4"), opacity=0.22).encode(x=x, y=y("lower"), y2=alt.Y2("upper:Q")),
         base.mark_line(color=colour("series4"), strokeWidth=1.75, strokeDash=[5, 3]).encode(x=x, y=y("without")),
         base.transform_filter("isValid(datum.observed)")
         .mark_line(color=colour("accent"), strokeWidth=2)
@@ -176,7 +176,7 @@ def claims_chart(launches: Sequence[LedgerLaunchEffect]) -> Spec:
     layers = [
         zero_line(),
         claimed.mark_rule(color=colour("muted"), strokeWidth=1.25, strokeDash=[2, 2]).encode(
-            x=x("claimed"), x2="realised:Q", y=y
+            x=x("claimed"), x2=alt.X2("realised:Q"), y=y
         ),
         claimed.mark_point(
             shape="diamond",
@@ -189,11 +189,11 @@ def claims_chart(launches: Sequence[LedgerLaunchEffect]) -> Spec:
         ).encode(x=x("claimed"), y=y),
         at(3)
         .mark_rule(color=colour("series3"), strokeWidth=4, strokeCap="round", opacity=0.35)
-        .encode(x=x("shrunk_lower"), x2="shrunk_upper:Q", y=y),
+        .encode(x=x("shrunk_lower"), x2=alt.X2("shrunk_upper:Q"), y=y),
         at(3).mark_point(filled=True, fill=colour("series3"), size=40, opacity=1).encode(x=x("shrunk"), y=y),
         at(11)
         .mark_rule(color=colour("accent"), strokeWidth=5, strokeCap="round", opacity=0.4)
-        .encode(x=x("lower"), x2="upper:Q", y=y),
+        .encode(x=x("lower"), x2=alt.X2("upper:Q"), y=y),
         at(11).mark_point(filled=True, fill=colour("accent"), size=60, opacity=1).encode(x=x("realised"), y=y),
         *words_above(at(-10), y, "label", align="left", dy=-13, size=13, beside="numbers"),
         *words_above(at(-10), y, "numbers", align="right", dy=-13, size=12),
@@ -206,7 +206,7 @@ def claims_chart(launches: Sequence[LedgerLaunchEffect]) -> Spec:
 def _period(begins: datetime, ends: datetime, opacity: float) -> alt.Chart:
     span = [{"week": begins.isoformat(), "until": ends.isoformat()}]
     shade: alt.Chart = alt.Chart(data(span)).mark_rect(color=colour("muted"), opacity=opacity, clip=True)
-    return shade.encode(x=alt.X("week:T", title=None), x2="until:T")
+    return shade.encode(x=alt.X("week:T", title=None), x2=alt.X2("until:T"))
 
 
 def _tight(ends: Sequence[float]) -> alt.Scale:

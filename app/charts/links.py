@@ -96,12 +96,12 @@ def link_scatter(link: LinkEstimate, *, input_name: str, north_star_name: str) -
     layers = [
         alt.Chart(alt.NamedData(name="rings"))
         .mark_line(color=colour("muted"), strokeWidth=1, opacity=0.35, clip=True)
-        .encode(x=x, y=y(), detail="which:N", order="corner:Q"),
+        .encode(x=x, y=y(), detail=alt.Detail("which:N"), order=alt.Order("corner:Q")),
         zero_line("y"),
         zero_line("x"),
         alt.Chart(alt.NamedData(name="believed"))
         .mark_area(color=colour(slope), opacity=0.2, clip=True)
-        .encode(x=x, y=y("lower"), y2="upper:Q"),
+        .encode(x=x, y=y("lower"), y2=alt.Y2("upper:Q")),
         alt.Chart(alt.NamedData(name="naive"))
         .mark_line(color=colour("series2"), strokeWidth=1.75, strokeDash=[5, 4], clip=True)
         .encode(x=x, y=y()),
@@ -148,7 +148,7 @@ def team_slopes(slopes: Mapping[str, float], *, slope: float, lower: float, uppe
     base = alt.Chart(ROWS)
     band = alt.Chart(data([{"lower": lower, "upper": upper, "slope": slope}]))
     layers = [
-        band.mark_rect(color=colour("accent"), opacity=0.14).encode(x=x("lower"), x2="upper:Q"),
+        band.mark_rect(color=colour("accent"), opacity=0.14).encode(x=x("lower"), x2=alt.X2("upper:Q")),
         zero_line(),
         band.mark_rule(color=colour("accent"), strokeDash=[4, 4]).encode(x=x("slope")),
         base.mark_point(

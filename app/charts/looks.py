@@ -55,14 +55,16 @@ def lift_over_time(looks: Sequence[Look], *, metric_key: str, variant_key: str, 
         alt.Tooltip("n:Q", title="Units", format=","),
     ]
     layers = [
-        base.mark_area(color=colour("accent"), opacity=0.08, clip=True).encode(x=x, y=y("av_lower"), y2="av_upper:Q"),
+        base.mark_area(color=colour("accent"), opacity=0.08, clip=True).encode(
+            x=x, y=y("av_lower"), y2=alt.Y2("av_upper:Q")
+        ),
         *(
             base.mark_line(color=colour("accent"), strokeWidth=1.25, strokeDash=[4, 3], clip=True).encode(
                 x=x, y=y(field)
             )
             for field in ("av_lower", "av_upper")
         ),
-        base.mark_area(color=colour("accent"), opacity=0.22, clip=True).encode(x=x, y=y("lower"), y2="upper:Q"),
+        base.mark_area(color=colour("accent"), opacity=0.22, clip=True).encode(x=x, y=y("lower"), y2=alt.Y2("upper:Q")),
         zero_line("y"),
         base.mark_line(color=colour("accent"), strokeWidth=2.25, clip=True).encode(x=x, y=y("lift")),
         base.mark_point(color=colour("accent"), filled=True, size=36, opacity=1, clip=True).encode(

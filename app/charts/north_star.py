@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 import altair as alt
 
-from app.charts.theme import Spec, Values, colour, data, finish
+from app.charts.theme import Spec, Values, at_x, at_y, colour, data, finish
 from experiments.result import SeriesPoint
 
 
@@ -77,18 +77,18 @@ def north_star_curve(
                 x=at, tooltip=shown
             ),
             rules.mark_point(filled=True, fill=colour("series3"), size=260, opacity=1, yOffset=lift).encode(
-                x=at, y=alt.value(0), tooltip=shown
+                x=at, y=at_y(0), tooltip=shown
             ),
             rules.mark_text(
                 color=colour("surface"), fontSize=11, fontWeight=600, yOffset=lift, baseline="middle", dy=0.5
-            ).encode(x=at, y=alt.value(0), text="number:N", tooltip=shown),
+            ).encode(x=at, y=at_y(0), text=alt.Text("number:N"), tooltip=shown),
         ]
     if target:
         goal = alt.Chart(data([{"value": target[0], "label": f"Target by {target[1]:%-d %b %Y}"}]))
         layers += [
             goal.mark_rule(color=colour("good"), strokeWidth=1.5, strokeDash=[8, 4]).encode(y=y),
             goal.mark_text(align="left", dy=-8, dx=4, color=colour("good"), fontWeight=600).encode(
-                x=alt.value(0), y=y, text="label:N"
+                x=at_x(0), y=y, text=alt.Text("label:N")
             ),
         ]
     layers.append(line.mark_line(color=colour("accent"), strokeWidth=2.5, clip=True).encode(x=x, y=y))

@@ -38,7 +38,7 @@ def persistence_chart(found: Persistence, *, metric_name: str) -> Spec:
         alt.Tooltip("upper:Q", title="to", format="+.2%"),
     ]
     layers: list[alt.Chart] = [
-        base.mark_area(color=colour("accent"), opacity=0.2, clip=True).encode(x=x, y=y("lower"), y2="upper:Q"),
+        base.mark_area(color=colour("accent"), opacity=0.2, clip=True).encode(x=x, y=y("lower"), y2=alt.Y2("upper:Q")),
         zero_line("y"),
         base.mark_line(color=colour("accent"), strokeWidth=2.25).encode(x=x, y=y("lift"), tooltip=tooltip),
     ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import altair as alt
 
-from app.charts.theme import Spec, Values, colour, data, finish, series
+from app.charts.theme import Spec, Values, at_y, colour, data, finish, series
 from experiments.planned_size import SampleSize
 
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
@@ -124,5 +124,5 @@ def _end(answer: SampleSize, *, below: bool) -> list[alt.Chart]:
             dy=-4 if below else 0,
             baseline="bottom" if below else "top",
             color=colour("ink"),
-        ).encode(x=_x(), y=alt.value("height" if below else 0), text="name:N"),
+        ).encode(x=_x(), y=at_y("height" if below else 0), text=alt.Text("name:N")),
     ]

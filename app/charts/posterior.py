@@ -69,7 +69,7 @@ def posterior(
         band = alt.Chart(data([{"from": rope[0], "to": rope[1], "low": 0.0, "high": 1.04 * top}]))
         layers.append(
             band.mark_rect(color=colour("muted"), opacity=0.16, clip=True).encode(
-                x=alt.X("from:Q", scale=x_scale), x2="to:Q", y=y("low"), y2="high:Q"
+                x=alt.X("from:Q", scale=x_scale), x2=alt.X2("to:Q"), y=y("low"), y2=alt.Y2("high:Q")
             )
         )
     layers += [
@@ -87,7 +87,7 @@ def posterior(
         strip = alt.Chart(data([{"lower": lower, "mean": mean, "upper": upper, "strip": below / 2}]))
         layers += [
             strip.mark_rule(color=colour("ink"), strokeWidth=3, clip=True).encode(
-                x=alt.X("lower:Q", scale=x_scale), x2="upper:Q", y=y("strip")
+                x=alt.X("lower:Q", scale=x_scale), x2=alt.X2("upper:Q"), y=y("strip")
             ),
             strip.mark_point(
                 filled=True, fill=colour("ink"), stroke=colour("surface"), size=70, opacity=1, clip=True

@@ -78,7 +78,7 @@ def cumulative_chart(points: Sequence[CumulativePoint], until: datetime, *, metr
     ]
     layers = [
         base.mark_area(color=colour("accent"), opacity=0.18, interpolate="step-after", clip=True).encode(
-            x=x, y=y("lower"), y2="upper:Q"
+            x=x, y=y("lower"), y2=alt.Y2("upper:Q")
         ),
         zero_line("y"),
         base.mark_line(
@@ -96,7 +96,7 @@ def cumulative_chart(points: Sequence[CumulativePoint], until: datetime, *, metr
                 align="right", dx=-4, dy=word["dy"], fontWeight=600, fontSize=12, color=colour(tint),
                 stroke=colour("surface") if halo else None, strokeWidth=4 if halo else 0, strokeJoin="round",
             )
-            .encode(x=alt.X("at:T"), y=alt.Y("place:Q", scale=scale), text="text:N")
+            .encode(x=alt.X("at:T"), y=alt.Y("place:Q", scale=scale), text=alt.Text("text:N"))
             for word, tint in zip(words, ("series2", "accent"), strict=True)
             for halo in (True, False)
         ),
@@ -166,9 +166,11 @@ def effects_forest(effects: Sequence[ShrunkEffect], *, mean: float | None, descr
         line = alt.Chart(data([{"centre": centre}]))
         layers.append(line.mark_rule(color=colour("accent"), strokeDash=[4, 4]).encode(x=x("centre")))
     layers += [
-        base.mark_rule(color=colour("muted"), strokeWidth=1.25, opacity=0.9).encode(x=x("lift"), x2="end:Q", y=y),
+        base.mark_rule(color=colour("muted"), strokeWidth=1.25, opacity=0.9).encode(
+            x=x("lift"), x2=alt.X2("end:Q"), y=y
+        ),
         base.mark_rule(color=colour("accent"), strokeWidth=6, strokeCap="round", opacity=0.4).encode(
-            x=x("lower"), x2="upper:Q", y=y
+            x=x("lower"), x2=alt.X2("upper:Q"), y=y
         ),
         base.transform_filter("!isValid(datum.edge)")
         .mark_point(filled=True, fill=colour("surface"), stroke=colour("muted"), strokeWidth=1.5, size=44, opacity=1)

@@ -125,7 +125,7 @@ def pulled_forest(
         layers.append(
             alt.Chart(data(curve))
             .mark_area(color=colour("accent"), opacity=0.25, clip=True)
-            .encode(x=x("lift"), y=y("high"), y2="foot:Q")
+            .encode(x=x("lift"), y=y("high"), y2=alt.Y2("foot:Q"))
         )
     layers.append(zero_line())
     if mean is not None:
@@ -134,7 +134,7 @@ def pulled_forest(
     layers += [
         at(5, "raw_lower")
         .mark_rule(color=colour("muted"), strokeWidth=1.25, clip=True)
-        .encode(x=x("raw_lower"), x2="raw_upper:Q", y=y()),
+        .encode(x=x("raw_lower"), x2=alt.X2("raw_upper:Q"), y=y()),
         raw.mark_point(
             filled=True, fill=colour("surface"), stroke=colour("muted"), strokeWidth=1.5, size=40, opacity=1
         ).encode(x=x("raw_drawn"), y=y()),
@@ -142,7 +142,7 @@ def pulled_forest(
         .mark_text(text=alt.ExprRef(f"datum.edge > {low} ? '▸' : '◂'"), fontSize=15, color=colour("muted"))
         .encode(x=x("edge"), y=y()),
         believed.mark_rule(color=colour("accent"), strokeWidth=6, strokeCap="round", opacity=0.4, clip=True).encode(
-            x=x("lower"), x2="upper:Q", y=y()
+            x=x("lower"), x2=alt.X2("upper:Q"), y=y()
         ),
         believed.mark_point(filled=True, fill=colour("accent"), stroke=colour("surface"), size=60, opacity=1).encode(
             x=x("lift"), y=y()

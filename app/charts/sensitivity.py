@@ -45,7 +45,7 @@ def sensitivity_forest(found: PriorSensitivity, names: Mapping[str, str], *, met
     layers = [
         zero_line(),
         known.mark_rule(color=colour("accent"), strokeWidth=6, strokeCap="round", opacity=strength).encode(
-            x=x("lower"), x2="upper:Q", y=y
+            x=x("lower"), x2=alt.X2("upper:Q"), y=y
         ),
         known.mark_point(filled=True, fill=colour("accent"), stroke=colour("surface"), size=60, opacity=1).encode(
             x=x("lift"), y=y

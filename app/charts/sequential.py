@@ -87,7 +87,7 @@ def monitor_chart(monitor: SequentialMonitor, *, direction: str, metric_name: st
         .encode(x=x, y=y("z"), tooltip=tooltip),
         base.transform_filter("datum.stops")
         .mark_text(align="center", dy=alt.ExprRef("datum.z > 0 ? -20 : 20"), fontWeight=600, color=colour("ink"))
-        .encode(x=x, y=y("z"), text="word:N"),
+        .encode(x=x, y=y("z"), text=alt.Text("word:N")),
     ]
     taken = sum(look.z is not None for look in monitor.looks)
     stopped = f", stopped for {monitor.stopped_for}" if monitor.stopped_for else ""

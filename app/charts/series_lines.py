@@ -43,11 +43,11 @@ def series_lines(
     layers = [
         base.transform_filter(f"datum.place >= {NAMED}")
         .mark_line(color=colour("muted"), strokeWidth=1, opacity=0.35)
-        .encode(x=x, y=y, detail="run:N"),
+        .encode(x=x, y=y, detail=alt.Detail("run:N")),
         *(
             base.transform_filter(f"datum.place == {place}")
             .mark_line(color=colour(tone), strokeWidth=1.75)
-            .encode(x=x, y=y, detail="run:N")
+            .encode(x=x, y=y, detail=alt.Detail("run:N"))
             for place, tone in reversed(list(enumerate(SERIES[1 : NAMED + 1])))
         ),
         base.mark_point(filled=True, fill=alt.ExprRef(f"{own} : muted"), size=14, opacity=0.001).encode(

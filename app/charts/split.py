@@ -58,7 +58,7 @@ def split_chart(exposures: Exposures, variant_names: dict[str, str]) -> Spec:
     layers: list[alt.Chart] = [
         alt.Chart(data([v for v in values if v["arm"] == widest]))
         .mark_area(color=colour("muted"), opacity=0.16, clip=True)
-        .encode(x=x, y=y("low"), y2="high:Q"),
+        .encode(x=x, y=y("low"), y2=alt.Y2("high:Q")),
         zero_line("y"),
     ]
     for position in shown:

@@ -5,7 +5,7 @@ from math import sqrt
 import altair as alt
 
 from app.charts.split import REACH
-from app.charts.theme import Spec, Values, colour, data, finish, zero_line
+from app.charts.theme import Spec, Values, at_x, colour, data, finish, zero_line
 from experiments.result import ExperimentResult
 
 ROW, FOOT = 40, 8
@@ -78,7 +78,7 @@ def parts_chart(values: Values) -> Spec:
 
     layers = [
         zero_line(),
-        base.mark_rule(color=colour("muted"), strokeWidth=8, opacity=0.25).encode(x=x("low"), x2="high:Q", y=y),
+        base.mark_rule(color=colour("muted"), strokeWidth=8, opacity=0.25).encode(x=x("low"), x2=alt.X2("high:Q"), y=y),
         base.mark_point(filled=True, fill=tone, stroke=colour("surface"), size=70, opacity=1).encode(
             x=x("gap"),
             y=y,
@@ -89,10 +89,10 @@ def parts_chart(values: Values) -> Spec:
             ],
         ),
         base.mark_text(align="left", dy=-16, color=colour("ink"), limit=alt.ExprRef("width * 0.55")).encode(
-            x=alt.value(0), y=y, text="label:N"
+            x=at_x(0), y=y, text=alt.Text("label:N")
         ),
         base.mark_text(align="right", dy=-16, color=alt.ExprRef("datum.outside ? bad : muted")).encode(
-            x=alt.value("width"), y=y, text="numbers:N"
+            x=at_x("width"), y=y, text=alt.Text("numbers:N")
         ),
     ]
     outside = sum(value["outside"] for value in values)

@@ -4,6 +4,10 @@ import json
 from typing import Any, Literal
 
 import altair as alt
+from altair.utils import schemapi
+
+# Altair checks every part as it is made, which takes a third of a page's time: left to the tests of charts.
+schemapi.disable_debug_mode()
 
 type Spec = dict[str, Any]
 """A complete Vega-Lite specification."""
@@ -58,8 +62,18 @@ def by_tone(field: str = "tone") -> alt.ExprRef:
 
 def data(values: Values) -> alt.Data:
     """Inline data."""
-    inline: alt.Data = alt.InlineData(values=values)
+    inline: alt.Data = alt.InlineData(values=tuple(values))  # lists are copied with every layer
     return inline
+
+
+def at_x(pixels: float | str) -> alt.XValue:
+    """A place across: pixels or "width". (With `alt.value` Altair looks long for the class.)"""
+    return alt.XValue(pixels)  # type: ignore[no-untyped-call]  # Altair leaves it untyped
+
+
+def at_y(pixels: float | str) -> alt.YValue:
+    """A place down: pixels or "height"."""
+    return alt.YValue(pixels)  # type: ignore[no-untyped-call]  # the same
 
 
 ROWS = alt.NamedData(name="rows")
@@ -143,12 +157,12 @@ def words_above(
 
     It is cut at a share `width` of the picture, or where it would touch the text of the field `beside`, which is not.
     """
-    at = alt.value(0) if align == "left" else alt.value("width")
+    at = at_x(0) if align == "left" else at_x("width")
     limit = f"width - {LETTER_WIDTH * size} * length(datum.{beside}) - 8" if beside else f"width * {width or 1}"
     shared: dict[str, Any] = {"align": align, "dy": dy, "fontSize": size, "limit": alt.ExprRef(limit)}
     halo = base.mark_text(stroke=colour("surface"), strokeWidth=4, strokeJoin="round", **shared)
     ink = base.mark_text(color=colour("ink"), **shared)
-    return [mark.encode(x=at, y=y, text=f"{field}:N") for mark in (halo, ink)]
+    return [mark.encode(x=at, y=y, text=alt.Text(f"{field}:N")) for mark in (halo, ink)]
 
 
 def zero_line(axis: str = "x") -> alt.Chart:

@@ -32,6 +32,7 @@ from app.pages.beliefs_view import PRIORS
 from experiments.definitions import PlanMetric, Variant
 from experiments.planning import sample_size
 from experiments.result import BaselineResult, MetricBaseline
+from tests.app.charts.drawn import Drawn
 from tests.app.complete_beliefs import alternatives, believed_looks, best, learned_prior, waiting
 from tests.app.complete_document import age_curve, complete, judged, monitor
 from tests.app.documents import START, result, row, series
@@ -58,43 +59,45 @@ PLANNED = sample_size(
         code_version="0.1.0",
     ),
 )
-SPECS: dict[str, dict[str, Any]] = {
-    "forest": forest(DOCUMENT.rows, NAMES),
-    "complete_forest": forest(COMPLETE.rows, NAMES, "group_sequential"),
-    "monitor": monitor_chart(monitor(), direction="increase", metric_name="Orders per user"),
-    "ages": age_chart(age_curve(), metric_name="Orders per user"),
-    "split": split_chart(DOCUMENT.exposures, NAMES),
-    "split_parts": parts_chart(part_values(COMPLETE, NAMES)),
-    "smallest": smallest_chart(PLANNED, {"orders": "Orders per user"}),
-    "power": power_chart(PLANNED, {}),
-    "looks": lift_over_time(
-        DOCUMENT.looks, metric_key="orders", variant_key="treatment", metric_name="Orders per user"
-    ),
-    "posterior": posterior(DOCUMENT.densities[0], direction="increase", metric_name="Orders per user"),
-    "segments": segments(DOCUMENT.segment_models[0], metric_name="Orders per user"),
-    "losses": loss_over_time(believed_looks(), threshold=0.001, metric_name="Orders per user"),
-    "losses_without_limit": loss_over_time(believed_looks(), threshold=None, metric_name="Orders per user"),
-    "waiting": waiting_chart(waiting(), metric_name="Orders per user"),
-    "best_of_many": best_of_many(best(), NAMES, metric_name="Orders per user"),
-    "sensitivity": sensitivity_forest(alternatives(), PRIORS, metric_name="Orders per user"),
-    "past_effects": past_effects_chart(PRIOR.effects, PRIOR.strata[0], {}, metric_name="Orders per user"),
-    "posterior_alone": posterior(
-        DOCUMENT.densities[0],
-        direction="decrease",
-        metric_name="Orders per user",
-        interval=(0.009, 0.0288, 0.048),
-        rope=(-0.01, 0.01),
-        prior=False,
-    ),
-    "exposures": exposures_chart(DOCUMENT.exposures, NAMES),
-    "north_star": north_star_curve(
-        series().points,
-        name="Weekly orders",
-        unit="orders",
-        target=(18_000.0, date(2026, 12, 31)),
-        launches=[LaunchMark(1, "New checkout", datetime(2026, 6, 2, tzinfo=UTC)), LaunchMark(2, "Wallet", START)],
-    ),
-}
+SPECS = Drawn(
+    {
+        "forest": lambda: forest(DOCUMENT.rows, NAMES),
+        "complete_forest": lambda: forest(COMPLETE.rows, NAMES, "group_sequential"),
+        "monitor": lambda: monitor_chart(monitor(), direction="increase", metric_name="Orders per user"),
+        "ages": lambda: age_chart(age_curve(), metric_name="Orders per user"),
+        "split": lambda: split_chart(DOCUMENT.exposures, NAMES),
+        "split_parts": lambda: parts_chart(part_values(COMPLETE, NAMES)),
+        "smallest": lambda: smallest_chart(PLANNED, {"orders": "Orders per user"}),
+        "power": lambda: power_chart(PLANNED, {}),
+        "looks": lambda: lift_over_time(
+            DOCUMENT.looks, metric_key="orders", variant_key="treatment", metric_name="Orders per user"
+        ),
+        "posterior": lambda: posterior(DOCUMENT.densities[0], direction="increase", metric_name="Orders per user"),
+        "segments": lambda: segments(DOCUMENT.segment_models[0], metric_name="Orders per user"),
+        "losses": lambda: loss_over_time(believed_looks(), threshold=0.001, metric_name="Orders per user"),
+        "losses_without_limit": lambda: loss_over_time(believed_looks(), threshold=None, metric_name="Orders per user"),
+        "waiting": lambda: waiting_chart(waiting(), metric_name="Orders per user"),
+        "best_of_many": lambda: best_of_many(best(), NAMES, metric_name="Orders per user"),
+        "sensitivity": lambda: sensitivity_forest(alternatives(), PRIORS, metric_name="Orders per user"),
+        "past_effects": lambda: past_effects_chart(PRIOR.effects, PRIOR.strata[0], {}, metric_name="Orders per user"),
+        "posterior_alone": lambda: posterior(
+            DOCUMENT.densities[0],
+            direction="decrease",
+            metric_name="Orders per user",
+            interval=(0.009, 0.0288, 0.048),
+            rope=(-0.01, 0.01),
+            prior=False,
+        ),
+        "exposures": lambda: exposures_chart(DOCUMENT.exposures, NAMES),
+        "north_star": lambda: north_star_curve(
+            series().points,
+            name="Weekly orders",
+            unit="orders",
+            target=(18_000.0, date(2026, 12, 31)),
+            launches=[LaunchMark(1, "New checkout", datetime(2026, 6, 2, tzinfo=UTC)), LaunchMark(2, "Wallet", START)],
+        ),
+    }
+)
 LEAST_MARKS = {"forest": 4, "looks": 28, "posterior": 3, "segments": 7, "exposures": 2, "north_star": 30}
 LEAST_MARKS |= {
     "losses": 28,

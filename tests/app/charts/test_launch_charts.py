@@ -40,6 +40,7 @@ from app.charts.launch_trust import (
 from app.charts.series_lines import MOST_LINES, series_lines
 from app.charts.theme import PALETTE
 from experiments.result import DonorUse, EventPoint, LaunchEstimate, TrendSensitivity
+from tests.app.charts.drawn import Drawn
 from tests.app.documents import START
 from tests.app.launch_documents import FIRST, estimate, measured, periods, placebos_in_space, placebos_in_time
 
@@ -50,19 +51,21 @@ SERIES = {
     f"country {place}": [float("nan") if day == 7 else 10.0 + place + day for day in range(20)] for place in range(6)
 }
 PARTING = RICH.sensitivity or TrendSensitivity(points=[], breakdown=None)
-SPECS: dict[str, dict[str, Any]] = {
-    "path": path_chart(RICH, EVENTS),
-    "effect": gap_chart(RICH, EVENTS, "effect", title="Effect a day"),
-    "cumulative": gap_chart(RICH, [], "cumulative", title="Added up"),
-    "coverage": coverage_chart(RICH, EVENTS),
-    "methods": methods_forest(RICH.estimates, {}, tone="good", series_name="Revenue"),
-    "donors": donors_chart(RICH.donors, lift=0.041, series_name="Revenue"),
-    "placebos_in_time": placebo_chart(placebos_in_time(), series_name="Revenue"),
-    "placebos_in_space": placebo_chart(placebos_in_space(), series_name="Revenue"),
-    "events": event_chart(event_picture(RICH.event_study), grain="day", series_name="Revenue"),
-    "parting": parting_chart(PARTING, series_name="Revenue"),
-    "series": series_lines(DAYS, SERIES, name="Revenue", unit="€", grain="day"),
-}
+SPECS = Drawn(
+    {
+        "path": lambda: path_chart(RICH, EVENTS),
+        "effect": lambda: gap_chart(RICH, EVENTS, "effect", title="Effect a day"),
+        "cumulative": lambda: gap_chart(RICH, [], "cumulative", title="Added up"),
+        "coverage": lambda: coverage_chart(RICH, EVENTS),
+        "methods": lambda: methods_forest(RICH.estimates, {}, tone="good", series_name="Revenue"),
+        "donors": lambda: donors_chart(RICH.donors, lift=0.041, series_name="Revenue"),
+        "placebos_in_time": lambda: placebo_chart(placebos_in_time(), series_name="Revenue"),
+        "placebos_in_space": lambda: placebo_chart(placebos_in_space(), series_name="Revenue"),
+        "events": lambda: event_chart(event_picture(RICH.event_study), grain="day", series_name="Revenue"),
+        "parting": lambda: parting_chart(PARTING, series_name="Revenue"),
+        "series": lambda: series_lines(DAYS, SERIES, name="Revenue", unit="€", grain="day"),
+    }
+)
 LEAST_MARKS = {
     "path": 2,
     "effect": 101,

@@ -15,6 +15,7 @@ from app.charts.programme import MOST_ROWS, cumulative_chart, effects_forest, sh
 from app.charts.theme import PALETTE
 from experiments.result import LinkPoint
 from tests.app import programme_documents as documents
+from tests.app.charts.drawn import Drawn
 
 PROGRAMME, LINK = documents.programme(), documents.links().links[0]
 SHIPPED = [each for each in PROGRAMME.effects if each.shipped]
@@ -23,14 +24,20 @@ ROWS = [
     IntervalRow("Theirs", "+6.0 %", 0.06, None, None, False),
     IntervalRow("Nobody's", "not estimable", None, None, None, False),
 ]
-SPECS: dict[str, dict[str, Any]] = {
-    "cumulative": cumulative_chart(PROGRAMME.cumulative, PROGRAMME.data_as_of, metric_name="Hours"),
-    "forest": effects_forest(SHIPPED, mean=0.002, description="Experiments that shipped, claimed and believed"),
-    "wins": wins_chart(PROGRAMME.effects, wins=13, metric_name="Hours"),
-    "rows": interval_rows(ROWS, description="Totals of what shipped by method"),
-    "scatter": link_scatter(LINK, input_name="Active listeners", north_star_name="Hours"),
-    "teams": team_slopes(LINK.slope_by_team, slope=1.1, lower=0.9, upper=1.3, input_name="Active listeners"),
-}
+SPECS = Drawn(
+    {
+        "cumulative": lambda: cumulative_chart(PROGRAMME.cumulative, PROGRAMME.data_as_of, metric_name="Hours"),
+        "forest": lambda: effects_forest(
+            SHIPPED, mean=0.002, description="Experiments that shipped, claimed and believed"
+        ),
+        "wins": lambda: wins_chart(PROGRAMME.effects, wins=13, metric_name="Hours"),
+        "rows": lambda: interval_rows(ROWS, description="Totals of what shipped by method"),
+        "scatter": lambda: link_scatter(LINK, input_name="Active listeners", north_star_name="Hours"),
+        "teams": lambda: team_slopes(
+            LINK.slope_by_team, slope=1.1, lower=0.9, upper=1.3, input_name="Active listeners"
+        ),
+    }
+)
 LEAST_MARKS = {"cumulative": 21, "forest": 42, "wins": 12, "rows": 2, "scatter": 57, "teams": 8}
 
 
