@@ -28,7 +28,8 @@ def number(column: str, name: str) -> str:
     found = number_or_null(column)
     # In hexadecimal a name is no text of a user's.
     said = f"'{_FAULT}{_SEPARATOR}{name.encode().hex()}{_SEPARATOR}' || {FILE_NAME} || '{_SEPARATOR}'"
-    failed = f"CAST(error({said} || left({column}, 60)) AS DOUBLE)"
+    # The value stays where it is: it may say who somebody is.
+    failed = f"CAST(error({said}) AS DOUBLE)"
     return f"CASE WHEN {column} IS NULL THEN NULL WHEN ({found}) IS NOT NULL THEN {found} ELSE {failed} END"
 
 
@@ -53,11 +54,11 @@ def fault_of(key: str, error: duckdb.Error) -> SourceUnreadable | None:
     _, found, said = str(error).partition(_FAULT + _SEPARATOR)
     if not found:
         return None
-    name, file, text = said.split(_SEPARATOR, 2)
+    name, file, _ = said.split(_SEPARATOR, 2)
     column, path = bytes.fromhex(name).decode(), Path(file)
     where = "a compacted batch" if bucket_of(path) is not None else f"the batch {path.stem}"
     return SourceUnreadable(
-        f"fact source {key!r}: the property {column!r} is {text!r} in {where}, which is no number",
+        f"fact source {key!r}: the property {column!r} has text in {where} that is no number",
         remedy="let the metric use a property that holds numbers, or filter it out at the sender; "
         "GET /v1/ingest/batches has the names of batches",
         column=column,

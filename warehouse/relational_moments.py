@@ -11,19 +11,24 @@ from typing import Final
 
 import duckdb
 
+from experiments.errors import SourceUnreadable
 from experiments.plan import AnalysisPlan
 from stats.moment_set import MomentSet
 from stats.moments import Moments
 from warehouse.answered import parts_of, snapshot_of
+from warehouse.asking import answer_of
 from warehouse.compile.preparing import Prepared, prepared
 from warehouse.compile.question import Cohort, Question
-from warehouse.compile.statement import recentred, statement
+from warehouse.compile.statement import statement
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect
-from warehouse.engine_answers import Answer, caps_of
+from warehouse.engine_answers import caps_of
 from warehouse.engines.contract import Engine, Estimate
+from warehouse.engines.messages import UNREADABLE_VALUES
 from warehouse.experiment_moments import Parts, combine
+from warehouse.facts import measure_of, takes_numbers
 from warehouse.relational_reach import reach_relational
+from warehouse.relational_screen import screened
 from warehouse.wanted import Wanted
 
 _HINT: Final = "-- First: SET enable_nestloop = off; the planner takes the parts of this statement for small."
@@ -46,7 +51,7 @@ def extract_relational(
         work = prepared(plan, data, engine, connection, pool)
         parts = measure_relational(work, engine, progress)
         progress("computing moments", 1.0)
-        return replace(combine(work.work, parts), reach=reach_relational(work, engine))
+        return screened(work, engine, replace(combine(work.work, parts), reach=reach_relational(work, engine)))
 
 
 def measure_relational(
@@ -60,6 +65,12 @@ def measure_relational(
     plan = work.work
     if cohort is not None and (plan.clustered or any(c.cap is not None and c.cap.quantile for c in plan.columns)):
         raise ValueError("clusters and caps at quantiles need all units at once")
+    with _fields_named(work):
+        return _measured(work, engine, progress, cohort)
+
+
+def _measured(work: Prepared, engine: Engine, progress: Progress, cohort: Cohort | None) -> Parts:
+    plan = work.work
     last = len(plan.looks) - 1
     question = replace(work.question(last), cohort=cohort)
     final = answer_of(question, engine)
@@ -73,15 +84,6 @@ def measure_relational(
     parts = parts_of(final, snapshots)
     ages = _by_age(question, engine, parts)
     return replace(parts, products=replace(parts.products, by_age=ages)) if ages else parts
-
-
-def answer_of(question: Question, engine: Engine) -> Answer:
-    """What the engine says. Cells so far from the centre of all that their sums lost digits are asked for again."""
-    compiled, asked = statement(question)
-    found = Answer(question, asked, engine.run(compiled))
-    if lost := found.without_digits():
-        found.take(engine.run(recentred(question, lost)))
-    return found
 
 
 def _by_age(question: Question, engine: Engine, parts: Parts) -> dict[str, Moments]:
@@ -121,6 +123,29 @@ def estimate(plan: AnalysisPlan, data: DataSlice, engine: Engine) -> Estimate:
     with _here() as (connection, pool):
         work = prepared(plan, data, engine, connection, pool)
         return engine.estimate(statement(work.question(len(work.work.looks) - 1))[0])
+
+
+@contextmanager
+def _fields_named(work: Prepared) -> Iterator[None]:
+    """Engines say that a value cannot be read, and not where it is: columns of text that are read as numbers."""
+    try:
+        yield
+    except SourceUnreadable as error:
+        read = [*work.work.columns, *(one.column for one in work.work.wanted.quantiles)]
+        measures = [measure_of(column) for column in read if column.measure is not None and takes_numbers(column)]
+        suspects = dict.fromkeys(
+            (one.fact_source, one.column)
+            for one in measures
+            if (rows := work.rows[one.fact_source]) is not None and rows.kind(one.column) == "text"
+        )
+        if error.remedy != UNREADABLE_VALUES or not suspects:
+            raise
+        named = ", ".join(f"{column!r} of fact source {key!r}" for key, column in suspects)
+        raise SourceUnreadable(
+            f"{error.detail}; text is read as numbers from {named}",
+            remedy=error.remedy,
+            column=next(iter(suspects))[1],
+        ) from None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from experiments.definitions import DuckDBSource
 from experiments.errors import SourceUnreadable
 from warehouse.data_slice import DataSlice
 from warehouse.engine import identifier
+from warehouse.engines.messages import of_duckdb
 from warehouse.rows import TIME_FIELD
 from warehouse.scratch import STAGING
 
@@ -74,9 +75,8 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, spec: DuckDBSource
             _confine(connection, data)
         connection.execute(f"ATTACH IF NOT EXISTS {_quoted(path)} AS {identifier(catalogue)} (READ_ONLY)")
     except duckdb.Error as error:
-        why = str(error).splitlines()[0][:300]
         raise SourceUnreadable(
-            f"fact source {spec.key!r}: {path.name!r} cannot be opened as a DuckDB database: {why}",
+            f"fact source {spec.key!r}: {path.name!r} cannot be opened as a DuckDB database: {of_duckdb(error)}",
             remedy="name a DuckDB database file that no other process has open for writing",
         ) from error
     return catalogue

@@ -18,6 +18,7 @@ from experiments.errors import SourceUnreadable
 from warehouse import parquet, properties
 from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, Value, identifier
+from warehouse.engines.messages import UNREADABLE_VALUES, of_duckdb
 from warehouse.ids import id_text, plain_text
 from warehouse.source_files import attach, reader_of, source_path
 
@@ -280,19 +281,14 @@ def _describe(
         rows = connection.execute(f"DESCRIBE SELECT * FROM {relation}", values).fetchall()
     except duckdb.Error as error:
         raise SourceUnreadable(
-            f"fact source {key!r} cannot be read: {_first_line(error)}",
+            f"fact source {key!r} cannot be read: {of_duckdb(error)}",
             remedy="check that the file or table exists and is complete",
-        ) from error
+        ) from None
     return {str(row[0]): str(row[1]) for row in rows}
 
 
 def unreadable(key: str, error: duckdb.Error) -> SourceUnreadable:
     """The problem behind an engine error while facts were read: usually text where a number or a time must be."""
     return properties.fault_of(key, error) or SourceUnreadable(
-        f"fact source {key!r} cannot be read: {_first_line(error)}",
-        remedy="make the value columns numbers and the timestamp column ISO-8601 times, or correct the definition",
+        f"fact source {key!r} cannot be read: {of_duckdb(error)}", remedy=UNREADABLE_VALUES
     )
-
-
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).splitlines()[0][:300]

@@ -6,6 +6,7 @@ them alone, and whoever finds nothing measures. What is found is what a plan has
 
 import logging
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -120,9 +121,13 @@ def _measured(
         _log.info("%d experiments with %s are measured in one pass", len(asked), asked[0].plan.experiment_key)
     except _Late:
         _log.info("%s has no time left to measure others", asked[0].plan.experiment_key)
-    except (duckdb.Error, MemoryError, OSError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError):
+    except (
+        duckdb.Error, MemoryError, OSError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError
+    ) as error:  # fmt: skip
         # Whatever it is about the data of another experiment, it is not to be the end of this one.
-        _log.warning("a pass for %d experiments failed", len(asked), exc_info=True)
+        # The message stays out: it may quote a value of somebody's row.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        _log.warning("a pass for %d experiments failed: %s\n%s", len(asked), type(error).__name__, where)
     return own[0] if own else None
 
 

@@ -231,7 +231,11 @@ def _answer(connection: Connection, job: Job) -> Any:
     except Exception as error:  # noqa: BLE001 - reported to the worker, which stores it with the analysis
         if type(error).__name__ == "OutOfMemoryException":  # DuckDB's, which does not derive from MemoryError
             return _Crashed(f"{type(error).__name__}: {error}")
-        return _Failed({"type": type(error).__name__, "detail": str(error)}, _frames(error))
+        from warehouse.engines.messages import without_values
+
+        # It may quote what was in a row, unless it is about names of the code.
+        said = str(error) if isinstance(error, AttributeError | ImportError) else without_values(str(error))
+        return _Failed({"type": type(error).__name__, "detail": said}, _frames(error))
 
 
 def _frames(error: Exception) -> str:

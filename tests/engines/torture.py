@@ -253,7 +253,7 @@ GROUPS = [-0.0, 0.0, 7.0, 2.0**53, 2.0**60, 1.5, -0.25, float("nan"), float("inf
 
 
 def large_ids(*, seed: int = 5) -> World:
-    """Whole ids in decimals, more than doubles have, and in floats; levels in floats, zeros of both signs among them."""
+    """Whole ids in decimals, more than doubles have, and in floats; levels in floats: zeros of both signs, and NaN."""
     rng = np.random.default_rng(seed)
     ids = [*LARGE, *range(2**53 + 3, 2**53 + 40)]
     shown = [(Decimal(one), START + i % 5 * DAY, ARMS[i % 2], GROUPS[i % len(GROUPS)]) for i, one in enumerate(ids)]

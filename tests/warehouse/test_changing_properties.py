@@ -100,6 +100,6 @@ def test_any_batches_together_count_as_each_of_them_alone(engine: duckdb.DuckDBP
 
 def test_text_that_is_no_number_is_named_with_its_batch(engine: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     files = [written(tmp_path, 0, [{"p": 1}]), written(tmp_path, 1, [{"p": "12"}, {"p": "n/a; x\x1e"}])]
-    with pytest.raises(SourceUnreadable, match=r"property 'p' is 'n/a; x.*the batch batch1") as caught:
+    with pytest.raises(SourceUnreadable, match="'p' has text in the batch batch1") as caught:
         read(engine, files)
     assert (caught.value.extra["column"], caught.value.extra["batch"]) == ("p", "batch1")

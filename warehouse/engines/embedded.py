@@ -17,6 +17,7 @@ from warehouse.compile.words import every, is_null, name, some, stored, text_lit
 from warehouse.data_slice import DataSlice
 from warehouse.engine import connect
 from warehouse.engines.contract import Estimate, Kind, Table
+from warehouse.engines.messages import UNREADABLE_VALUES, of_duckdb
 from warehouse.parquet import RECORDED, bucket_of
 from warehouse.source_files import attach, reader_of, source_path
 from warehouse.sources import EVENT_VALUE, PROPERTY_PREFIX
@@ -137,10 +138,8 @@ class DuckDBEngine:
             return self._connection.execute(statement.sql(dialect="duckdb", copy=False))
         except duckdb.Error as error:
             raise SourceUnreadable(
-                f"the embedded engine cannot read this: {str(error).splitlines()[0][:300]}",
-                remedy="make the value columns numbers and the timestamp column ISO-8601 times, or correct the "
-                "definition",
-            ) from error
+                f"the embedded engine cannot read this: {of_duckdb(error)}", remedy=UNREADABLE_VALUES
+            ) from None
 
 
 def _kind(declared: str) -> Kind:

@@ -16,7 +16,7 @@ from experiments.connection import ConnectionCheck
 from experiments.definitions import PostgresConnection
 from experiments.errors import SourceUnreadable
 from warehouse.engines.contract import Estimate, Kind, Table
-from warehouse.engines.messages import first_line, without_values
+from warehouse.engines.messages import UNREADABLE_VALUES, first_line, of_condition, without_values
 
 CONNECT_SECONDS: Final = 10
 LOCK_SECONDS: Final = 10
@@ -201,8 +201,11 @@ class PostgresEngine:
         """The problem in words; the original goes no further, because it may quote values."""
         state = error.sqlstate or ""
         said = error.diag.message_primary or str(error)
-        # Class 42 is about names and types; everything else may be about data.
-        detail = first_line(said, self._secret) if state.startswith("42") else without_values(said)
+        # Class 42 is about names and types, 22 about data, and what functions of views raise may be; the rest hardly.
+        if state.startswith("42"):
+            detail = first_line(said, self._secret)
+        else:
+            detail = of_condition(error) if state.startswith(("22", "P0")) else without_values(said)
         limit = self._spec.statement_timeout_seconds
         if state == "57014":
             detail = f"a statement was stopped after {limit:g} seconds"
@@ -216,7 +219,7 @@ class PostgresEngine:
         }.get(state, "")
         if not remedy:
             remedy = (
-                "make the value columns numbers and the timestamp column times, or correct the definition"
+                UNREADABLE_VALUES
                 if state.startswith(("22", "42"))
                 else "look at the server's log; ask for the analysis again when the server is well"
             )

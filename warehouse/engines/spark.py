@@ -20,7 +20,7 @@ from experiments.connection import ConnectionCheck
 from experiments.definitions import SparkConnection
 from experiments.errors import SourceUnreadable
 from warehouse.engines.contract import Estimate, Kind, Table
-from warehouse.engines.messages import first_line, without_values
+from warehouse.engines.messages import UNREADABLE_VALUES, first_line, without_values
 
 SETTINGS: Final[Mapping[str, str]] = {
     "spark.sql.session.timeZone": "UTC",
@@ -52,6 +52,7 @@ _SIZES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 _STATISTICS: Final = re.compile(r"Statistics\(sizeInBytes=([\d.E+]+) (\w+)(?:, rowCount=([\d.E+]+))?")
 _NAMES: Final = ("TABLE_OR_VIEW_NOT_FOUND", "UNRESOLVED", "PARSE_", "DATATYPE_MISMATCH", "SCHEMA_NOT_FOUND")
 """Conditions about the statement, whose words are names and types. All others may quote values."""
+_VALUES: Final = ("CAST_", "NUMERIC_", "ARITHMETIC_", "DIVIDE_", "CANNOT_PARSE", "INVALID_", "CONVERSION_", "DATETIME_")
 
 
 class SparkEngine:
@@ -223,7 +224,9 @@ class SparkEngine:
                 if named
                 else "check the address, the token, and that this machine may reach the cluster"
                 if what
-                else "make the value columns numbers and the timestamp column times, or look at the cluster's log"
+                else UNREADABLE_VALUES
+                if condition.startswith(_VALUES)
+                else "look at the cluster's log; ask for the analysis again when the cluster is well"
             )
             raise SourceUnreadable(
                 f"Spark, connection {self._spec.key!r}: " + " ".join(part for part in (what, words) if part),
