@@ -28,6 +28,7 @@ from tests.validation import (
     launches_staggered,
     launches_synthetic,
     learned_priors,
+    metric_kinds,
     multiplicity,
     null_experiments,
     power,
@@ -116,6 +117,12 @@ def test_corrections_control_false_claims_under_dependence() -> None:
 @pytest.mark.simulation
 def test_experiments_without_effect_are_not_shipped_nor_rolled_back() -> None:
     assert outside(null_experiments.decisions(0.015)) == []
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("study", [metric_kinds.kinds, metric_kinds.two_looks])
+def test_every_kind_of_metric_keeps_size_and_coverage_from_raw_facts_on(study: Callable[[float], list[Cell]]) -> None:
+    assert outside(study(0.1)) == []
 
 
 @pytest.mark.simulation
