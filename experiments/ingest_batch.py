@@ -42,6 +42,12 @@ async def page(session: AsyncSession, *, stream: str | None, limit: int, after: 
     return await page_of(session, statement, IngestBatch, limit=limit, after=after)
 
 
+async def with_refused_rows(session: AsyncSession, *, limit: int) -> list[IngestBatch]:
+    """The newest batches that were taken without some of their rows."""
+    refused = select(IngestBatch).where(col(IngestBatch.rejected) > 0).order_by(col(IngestBatch.id).desc())
+    return list(await session.scalars(refused.limit(limit)))
+
+
 async def forget_dead_letters(session: AsyncSession, *, before: datetime) -> list[str]:
     """Take the names of their dead letters from batches recorded before a time, and return those names."""
     old = sa.and_(col(IngestBatch.dead_letters).is_not(None), col(IngestBatch.created_at) < before)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import anyio
 from fastapi import Body, Query, Response
 from pydantic import BaseModel, Field, SecretStr, field_validator
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api import examples
 from app.api.deps import Now, ReadSession, SettingsDep, UnitOfWork
@@ -18,6 +19,7 @@ from app.api.security import Admin, Reader
 from experiments import erasure, experiment, overview
 from experiments.erasure import Effects
 from experiments.errors import NotFound
+from experiments.settings import Settings
 from experiments.tables import Erasure
 from experiments.unit_digest import digest_key
 
@@ -94,18 +96,24 @@ async def request_erasure(
     settings: SettingsDep,
     wanted: Annotated[ErasureIn, Body(openapi_examples=examples.example(examples.ERASURE))],
 ) -> ErasuresOut:
-    key = await anyio.to_thread.run_sync(digest_key, settings.data_dir)
-    rows = await erasure.request(
+    rows = await ask(session, settings, wanted, actor=caller.name, at=now)
+    return ErasuresOut(items=[ErasureOut.of(row) for row in rows])
+
+
+async def ask(
+    session: AsyncSession, settings: Settings, wanted: ErasureIn, *, actor: str, at: datetime
+) -> list[Erasure]:
+    """Ask for the erasures, one for each id."""
+    return await erasure.request(
         session,
         unit_type=wanted.unit_type,
         unit_ids=[each.get_secret_value() for each in (wanted.unit_id, *wanted.also_ids)],
         reason=wanted.reason,
         refuse_future=wanted.refuse_future,
-        key=key,
-        actor=caller.name,
-        at=now,
+        key=await anyio.to_thread.run_sync(digest_key, settings.data_dir),
+        actor=actor,
+        at=at,
     )
-    return ErasuresOut(items=[ErasureOut.of(row) for row in rows])
 
 
 @router.get("", summary="List erasures")

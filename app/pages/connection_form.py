@@ -32,7 +32,8 @@ class ConnectionForm:
     @classmethod
     def empty(cls, kind: str) -> "ConnectionForm":
         """A form of this kind, with the usual values."""
-        usual = {"port": "5432", "tls": "verify-full", "statement_timeout_seconds": "300", "restatement_days": "3"}
+        seconds = "300" if kind == "postgres" else "900"
+        usual = {"port": "5432", "tls": "verify-full", "statement_timeout_seconds": seconds, "restatement_days": "3"}
         return cls(dict.fromkeys(FIELDS, "") | usual | {"kind": kind})
 
     @classmethod

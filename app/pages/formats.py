@@ -123,9 +123,7 @@ def p_equals(value: float | None, letter: str = "p") -> str:
 def sentence(text: str) -> str:
     """A message as a sentence of its own: it begins with a capital and ends with a full stop."""
     text = text.strip()
-    if not text or text[0] == "`":
-        return text
-    return text[0].upper() + text[1:] + ("" if text[-1] in ".?!" else ".")
+    return text[:1].upper() + text[1:] + ("" if not text or text[-1] in ".?!" else ".")
 
 
 def coded(text: str) -> Markup:

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from app.cli.store import compact_now, table_of_store
 from app.main import create_app
-from experiments import api_key
+from experiments import api_key, fact_source
+from experiments.definitions import FileSource, Filter
 from experiments.settings import Settings
 from experiments.tables import Erasure
 from tests.app.pages.conftest import Reader, browsing
@@ -74,7 +75,10 @@ async def test_what_is_in_the_store_before_and_after_compaction(desk: tuple[Read
     files = [path for path in world.files() if path.name.endswith("-of-16.parquet")]
     assert sum(one["size_bytes"] for one in told["subjects"]) == sum(path.stat().st_size for path in files)
     page = well_formed(await reader.http.get("/data"))
-    assert "orders [b]&lt;b&gt;" in page and "1 in 1 batch" in page and 'href="/experiments/checkout"' in page
+    assert "orders [b]&lt;b&gt;" in page and 'href="/experiments/checkout"' in page
+    assert "1 row of 1 batch was not taken" in page
+    assert "<b>Unknown variant</b> (1): use the key of one of the experiment&#39;s variants." in page
+    assert "/dead-letters" not in page, "they expired"
     table, line = await table_of_store(settings)
     console = Console(width=160, record=True)
     console.print(table)
@@ -94,7 +98,32 @@ async def test_only_who_may_read_sees_the_store(desk: tuple[Reader, Settings]) -
     assert (await reader.http.get("/data")).status_code == 303
 
 
-async def test_erasures_are_listed_without_ids(desk: tuple[Reader, Settings]) -> None:
+async def test_administrators_ask_for_an_erasure_and_nobody_reads_ids_again(desk: tuple[Reader, Settings]) -> None:
+    reader, _ = desk
+    asked = {
+        "unit_ids": "secret-id\n\n secret-device ",
+        "unit_type": "user",
+        "reason": "ticket 9",
+        "refuse_future": "yes",
+    }
+    assert "Delete for good" not in (await reader.http.get("/data")).text
+    assert (await reader.submit("/data/erasures", **asked)).status_code == 403
+    async with reader.database.write() as session:
+        _, key = await api_key.issue(session, name="boss", scopes=["admin"], actor="ada", at=NOW)
+    assert (await reader.sign_in(key)).status_code == 303
+    for fault in ({"unit_ids": " "}, {"unit_type": ""}, {"unit_ids": "secret-id" * 50}):
+        refused = await reader.submit("/data/erasures", **asked | fault)
+        assert refused.status_code == 422 and "secret" not in refused.text and "ticket 9" in refused.text
+    answer = await reader.submit("/data/erasures", **asked)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/data#erasures")
+    page = well_formed(await reader.http.get("/data"))
+    assert page.count("ticket 9") == page.count("new rows are refused") == 2
+    assert "secret" not in page
+
+
+async def test_fact_sources_are_listed_with_their_places_and_erasures_without_ids(
+    desk: tuple[Reader, Settings],
+) -> None:
     reader, _ = desk
     async with reader.database.write() as session:
         done = Erasure(
@@ -104,6 +133,14 @@ async def test_erasures_are_listed_without_ids(desk: tuple[Reader, Settings]) ->
         )  # fmt: skip
         waiting = Erasure(unit_type="device", unit_digest="1" * 64, unit_id="d", requested_by="ada", requested_at=NOW)
         session.add_all([done, waiting])
+        source = FileSource(
+            kind="file", key="payments", path="a/payments<1>.parquet", unit_column="who", timestamp_column="at",
+            filters=[Filter(column="status", value="settled")],
+        )  # fmt: skip
+        await fact_source.create(session, spec=source, actor="ada", at=NOW)
     page = well_formed(await reader.http.get("/data"))
-    for text in ("ticket &lt;1&gt;", "1,200", "new rows are refused", 'href="/experiments/checkout"', "Waiting"):
+    for text in (
+        "a/payments&lt;1&gt;.parquet", "status = settled",
+        "ticket &lt;1&gt;", "1,200", "new rows are refused", 'href="/experiments/checkout"', "Waiting",
+    ):  # fmt: skip
         assert text in page
