@@ -3,6 +3,7 @@
 User text is only ever an argument of `name` and `text_literal`; the generator of sqlglot quotes both for its dialect.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -237,6 +238,20 @@ class Words:
             bit_string = exp.Cast(this=function("CONCAT", text_literal("x"), digits), to=exp.DataType.build("BIT(32)"))
             bits = cast(bit_string, BIGINT)
         return exp.Mod(this=bits, expression=whole(of))
+
+    def hashed(self, values: Sequence[tuple[E, Kind]]) -> E:
+        """A whole number that other values hardly share, the same for the same ones as long as the engine is."""
+        if self.dialect != "postgres":
+            return function("XXHASH64" if self.dialect == "spark" else "HASH", *(what for what, _ in values))
+        # Its functions hash one value, with what was hashed before as a seed; of null they make null.
+        found = whole(0)
+        for what, kind in values:
+            if kind == "number":
+                found = function("HASHFLOAT8EXTENDED", coalesce(cast(what, DOUBLE), real(-sys.float_info.max)), found)
+            else:
+                text = exp.Paren(this=coalesce(cast(what, TEXT), text_literal("\x01")))
+                found = function("HASHTEXTEXTENDED", self.by_bytes(text), found)
+        return found
 
     def number(self, what: E, kind: Kind) -> E:
         """A stored value as a double; text that is no number fails the query."""

@@ -1,9 +1,9 @@
 """Tables of a warehouse for the price of what is new: moments of sealed cohorts are kept, others are asked for.
 
 A cohort is sealed when its windows have been complete for longer than facts of the connection may come late. Before
-anything kept is used, the warehouse is asked who is in each cohort and how many facts each day has, and when: cohorts
-of which that changed are asked for again. What stays unseen is a sealed fact that is written over in place, with its
-time. The result is that of `relational_moments.extract_relational`.
+anything kept is used, the warehouse is asked who is in each cohort, and of each day how many facts there are and a
+checksum of them: cohorts of which that changed are asked for again, also where facts were written over in place. So the
+result is that of `relational_moments.extract_relational`.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ type Identities = dict[int, tuple[int, float]]
 """Units of each cohort, and the sum of their hashes (`compile.census`)."""
 
 type Days = dict[int, tuple[int, int]]
-"""Facts of each day, and the checksum of their times."""
+"""Facts of each day, and a checksum of whose they are, when, and what they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +238,11 @@ class _Refresh:
             self.identities[int(line.v[0]) // MICROSECONDS_A_DAY] = (line.n, float(line.v[1]))
 
     def look_at_days(self) -> None:
-        """Ask how many facts there are on each day that sealed cohorts need."""
+        """Ask how many facts there are on each day that sealed cohorts need, and for a checksum of them."""
         for key in self._when.spans:
             found = self._engine.run(days_of(self._question, key, *self._when.period_us(key, self.sealed)))
-            rows = zip(found["day"].tolist(), found["n"].tolist(), found["times"].tolist(), strict=True)
-            self._days[key] = {int(day) // MICROSECONDS_A_DAY: (int(n), int(times)) for day, n, times in rows}
+            rows = zip(found["day"].tolist(), found["n"].tolist(), found["checksum"].tolist(), strict=True)
+            self._days[key] = {int(day) // MICROSECONDS_A_DAY: (int(n), int(held)) for day, n, held in rows}
 
     def _days_of(self, first: int, last: int) -> dict[str, Days]:
         """The days with facts of cohorts, as they are now."""
