@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from experiments import erasure, ingest_batch, retention, store_segment
 from experiments.allocation import allocation_of
-from experiments.definitions import EventSource, ExposureSource, FactSourceSpec, TableSource
+from experiments.definitions import EventSource, ExposureSource, FactSourceSpec, Place, place_of
 from experiments.errors import DataDeleted
 from experiments.plan import AnalysisPlan, DataPlan
 from experiments.settings import Settings
@@ -128,8 +128,10 @@ async def _concurrent(
 ) -> _Concurrent:
     """Other experiments with exposures on units of this type while this one ran, the longest overlaps first (A16).
 
-    None with clustered randomisation: the arms of another experiment cut through clusters.
+    None with clustered randomisation: the arms of another experiment cut through clusters. Nobody can join units of one
+    place to exposures that stay in another.
     """
+    home = next((place for place in map(place_of, plan.fact_sources) if place is not None), None)
     if not plan.estimation.screen_interactions or plan.cluster is not None or experiment.started_at is None:
         return _Concurrent()
     start, end = experiment.started_at, min(experiment.stopped_at or data_as_of, data_as_of)
@@ -164,29 +166,26 @@ async def _concurrent(
             found.append((overlap, key, tuple(variant["key"] for variant in variants), period))
     found.sort(key=lambda one: (-one[0], one[1]))
     stored = await _stored(session, settings.data_dir, "exposures", {key for _, key, _, _ in found}, data_as_of)
-    read = await _exposure_sources(session, reading & {key for _, key, _, _ in found})
+    read = await _exposure_sources(session, reading & {key for _, key, _, _ in found}, home)
     others = [
         ConcurrentExposures(key, arms, () if key in read else stored[key].files, *period, *read.get(key, ()))
         for _, key, arms, period in found
-        if (key in read if key in reading else stored[key].files)
+        if (key in read if key in reading else home is None and stored[key].files)
     ][:MAX_CONCURRENT]
     return _Concurrent(tuple(others), any(stored[other.key].later for other in others))
 
 
 async def _exposure_sources(
-    session: AsyncSession, keys: set[str]
+    session: AsyncSession, keys: set[str], home: Place
 ) -> dict[str, tuple[ExposureSource, tuple[FactSourceSpec, ...]]]:
-    """Of these experiments those whose exposures are rows of a fact source that is here: which rows, and its sources.
-
-    Nobody can join units of this place to exposures that stay in a connected warehouse.
-    """
+    """Of these experiments those whose exposures are rows of a fact source in a place: which rows, and its sources."""
     found = {}
     plans = sa.select(col(Experiment.key), col(Experiment.plan)).where(col(Experiment.key).in_(keys))
     for key, document in await session.execute(plans) if keys else ():
         plan = AnalysisPlan.model_validate(document)
         if plan.exposures is not None:
             own = [source for source in plan.fact_sources if source.key == plan.exposures.fact_source]
-            if any(isinstance(source, TableSource) for source in own):
+            if any(place_of(source) != home for source in own):
                 continue
             mapped = {source.unit_mapping.fact_source for source in own if source.unit_mapping is not None}
             found[key] = plan.exposures, (*own, *(source for source in plan.fact_sources if source.key in mapped))

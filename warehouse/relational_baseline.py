@@ -11,15 +11,14 @@ import numpy as np
 from experiments.plan import BaselinePlan
 from stats.moments import Ints
 from warehouse.answered import parts_of
+from warehouse.asking import answer_of
 from warehouse.baseline import Baseline, active_sources, pass_over
 from warehouse.compile import activity, people
 from warehouse.compile.question import Active, Question
 from warehouse.compile.relations import rows_of
-from warehouse.compile.statement import statement
 from warehouse.compile.words import Words
 from warehouse.data_slice import DataSlice
 from warehouse.engine import MICROSECONDS_A_DAY, connect
-from warehouse.engine_answers import Answer
 from warehouse.engines.contract import Engine
 from warehouse.experiment_moments import combine
 
@@ -37,8 +36,7 @@ def baseline_relational(
         rows = {key: rows_of(engine, spec, data) for key, spec in work.sources.items()}
         active = Active(tuple(source.key for source in active_sources(plan)))
         question = Question(work, active, Words(engine.dialect), None, rows, look=0)
-        compiled, asked = statement(question)
-        moments = combine(work, parts_of(Answer(question, asked, engine.run(compiled))))
+        moments = combine(work, parts_of(answer_of(question, engine)))
         progress("reading activity", 0.8)
         start = work.exposed_us[0]
         counted = engine.run(question.words.with_parts(people.parts(question), activity.first_days(start)))

@@ -31,8 +31,8 @@ NAMED: Final[Mapping[str, tuple[str, Callable[[MomentSet], bool]]]] = {
 }
 """By feature a world that asks for it, and whether a result has it."""
 ELSEWHERE: Final = {
-    "screen of concurrent experiments",  # tests/warehouse/test_concurrent.py
-    "share of the North Star's company",  # tests/engines/test_everybody.py, like the next two
+    "screen of concurrent experiments",  # tests/engines/test_everybody.py, like the next three
+    "share of the North Star's company",
     "weeks of North Stars, series of launches",
     "history of metrics for planning",
     "facts of more than 1e290 in size",  # such values are refused on both roads, far below

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -14,17 +15,17 @@ import pytest
 
 from experiments.columns import Column, layout
 from experiments.connection import Access
-from experiments.definitions import InputMetric, MetricSpec, NorthStarSpec, SparkConnection
+from experiments.definitions import ExposureSource, Filter, InputMetric, MetricSpec, NorthStarSpec, SparkConnection
 from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, PlannedNorthStar
 from stats.moment_set import Reach
 from tests.engines.comparing import assert_engines_agree
 from tests.engines.conftest import world
 from tests.engines.worlds import copy_into, write_folders
 from tests.servers import Postgres
-from tests.warehouse.cases import DAY
+from tests.warehouse.cases import DAY, assert_same
 from tests.warehouse.tables import postgres_connection
 from warehouse.compile.preparing import prepared
-from warehouse.data_slice import DataSlice
+from warehouse.data_slice import ConcurrentExposures, DataSlice
 from warehouse.engine import connect
 from warehouse.engines.contract import Engine
 from warehouse.engines.embedded import DuckDBEngine
@@ -35,6 +36,7 @@ from warehouse.facts import measure_of
 from warehouse.period_totals import Periods, PeriodTotals, StoredTotals, Totals
 from warehouse.relational_baseline import baseline_relational
 from warehouse.relational_reach import reach_relational
+from warehouse.relational_screen import screened
 from warehouse.relational_totals import RelationalTotals, TotalsByPlace
 from warehouse.series import weekly_series
 
@@ -189,6 +191,48 @@ def test_how_much_of_the_company_was_reached(
         mine, theirs = getattr(found, field), getattr(wanted, field)
         assert mine.shape == theirs.shape and theirs.any()
         np.testing.assert_allclose(mine.sum(axis=0), theirs.sum(axis=0), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("engine", ELSEWHERE)
+@pytest.mark.parametrize("name", ["kinds", "filtered"])
+def test_what_other_experiments_there_gave_the_units(
+    name: str,
+    engine: str,
+    files: Callable[[str], Path],
+    there: Callable[[str, str], There],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("experiment_moments", "relational_screen"):
+        monkeypatch.setattr(f"warehouse.{module}.FEWEST_COMMON_UNITS", 5)
+    of, plan, data = there(engine, name)
+    wanted = extract_experiment(plan_of(name), with_others(plan_of(name), world(name).slice(files(name))), threads=1)
+    assert set(wanted.concurrent) == {"another", "by platform"} and set(wanted.unscreened) == {"unreadable"}
+    with connect(threads=1, memory_limit=None) as connection, ThreadPoolExecutor(1) as pool:
+        work = prepared(plan, with_others(plan, data), of, connection, pool)
+        found = screened(work, of, replace(wanted, concurrent={}, unscreened={}))
+    assert found.unscreened.keys() == wanted.unscreened.keys() and found.concurrent.keys() == wanted.concurrent.keys()
+    for key, cells in wanted.concurrent.items():
+        assert cells.moments.count.any() and found.concurrent[key].variants == cells.variants
+        assert_same(found.concurrent[key].moments, cells.moments)
+
+
+def with_others(plan: AnalysisPlan, data: DataSlice) -> DataSlice:
+    """Experiments whose arms are other columns of this one's exposures."""
+    shown = tuple(source for source in plan.fact_sources if source.key == "shown")
+
+    def other(key: str, column: str, arms: tuple[str, ...], filters: list[Filter]) -> ConcurrentExposures:
+        given = ExposureSource(fact_source="shown", variant_column=column, filters=filters)
+        return ConcurrentExposures(
+            key, arms, (), data.started_at or data.data_as_of, data.data_as_of, exposures=given, fact_sources=shown
+        )
+
+    another = [Filter(column="test", value="another test")]
+    others = (
+        other("another", "arm", ("control", "treatment"), another),
+        other("unreadable", "no column", ("a", "b"), []),
+        other("by platform", "platform", ("web", "gone", "App"), [Filter(column="test", value="checkout")]),
+    )
+    return replace(data, concurrent=others)
 
 
 def history_of(name: str, plan: AnalysisPlan) -> BaselinePlan:

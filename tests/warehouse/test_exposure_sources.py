@@ -200,6 +200,9 @@ async def test_a_slice_knows_where_exposures_are_and_ingest_refuses_them(world: 
         far = planned.model_copy(update={"experiment_key": "far", "fact_sources": [table]})
         spec = {**spec, "key": "far"}
         session.add(Experiment(key="far", name="f", spec=spec, status="running", plan=document(far), **times))
+        near = far.model_copy(update={"experiment_key": "near"})
+        spec = {**spec, "key": "near"}
+        session.add(Experiment(key="near", name="n", spec=spec, status="running", plan=document(near), **times))
     with pytest.raises(BatchRejected) as caught:
         await world.send("exposures", [exposure(experiment_key="read")], "refused")
     assert caught.value.errors[0].detail.startswith("exposures_read_elsewhere")
@@ -209,8 +212,11 @@ async def test_a_slice_knows_where_exposures_are_and_ingest_refuses_them(world: 
     async with world.database.read() as session:
         own = await slice_for(session, world.settings, planned, await world.experiment("read"), NOW)
         beside = await slice_for(session, world.settings, plan_of([metric("revenue")]), like, NOW)
+        there = await slice_for(session, world.settings, far, await world.experiment("far"), NOW)
     assert own.exposure_files == () and len(own.event_files["shown"]) == 1
     assert [other.key for other in own.concurrent] == ["checkout"]
+    (neighbour,) = there.concurrent
+    assert (neighbour.key, neighbour.fact_sources) == ("near", (table,)), "of one warehouse, and only those"
     (other,) = beside.concurrent
     assert (other.key, other.exposures, other.exposure_files) == ("read", SHOWN, ())
     assert [source.key for source in other.fact_sources] == ["shown"]

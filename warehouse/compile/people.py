@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from warehouse.compile import activity
 from warehouse.compile.facts import facts_of_source
-from warehouse.compile.question import Active, Question, Shown
+from warehouse.compile.question import Active, Elsewhere, Facts, Question, Shown
 from warehouse.compile.relations import at_us, in_period
 from warehouse.compile.words import (
     BIGINT,
@@ -70,24 +70,60 @@ def shown(question: Question, dimensions: Sequence[str]) -> exp.Select:
         nothing.append("expressions", named(cast(exp.Null(), BIGINT), "at_us"))
         nothing.set("where", exp.Where(this=exp.false()))
         return nothing
-    variant, kind = stored(given.rows.physical(given.variant)), given.rows.kind(given.variant)
-    inputs = [("variant", words.text(variant) if given.source is None else words.plain_text(variant, kind))]
+    inputs: list[tuple[str, E]] = []
     for i, dimension in enumerate(dimensions):
         inputs.append((f"level_{i}", coalesce(_attribute(words, given, dimension), text_literal(NO_LEVEL))))
     if question.work.clustered:
         cluster = question.plan.cluster or ""
         there = given.column(cluster) is not None
         inputs.append(("cluster", _attribute(words, given, cluster) if there else cast(exp.Null(), TEXT)))
+    return _rows_of(question, given, period, inputs)
+
+
+def _rows_of(facts: Facts, given: Shown, period: tuple[int, int], inputs: Sequence[tuple[str, E]]) -> exp.Select:
+    """unit_id, at_us, variant and `inputs` of the rows of exposures in a period."""
+    words = facts.words
+    variant, kind = stored(given.rows.physical(given.variant)), given.rows.kind(given.variant)
+    as_text = words.text(variant) if given.source is None else words.plain_text(variant, kind)
+    every_input = [("variant", as_text), *inputs]
     if given.source is not None:
-        found = facts_of_source(question, given.source, period, inputs, given.filters)
+        found = facts_of_source(facts, given.source, period, every_input, given.filters)
         return found.where(known(stored(given.rows.physical(given.variant))), copy=False)
     chosen = [
         named(words.unit(stored(given.rows.unit), given.rows.kinds[given.rows.unit]), "unit_id"),
         named(at_us(words, given.rows), "at_us"),
-        *(named(what, alias) for alias, what in inputs),
+        *(named(what, alias) for alias, what in every_input),
     ]
     conditions = [known(stored(given.rows.unit)), *in_period(words, given.rows, *period)]
     return select(chosen, given.rows.from_(), where=conditions)
+
+
+def given_elsewhere(other: Elsewhere) -> exp.Select:
+    """unit_id, and the first and last of the arms that another experiment gave it. Raises `SourceUnreadable`."""
+    arms = [
+        (exp.EQ(this=col("variant", "s"), expression=text_literal(key)), whole(i))
+        for i, key in enumerate(other.variants)
+    ]
+    rows = _rows_of(other.facts, other.shown, other.period_us, ())
+    coded = select([col("unit_id", "s"), named(case(arms, whole(len(other.variants))), "arm")], subquery(rows, "s"))
+    ends = [
+        named(exp.Min(this=col("arm", "a")), "first_arm"), named(exp.Max(this=col("arm", "a")), "last_arm")
+    ]  # fmt: skip
+    return select([col("unit_id", "a"), *ends], subquery(coded, "a"), group=[col("unit_id", "a")])
+
+
+def _with_codes_elsewhere(others: Sequence[Elsewhere]) -> exp.Select:
+    """Who was exposed, with code_i: the one arm that the i-th other experiment gave the unit."""
+    chosen: list[E] = [exp.Column(this=exp.Star(), table=exp.to_identifier("x"))]
+    joins = []
+    for i, other in enumerate(others):
+        alias = f"o{i}"
+        one_arm = exp.EQ(this=col("first_arm", alias), expression=col("last_arm", alias))
+        code_there = case([(one_arm, col("first_arm", alias))], whole(len(other.variants)))
+        chosen.append(named(code_there, f"code_{i}"))
+        same = exp.EQ(this=col("unit_id", "x"), expression=col("unit_id", alias))
+        joins.append(join(table(f"elsewhere_{i}", alias), same, "LEFT"))
+    return select(chosen, table("exposed_here", "x"), joins=joins)
 
 
 def _attribute(words: Words, given: Shown, dimension: str) -> E:
@@ -157,7 +193,12 @@ def parts(question: Question) -> list[Part]:
     found.append(("assigned", _assigned(question)))
     if question.plan.trigger is not None:
         found.append(("triggers", _triggers(question)))
-    found.append(("exposed", _exposed(question)))
+    if question.elsewhere:
+        found.append(("exposed_here", _exposed(question)))
+        found += [(f"elsewhere_{i}", given_elsewhere(other)) for i, other in enumerate(question.elsewhere)]
+        found.append(("exposed", _with_codes_elsewhere(question.elsewhere)))
+    else:
+        found.append(("exposed", _exposed(question)))
     found.append(("units", _units(question)))
     return found
 

@@ -54,6 +54,16 @@ class Cohort:
     end_us: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Elsewhere:
+    """What another experiment gave units: its exposures in a period, and its arms; they are not in this plan."""
+
+    facts: Facts
+    shown: Shown
+    period_us: tuple[int, int]
+    variants: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Active:
     """In place of an experiment's plan: units are those with any fact of these sources, from their first one on."""
@@ -68,7 +78,8 @@ class Question:
     """A pass over `rows` by source (None: no facts at all) and the exposures `shown` (None: nobody).
 
     `look` is the position of the look; only the last one answers everything. `caps` are those of all units, where
-    another statement found them.
+    another statement found them. With `elsewhere` the codes of units are what each of these gave them, one past the
+    last arm for none or several; the pass then has no levels.
     """
 
     work: Pass
@@ -79,6 +90,7 @@ class Question:
     look: int
     caps: Caps | None = None
     cohort: Cohort | None = None
+    elsewhere: tuple[Elsewhere, ...] = ()
 
     @property
     def look_us(self) -> int:

@@ -44,7 +44,7 @@ CAPABILITIES: Final = (
     Capability("quantiles of single facts", "yes", "no", "every fact would have to leave; refused as not_compiled"),
     Capability("effects by days since exposure", "yes", "yes", "one statement for each metric that is followed"),
     Capability("effects by days of capped metrics", "yes", "no", "a day of a capped value is no window; left out"),
-    Capability("screen of concurrent experiments", "yes", "no", "their exposures may be elsewhere; left out"),
+    Capability("screen of concurrent experiments", "yes", "yes", "those of one place; one more statement"),
     Capability("share of the North Star's company", "yes", "yes", "one statement for each of its sources"),
     Capability(
         "weeks of North Stars, series of launches", "yes", "yes", "totals by period; sources may be in several places"
