@@ -79,7 +79,7 @@ def key_of(plan: AnalysisPlan, data: DataSlice) -> str:
         "events": {
             event: _names(data.event_arrivals.get(event, ()), files) for event, files in data.event_files.items()
         },
-        "files": _stamps(plan, data.file_source_dir),
+        "files": _stamps(plan, data),
         "slice": {item.name: getattr(data, item.name) for item in fields(data) if item.name not in _BY_BATCH},
     }
     document = json.dumps(about, sort_keys=True, default=_plain)
@@ -96,9 +96,10 @@ def _names(arrivals: tuple[Arrival, ...], files: tuple[Path, ...]) -> list[str]:
     return [arrival.name for arrival in arrivals] if arrivals else [str(path) for path in files]
 
 
-def _stamps(plan: AnalysisPlan, folder: Path | None) -> list[tuple[str, int, int]]:
-    found = []
-    for source in plan.fact_sources:
+def _stamps(plan: AnalysisPlan, data: DataSlice) -> list[tuple[str, int, int]]:
+    found, folder = [], data.file_source_dir
+    others = (source for other in data.concurrent for source in other.fact_sources)
+    for source in (*plan.fact_sources, *others):
         if isinstance(source, FileSource | DuckDBSource) and folder is not None:
             try:
                 status = (folder / source.path).stat()

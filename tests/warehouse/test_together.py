@@ -153,9 +153,11 @@ def test_a_key_says_what_moments_depend_on_and_nothing_else(tmp_path: Path) -> N
     ]
     keys = [key_of(plan, other) for other in others]
     keys.append(key_of(plan.model_copy(update={"planned_units": 7}), data))
+    beside = replace(data, concurrent=(replace(others[-1].concurrent[0], fact_sources=(calls,)),))
+    keys.append(key_of(one.plan, beside))
     (tmp_path / "calls.csv").write_text("unit,at\nu,2026-01-01T00:00:00\n")
-    keys.append(key_of(plan, data))
-    assert len({key, *keys}) == 1 + len(others) + 2
+    keys += [key_of(plan, data), key_of(one.plan, beside)]
+    assert len({key, *keys}) == 1 + len(others) + 4
 
 
 def test_only_one_makes_moments_and_the_other_waits_for_them(tmp_path: Path) -> None:
