@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import duckdb
 from sqlglot import exp
 
-from experiments.columns import layout
 from experiments.errors import SourceUnreadable
 from experiments.plan import AnalysisPlan
 from stats.moment_set import UnmappedFacts
@@ -18,13 +17,11 @@ from warehouse.compile.relations import Rows, Store, rows_of
 from warehouse.compile.words import Words, col, count_rows, named, select, subquery
 from warehouse.crossings import Dimensions, segments_of
 from warehouse.data_slice import DataSlice
-from warehouse.engine import days_us, epoch_us
 from warehouse.engines.contract import Engine
-from warehouse.looks import planned_looks
-from warehouse.one_pass import Pass, is_open
+from warehouse.one_pass import Pass
+from warehouse.planned_pass import attributes_of, mapped_us, planned_pass
 from warehouse.strata import strata_with
 from warehouse.units import MAX_LEVELS, OTHER_LEVELS, SEGMENT_PREFIX
-from warehouse.wanted import wanted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,42 +53,10 @@ def prepared(
     `connection` and `pool` are for what is done here with the moments that come back. Without `losses` nobody counts
     the facts that mappings lose, which takes a pass over them.
     """
-    columns = layout([metric.spec for metric in plan.metrics])
-    if data.started_at is None:
-        raise ValueError("an experiment's slice needs `started_at`")
-    longest = columns.longest_window_days
-    extra = wanted(columns, plan)
-    everything = (*columns.columns, *extra.columns)
-    has_open = any(is_open(column) for column in everything)
-    looks = planned_looks(
-        plan.estimation.sequential,
-        started_at=data.started_at,
-        ended_at=data.ended_at,
-        data_as_of=data.data_as_of,
-        longest_window_days=longest,
-        has_open=has_open,
-    )
-    until = data.data_as_of if data.ended_at is None else min(data.ended_at, data.data_as_of)
-    sources = {source.key: source for source in plan.fact_sources}
-    rows = {key: rows_of(engine, spec, data) for key, spec in sources.items()}
-    history = max((column.pre_period_days for column in everything), default=0.0)
-    work = Pass(
-        connection=connection,
-        data=data,
-        sources=sources,
-        columns=columns.columns,
-        longest_us=days_us(longest) if longest is not None else 0,
-        looks=looks,
-        variants=tuple(variant.key for variant in plan.variants),
-        levels=(),
-        exposed_us=(epoch_us(data.started_at), epoch_us(until)),
-        pool=pool,
-        clustered=plan.cluster is not None,
-        wanted=extra,
-    )
+    work = planned_pass(plan, data, connection, pool)
+    rows = {key: rows_of(engine, spec, data) for key, spec in work.sources.items()}
     bare = Prepared(plan, work, Words(engine.dialect), _shown(plan, data, engine, rows), rows)
-    attributes = list(dict.fromkeys([*plan.segments, *plan.estimation.stratify_by]))
-    levels = _levels(bare, engine, attributes)
+    levels = _levels(bare, engine, attributes_of(plan))
 
     def count(dimensions: Dimensions) -> list[tuple[int, ...]]:
         return _combinations(bare, engine, dimensions)
@@ -103,7 +68,7 @@ def prepared(
             levels=levels,
             segments=segments_of(count, levels, plan.segments, plan.two_way_segments),
             strata=strata_with(count, data, levels, plan.estimation.stratify_by),
-            unmapped=_unmapped(bare, engine, days_us(history)) if losses else {},
+            unmapped=_unmapped(bare, engine) if losses else {},
         ),
     )
 
@@ -172,11 +137,10 @@ def _combinations(bare: Prepared, engine: Engine, dimensions: Dimensions) -> lis
     return [tuple(int(place) for place in row[:-1]) for row in ordered]
 
 
-def _unmapped(bare: Prepared, engine: Engine, history_us: int) -> dict[str, UnmappedFacts]:
+def _unmapped(bare: Prepared, engine: Engine) -> dict[str, UnmappedFacts]:
     """What mappings lose (as `unit_mapping.unmapped_facts`)."""
     found = {}
-    question = bare.question(0)
-    period = (question.work.exposed_us[0] - history_us, epoch_us(question.work.data.data_as_of))
+    question, period = bare.question(0), mapped_us(bare.work)
     for spec in bare.plan.fact_sources:
         if spec.unit_mapping is None:
             continue

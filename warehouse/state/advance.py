@@ -19,6 +19,7 @@ from warehouse.caps import columns_to_read, tops_of
 from warehouse.engine import Parameters, epoch_us
 from warehouse.experiment_moments import Progress
 from warehouse.one_pass import Pass
+from warehouse.planned_pass import attributes_of
 from warehouse.scratch import STAGING, scratch_folder
 from warehouse.sources import open_source
 from warehouse.state import everybody
@@ -26,7 +27,7 @@ from warehouse.state.arrivals import new_events, only_events, seen_in, shared_ti
 from warehouse.state.cohort_facts import CohortFacts, by_cohort, cohort_of, last_moment
 from warehouse.state.cohorts import Cohort, CohortMoments, Setting
 from warehouse.state.known_units import codes_of
-from warehouse.state.lane import Lane, Manifest, dimensions_of
+from warehouse.state.lane import Lane, Manifest
 from warehouse.state.unusable import Unusable
 from warehouse.values import read_all
 
@@ -43,7 +44,7 @@ def advance(lane: Lane, plan: AnalysisPlan, work: Pass, manifest: Manifest | Non
     with scratch_folder(data.data_dir / STAGING) as folder:
         progress("reading exposures", 0.0)
         who = everybody.of_now(lane, plan, work, manifest, folder)
-        codes = codes_of(who.known, dimensions_of(plan), who.levels, dict(work.levels))
+        codes = codes_of(who.known, attributes_of(plan), who.levels, dict(work.levels))
         setting = Setting(lane, work, who, codes)
         progress("reading facts", 0.2)
         reading = _Reading(setting, manifest, folder)

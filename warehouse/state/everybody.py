@@ -16,12 +16,13 @@ from warehouse.engine import Parameters, epoch_us, identifier
 from warehouse.experiment_moments import units_of
 from warehouse.facts import measure_of
 from warehouse.one_pass import Pass
+from warehouse.planned_pass import attributes_of
 from warehouse.populations import ANALYSED, ASSIGNED, EXPOSED, WITH_OUTCOME, Counts
 from warehouse.reach import reach_sums, reach_wanted
 from warehouse.sources import open_source
 from warehouse.state.arrivals import new_exposures, only_exposures, shared_times
 from warehouse.state.known_units import Changes, Dictionary, KnownUnits, changes, from_table, place_of, union
-from warehouse.state.lane import Lane, Manifest, dimensions_of
+from warehouse.state.lane import Lane, Manifest
 from warehouse.state.unusable import Unusable
 from warehouse.units import UNITS, Bucket, exposed_units
 
@@ -127,7 +128,7 @@ def of_now(lane: Lane, plan: AnalysisPlan, work: Pass, manifest: Manifest | None
     """Everybody who was exposed by now."""
     before = None if manifest is None else lane.read(manifest.units, KnownUnits)
     levels = {} if manifest is None else manifest.levels
-    dimensions, present = dimensions_of(plan), [name for name, _ in work.levels]
+    dimensions, present = attributes_of(plan), [name for name, _ in work.levels]
     of_company = reach_wanted(plan, work.exposed_us)
     if plan.trigger is not None or plan.exposures is not None or of_company is not None:
         found = units_of(work, plan, Bucket())

@@ -36,6 +36,7 @@ from warehouse.experiment_moments import Parts
 from warehouse.hash_buckets import BucketSums
 from warehouse.likelihoods import UnitParts
 from warehouse.one_pass import Pass
+from warehouse.planned_pass import attributes_of
 from warehouse.populations import Counts
 from warehouse.products import Products
 from warehouse.quantiles import Groups, Rows
@@ -179,17 +180,12 @@ def lane_folder(plan: AnalysisPlan, data: DataSlice, work: Pass) -> Path:
         "variants": list(work.variants),
         "trigger": plain(plan.trigger),
         "exposures": plain(plan.exposures),
-        "dimensions": dimensions_of(plan),
+        "dimensions": attributes_of(plan),
         "started_us": epoch_us(data.started_at),
         "longest_us": work.longest_us,
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
     return experiment_folder(data.data_dir, plan.experiment_key) / digest
-
-
-def dimensions_of(plan: AnalysisPlan) -> list[str]:
-    """The attributes of exposures that the plan names, each once."""
-    return list(dict.fromkeys([*plan.segments, *plan.estimation.stratify_by]))
 
 
 def experiment_folder(data_dir: Path, experiment_key: str) -> Path:
