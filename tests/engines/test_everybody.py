@@ -1,6 +1,6 @@
 """What everybody does: totals by period and segment, and who was reached, in every engine as on the embedded road."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -45,11 +45,18 @@ REACHED: Final = {"numbers": "stars", "kinds": "per_visit", "filtered": "filtere
 """The worlds with a North Star, and which of their metrics it is. One has a trigger, one clusters."""
 WORLDS_HERE: Final = tuple(dict.fromkeys([*TOTALLED, *REACHED]))
 type There = tuple[Engine, AnalysisPlan, DataSlice]
-ELSEWHERE = [
-    "duckdb_tables",
-    pytest.param("postgres_tables", marks=pytest.mark.postgres),
-    pytest.param("spark_tables", marks=pytest.mark.engines),
-]
+
+
+def in_engines(names: Iterable[str], *, quick: str) -> pytest.MarkDecorator:
+    """Each world in each engine; the default suite has one of them, in DuckDB."""
+    marks = {"duckdb_tables": pytest.mark.postgres, "postgres_tables": pytest.mark.postgres}
+    every = [
+        pytest.param(name, engine, marks=[] if (name, engine) == (quick, "duckdb_tables") else [marks[engine]])
+        for name in names
+        for engine in marks
+    ]
+    spark = [pytest.param(name, "spark_tables", marks=pytest.mark.engines) for name in names]
+    return pytest.mark.parametrize(("name", "engine"), [*every, *spark])
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +130,7 @@ def assert_same_totals(found: PeriodTotals, wanted: PeriodTotals) -> None:
         )
 
 
-@pytest.mark.parametrize("engine", ELSEWHERE)
-@pytest.mark.parametrize("name", TOTALLED)
+@in_engines(TOTALLED, quick="filtered")
 def test_totals_by_period_and_segment_and_their_beginnings(
     name: str, engine: str, files: Callable[[str], Path], there: Callable[[str, str], There]
 ) -> None:
@@ -176,8 +182,7 @@ def reached_here(name: str, folder: Path) -> Reach:
     return found
 
 
-@pytest.mark.parametrize("engine", ELSEWHERE)
-@pytest.mark.parametrize("name", REACHED)
+@in_engines(REACHED, quick="kinds")
 def test_how_much_of_the_company_was_reached(
     name: str, engine: str, files: Callable[[str], Path], there: Callable[[str, str], There]
 ) -> None:
@@ -193,8 +198,7 @@ def test_how_much_of_the_company_was_reached(
         np.testing.assert_allclose(mine.sum(axis=0), theirs.sum(axis=0), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("engine", ELSEWHERE)
-@pytest.mark.parametrize("name", ["kinds", "filtered"])
+@in_engines(["kinds", "filtered"], quick="filtered")
 def test_what_other_experiments_there_gave_the_units(
     name: str,
     engine: str,
@@ -248,8 +252,7 @@ def embedded_baseline(name: str, folder: Path) -> Baseline:
     return found
 
 
-@pytest.mark.parametrize("engine", ELSEWHERE)
-@pytest.mark.parametrize("name", ["numbers", "kinds"])
+@in_engines(["numbers", "kinds"], quick="numbers")
 def test_the_history_of_metrics_for_planning(
     name: str, engine: str, files: Callable[[str], Path], there: Callable[[str, str], There]
 ) -> None:
