@@ -13,21 +13,16 @@ from numpy.typing import NDArray
 
 from warehouse.engine import Parameters
 
-ROWS: Final = 1 << 18
-"""Rows of a batch: what is sorted at a time, while it is in the processor's cache."""
+ROWS: Final = 1 << 15
+"""Rows of a batch: what is found and sorted at a time, while it is in the processor's cache."""
 
 type Records = np.ndarray[tuple[int], np.dtype[Any]]
 type Buckets = NDArray[np.uint16]
+type Columns = Mapping[str, NDArray[Any]]
 
 
-def stream(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, types: Mapping[str, str]
-) -> Iterator[Records]:
-    """The rows of a query as records, some at a time. `types` names its columns in order with the types of numbers that
-
-    the query gives; none is null. Raises duckdb.Error.
-    """
-    dtype = np.dtype(list(types.items()))
+def stream(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters) -> Iterator[pa.RecordBatch]:
+    """The rows of a query, some at a time. Raises duckdb.Error."""
     reader = connection.sql(sql, params=parameters.values).to_arrow_reader(ROWS)
     try:
         while True:
@@ -38,12 +33,14 @@ def stream(
             except (pa.ArrowException, OSError) as error:
                 # What the engine says while it streams comes as an error of the stream.
                 raise duckdb.Error(str(error)) from error
-            records = np.empty(batch.num_rows, dtype=dtype)
-            for place, name in enumerate(types):
-                records[name] = _numbers(batch.column(place), dtype[name])
-            yield records
+            yield batch
     finally:
         reader.close()
+
+
+def numbers(batch: pa.RecordBatch, types: Mapping[str, str]) -> Columns:
+    """Columns of a batch by name, of the `types` that the query gives them; none has nulls. They share its memory."""
+    return {name: _numbers(batch.column(name), np.dtype(kind)) for name, kind in types.items()}
 
 
 def _numbers(column: "pa.Array[Any]", dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -75,15 +72,18 @@ class BucketFiles:
     ) -> None:
         self._open.close()
 
-    def add(self, records: Records, bucket: Buckets) -> None:
+    def add(self, columns: Columns, bucket: Buckets) -> None:
         """Append rows, each to the file of its bucket, in their order."""
         counts = np.bincount(bucket, minlength=len(self._paths))
         # Numbers of 16 bits are sorted by radix.
-        ordered = records[np.argsort(bucket, kind="stable")]
+        order = np.argsort(bucket, kind="stable")
+        records = np.empty(len(order), dtype=self._dtype)
+        for name in self.types:
+            records[name] = columns[name][order]
         end = 0
         for index in np.flatnonzero(counts):
             start, end = end, end + int(counts[index])
-            self._files[index].write(ordered[start:end].data)
+            self._files[index].write(records[start:end].data)
         self.rows += counts
 
     def read(self, index: int) -> Records:

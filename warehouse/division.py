@@ -1,8 +1,8 @@
 """More units than are measured at a time, or units of several plans: facts are read and joined once, into buckets.
 
-The engine joins facts to the table of all units, spilling where it must, and streams whose they are, when, and the
-inputs of the measures: numbers only, so that what is written and read again is small. Reading every source again for
-each bucket took more: 138 CPU seconds for 20 metrics of 10 M units and 100 M facts, this 63 to 75 (two busy cores).
+The engine streams facts, their units are looked up by id (`warehouse.id_lookup`; of very many units the engine joins
+facts to their table), and whose they are, when, and the inputs of the measures are put aside by bucket: numbers only,
+so that what is written and read again is small. Reading every source again for each bucket took twice as long.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.columns import Column
-from experiments.definitions import EventSource, FactSourceSpec
 from experiments.plan import AnalysisPlan
 from stats.moments import Ints
-from warehouse import parquet
-from warehouse.bucket_files import BucketFiles, Buckets, stream
-from warehouse.engine import Parameters, epoch_us, identifier
+from warehouse.bucket_files import BucketFiles, Buckets, Columns, numbers, stream
+from warehouse.engine import Parameters, epoch_us
 from warehouse.facts import Facts, Needed, inputs_of, inputs_used, measure_of, needed, select_facts
+from warehouse.id_lookup import IdLookup, size_of
 from warehouse.one_pass import Pass
 from warehouse.other_experiments import arms_elsewhere
 from warehouse.sources import count_rows, open_source, unreadable
@@ -35,8 +34,10 @@ from warehouse.units import UNITS, Bucket, Units, as_units, create_units, select
 MOST_BUCKETS: Final = 512
 """As many files are open at a time."""
 
-LARGEST_TABLE: Final = 1_000_000
-"""More units than this are joined to compacted files in parts."""
+LARGEST_LOOKUP: Final = 768 * 1024 * 1024
+"""Bytes of ids that are kept at hand; of more units the engine joins facts to their table, spilling where it must."""
+
+_PLACE_BITS: Final = 32
 
 _made: Final = count()
 
@@ -68,24 +69,11 @@ class Division:
     bucket: Buckets
     place: NDArray[np.int32]
     sizes: Ints
-    _parts: dict[int, str] = field(default_factory=dict)
 
-    def part(self, connection: duckdb.DuckDBPyConnection, file_bucket: int) -> str:
-        """A table of the rows whose facts are in one of the files of a compacted segment, with their `row_number`."""
-        if not self._parts:
-            rows = identifier(f"{next(_made)} by file")
-            period = ", ".join(dict.fromkeys([self.first, self.last]))
-            connection.execute(
-                f"CREATE TEMP TABLE {rows} AS SELECT rowid AS row_number, unit_id, {period},"
-                f" {parquet.bucket_expression('unit_id')} AS its_file FROM {self.table}"
-            )
-            for index in range(parquet.BUCKETS):
-                self._parts[index] = identifier(f"{next(_made)} of a file")
-                connection.execute(
-                    f"CREATE TEMP TABLE {self._parts[index]} AS SELECT * FROM {rows} WHERE its_file = {index}"
-                )
-            connection.execute(f"DROP TABLE {rows}")
-        return self._parts[file_bucket]
+    @property
+    def period(self) -> tuple[str, ...]:
+        """The columns of the table that facts are needed from: one if both are."""
+        return tuple(dict.fromkeys([self.first, self.last]))
 
 
 @dataclass(slots=True, eq=False)
@@ -184,10 +172,15 @@ def divided(work: Pass, plan: AnalysisPlan, of: int, columns: Sequence[Column]) 
         last = "at_us" if plan.trigger is None else "triggered_us"
         division = divide(work.connection, UNITS, ("at_us", last), by, of, Path(folder))
         units = put_units(work, plan, division, assigned)
-        for key, reads in reads_by_source(columns).items():
-            need = needed(reads, work.exposed_us, epoch_us(work.looks[-1]))
-            units.sources[key] = put_facts(work, division, key, reads, need)
+        _put_all_facts(work, units, columns)
         yield units
+
+
+def _put_all_facts(work: Pass, units: DividedUnits, columns: Sequence[Column]) -> None:
+    lookup = lookup_of(work.connection, units.division)
+    for key, reads in reads_by_source(columns).items():
+        need = needed(reads, work.exposed_us, epoch_us(work.looks[-1]))
+        units.sources[key] = put_facts(work, units.division, lookup, key, reads, need)
 
 
 def everybody(work: Pass, plan: AnalysisPlan) -> Ints | None:
@@ -209,12 +202,30 @@ def divide(
     bucket, place = np.zeros(rows, dtype=np.uint16), np.zeros(rows, dtype=np.int32)
     sizes = np.zeros(of, dtype=np.int64)
     sql = f"SELECT rowid AS r, ({by} % {of})::USMALLINT AS b FROM {table}"
-    for records in stream(connection, sql, Parameters(), {"r": "i8", "b": "u2"}):
-        its = np.ascontiguousarray(records["b"])
-        bucket[records["r"]] = its
-        place[records["r"]] = _places(its, sizes)
+    for batch in stream(connection, sql, Parameters()):
+        found = numbers(batch, {"r": "i8", "b": "u2"})
+        its = found["b"]
+        bucket[found["r"]] = its
+        place[found["r"]] = _places(its, sizes)
         sizes += np.bincount(its, minlength=of)
     return Division(folder, table, *period, bucket, place, sizes)
+
+
+def lookup_of(connection: duckdb.DuckDBPyConnection, division: Division) -> IdLookup | None:
+    """The units by their ids, each with its period, bucket and place; None where that takes too much memory."""
+    counted = connection.execute(f"SELECT strlen(unit_id), count(*) FROM {division.table} GROUP BY ALL").fetchall()
+    ids = {int(length): int(n) for length, n in counted}
+    numbers_of_each = len(division.period) + 1
+    if size_of(ids, numbers_of_each) > LARGEST_LOOKUP:
+        return None
+    lookup = IdLookup(ids, numbers_of_each)
+    sql = f"SELECT unit_id, hash(unit_id) AS h, rowid AS r, {', '.join(division.period)} FROM {division.table}"
+    for batch in stream(connection, sql, Parameters()):
+        found = numbers(batch, {"h": "u8", "r": "i8", **dict.fromkeys(division.period, "i8")})
+        its = division.bucket[found["r"]].astype(np.int64) << _PLACE_BITS | division.place[found["r"]]
+        stored = np.stack([*(found[name] for name in division.period), its], axis=1)
+        lookup.add(batch.column("unit_id"), found["h"], stored)
+    return lookup.finish()
 
 
 def put_units(work: Pass, plan: AnalysisPlan, division: Division, assigned: Ints | None) -> DividedUnits:
@@ -232,8 +243,9 @@ def put_units(work: Pass, plan: AnalysisPlan, division: Division, assigned: Ints
     types["row"] = "i8"
     name = f"units {next(_made)}"
     with BucketFiles(division.folder, name, len(division.sizes), types) as files:
-        for records in stream(work.connection, sql, parameters, types):
-            files.add(records, division.bucket[records["row"]])
+        for batch in stream(work.connection, sql, parameters):
+            found = numbers(batch, types)
+            files.add(found, division.bucket[found["row"]])
     elsewhere = None
     if work.data.concurrent:
         elsewhere = arms_elsewhere(work.connection, work.data, int(files.rows.sum()))
@@ -251,72 +263,80 @@ def _places(bucket: Buckets, before: Ints) -> NDArray[np.int32]:
 
 
 def put_facts(
-    work: Pass, division: Division, key: str, columns: Sequence[Column], need: Needed, *, shared: bool = False
+    work: Pass,
+    division: Division,
+    lookup: IdLookup | None,
+    key: str,
+    columns: Sequence[Column],
+    need: Needed,
+    *,
+    shared: bool = False,
 ) -> StoredFacts | None:
-    """Read a source for all units of a division; None when there is nothing to read. Raises `SourceUnreadable`."""
+    """Read a source for all units of a division, found by `lookup` or by the engine; None when there is nothing to
+
+    read. Raises `SourceUnreadable`.
+    """
     parameters = Parameters()
     source = open_source(work.connection, work.sources[key], work.data, parameters)
     if source is None or not len(division.bucket):
         return None
     inputs, names = inputs_of(source, columns, parameters)
-    types = {"unit": "i4", "at_us": "i8", **{name: "f8" if name.startswith("n") else "u1" for name in inputs.values()}}
-    with BucketFiles(division.folder, f"facts {next(_made)}", len(division.sizes), types) as files:
+    types = {"at_us": "i8", **{name: "f8" if name.startswith("n") else "u1" for name in inputs.values()}}
+    facts = _Wanted(select_facts(source, inputs, need, parameters), parameters, types, need)
+    with BucketFiles(division.folder, f"facts {next(_made)}", len(division.sizes), {"unit": "i4", **types}) as files:
         try:
-            for reading in _readings(work, division, work.sources[key]):
-                _read(work, division, key, columns, need, reading, files)
+            for found, bucket in _joined(work, division, facts) if lookup is None else _found(work, facts, lookup):
+                files.add(found, bucket)
         except duckdb.Error as error:
             raise unreadable(key, error) from error
     return StoredFacts(files, tuple(inputs.values()), names, shared)
 
 
-type _Reading = tuple[Sequence[Path] | None, str, str]
-"""Some of a source's files (None: all), the table of units to join them to, and SQL of their row in the division."""
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The facts of a source that may be needed, as SQL, with the types of its numbers by name."""
+
+    sql: str
+    parameters: Parameters
+    types: Mapping[str, str]
+    need: Needed
+
+    @property
+    def selected(self) -> str:
+        return ", ".join(
+            f"f.{name}{'::UTINYINT' if kind == 'u1' else ''} AS {name}" for name, kind in self.types.items()
+        )
 
 
-def _readings(work: Pass, division: Division, spec: FactSourceSpec) -> Iterator[_Reading]:
-    """How to read a source. Files of a compacted segment hold facts of a sixteenth of the units: a table for each that
-
-    fits into the processor's cache sooner, and into memory.
-    """
-    files = work.data.event_files.get(spec.event, ()) if isinstance(spec, EventSource) else ()
-    by_file: dict[int | None, list[Path]] = {}
-    for path in files:
-        by_file.setdefault(parquet.bucket_of(path), []).append(path)
-    if len(division.bucket) <= LARGEST_TABLE or spec.unit_mapping is not None or not set(by_file) - {None}:
-        yield None, division.table, "u.rowid"
-        return
-    for file_bucket, paths in by_file.items():
-        if file_bucket is None:
-            yield paths, division.table, "u.rowid"
-        else:
-            yield paths, division.part(work.connection, file_bucket), "u.row_number"
+def _found(work: Pass, facts: _Wanted, lookup: IdLookup) -> Iterator[tuple[Columns, Buckets]]:
+    """The facts of units, with their places as `unit`, and their buckets."""
+    sql = f"SELECT f.unit_id, hash(f.unit_id) AS h, {facts.selected} FROM ({facts.sql}) f"
+    need = facts.need
+    for batch in stream(work.connection, sql, facts.parameters):
+        read = numbers(batch, {"h": "u8", **facts.types})
+        within, stored = lookup.find(batch.column("unit_id"), read["h"])
+        at_us = read["at_us"]
+        within &= at_us >= stored[:, 0] + need.start
+        if need.end is not None:
+            within &= at_us < stored[:, -2] + need.end
+        fact = np.flatnonzero(within)
+        its = stored[fact, -1]
+        found = {name: read[name][fact] for name in facts.types}
+        yield {"unit": its.astype(np.int32), **found}, (its >> _PLACE_BITS).astype(np.uint16)
 
 
-def _read(
-    work: Pass,
-    division: Division,
-    key: str,
-    columns: Sequence[Column],
-    need: Needed,
-    reading: _Reading,
-    files: BucketFiles,
-) -> None:
-    (only, table, row), parameters = reading, Parameters()
-    source = open_source(work.connection, work.sources[key], work.data, parameters, only=only)
-    if source is None:
-        return
-    inputs, _ = inputs_of(source, columns, parameters)
+def _joined(work: Pass, division: Division, facts: _Wanted) -> Iterator[tuple[Columns, Buckets]]:
+    """As `_found`, by the engine."""
+    need = facts.need
     within = f"f.at_us >= u.{division.first} + {need.start}"
     if need.end is not None:
         within += f" AND f.at_us < u.{division.last} + {need.end}"
-    kept = "".join(f", f.{name}" + ("" if files.types[name] == "f8" else "::UTINYINT") for name in inputs.values())
     sql = (
-        f"SELECT CAST({row} AS INTEGER) AS unit, f.at_us{kept}"
-        f" FROM ({select_facts(source, inputs, need, parameters)}) f JOIN {table} u"
+        f"SELECT CAST(u.rowid AS INTEGER) AS unit, {facts.selected} FROM ({facts.sql}) f JOIN {division.table} u"
         f" ON f.unit_id = u.unit_id WHERE {within}"
     )
-    for records in stream(work.connection, sql, parameters, files.types):
-        rows = records["unit"]
-        its = division.bucket[rows]
-        records["unit"] = division.place[rows]
-        files.add(records, its)
+    for batch in stream(work.connection, sql, facts.parameters):
+        found = dict(numbers(batch, {"unit": "i4", **facts.types}))
+        row = found["unit"]
+        found["unit"] = division.place[row]
+        yield found, division.bucket[row]

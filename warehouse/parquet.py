@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from warehouse.engine import Parameters, identifier
+from warehouse.engine import Parameters
 
 BUCKETS: Final = 16
 """Files of a compacted segment; a power of two."""
@@ -42,18 +42,13 @@ def relation(
     recorded_before_us: int | None = None,
     *,
     file_names: bool = False,
-    only: Sequence[Path] | None = None,
 ) -> str:
     """What follows FROM to read these files. `recorded_before_us` leaves out rows of batches recorded later.
 
-    With `file_names` each row says which file it is from, in the column `FILE_NAME`. Then `only` some of the files can
-    be read, with the columns and types that all of them have together.
+    With `file_names` each row says which file it is from, in the column `FILE_NAME`.
     """
     named = f", filename = '{FILE_NAME}'" if file_names else ""
     read = f"read_parquet({parameters.add_paths(tuple(files))}, union_by_name = true{named})"
-    if only is not None:
-        chosen = f"list_contains({parameters.add_paths(tuple(only))}, {identifier(FILE_NAME)})"
-        read = f"(SELECT * FROM {read} WHERE {chosen})"
     if recorded_before_us is None or all(bucket_of(path) is None for path in files):
         return read
     return f"(SELECT * FROM {read} WHERE {RECORDED} IS NULL OR {RECORDED} <= {parameters.add(recorded_before_us)})"

@@ -30,6 +30,7 @@ from warehouse.division import (
     count_facts,
     divide,
     everybody,
+    lookup_of,
     put_facts,
     put_units,
     reads_by_source,
@@ -44,6 +45,7 @@ from warehouse.experiment_moments import (
     prepare,
 )
 from warehouse.facts import Needed, inputs_of, needed
+from warehouse.id_lookup import IdLookup
 from warehouse.one_pass import Pass
 from warehouse.sources import open_source
 from warehouse.units import UNITS, count_exposures
@@ -208,22 +210,23 @@ class _SharedPass:
         for member in members:
             for key in member.reads:
                 groups.setdefault(_identity(member.work, key), []).append(member)
+        lookup = lookup_of(self.connection, division)
         for identity, sharing in groups.items():
             key = str(identity[0]) if isinstance(identity, tuple) else ""
             progress("reading facts", 0.0)
             try:
-                self._give(sharing, key, division)
+                self._give(sharing, key, division, lookup)
             except DomainError:
                 for member in sharing:
-                    self._give_alone(member, key, division)
+                    self._give_alone(member, key, division, lookup)
 
-    def _give_alone(self, member: _Member, key: str, division: Division) -> None:
+    def _give_alone(self, member: _Member, key: str, division: Division, lookup: IdLookup | None) -> None:
         try:
-            self._give([member], key, division)
+            self._give([member], key, division, lookup)
         except DomainError as error:
             self.found.put(member.place, error)
 
-    def _give(self, sharing: Sequence[_Member], key: str, division: Division) -> None:
+    def _give(self, sharing: Sequence[_Member], key: str, division: Division, lookup: IdLookup | None) -> None:
         needs = [member.need(key) for member in sharing]
         ends = [need.end for need in needs if need.end is not None]
         union = Needed(
@@ -234,7 +237,7 @@ class _SharedPass:
         )
         reads = [read for member in sharing for read in member.reads[key]]
         self.found.readings += 1
-        stored: StoredFacts | None = put_facts(sharing[0].work, division, key, reads, union, shared=True)
+        stored: StoredFacts | None = put_facts(sharing[0].work, division, lookup, key, reads, union, shared=True)
         for member in sharing:
             assert member.units is not None
             member.units.sources[key] = stored

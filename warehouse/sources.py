@@ -94,12 +94,9 @@ def open_source(
     spec: FactSourceSpec,
     data: DataSlice,
     parameters: Parameters,
-    *,
-    only: Sequence[Path] | None = None,
 ) -> FactRelation | None:
     """The relation of a source; None for an event that has never been ingested (it has no facts).
 
-    With `only` it has the rows of some of an event's files.
     A source with a unit mapping needs its table in `data` (`warehouse.unit_mapping`). Raises `SourceUnreadable`.
     """
     earlier = set(parameters.values)
@@ -108,7 +105,7 @@ def open_source(
             files = data.event_files.get(spec.event, ())
             if not files:
                 return None
-            relation = parquet.relation(files, parameters, data.recorded_before_us, file_names=True, only=only)
+            relation = parquet.relation(files, parameters, data.recorded_before_us, file_names=True)
             unit, time, events = "unit_id", "occurred_at", True
             if data.events_since_us is not None:
                 since = f"make_timestamptz({parameters.add(data.events_since_us)})"
