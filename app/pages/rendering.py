@@ -13,6 +13,7 @@ from app.charts.pulled import in_words
 from app.pages import formats, launch_words, plan_words, programme_words, review_words, words
 from app.pages.beliefs_view import PRIORS
 from app.pages.experiment_options import DEFAULTS
+from app.pages.fault_words import fault_words
 from app.pages.headers import SECURITY_HEADERS
 from app.pages.recipe_words import recipe
 from app.pages.static_files import static_url
@@ -35,6 +36,7 @@ environment.filters.update(
     share=formats.share,
     points=formats.points,
     sentence=formats.sentence,
+    fault_words=fault_words,
     spread=formats.spread,
     unbroken=formats.unbroken,
     p_value=formats.p_value,

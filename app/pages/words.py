@@ -54,6 +54,12 @@ ERASURES: Final = {
     "removing": "No longer read; files are removed soon",
     "done": "Done",
 }
+ERASURE_FIELDS: Final = {
+    "unit_id": "The first id",
+    "also_ids": "A further id",
+    "unit_type": "The unit type",
+    "reason": "The reason",
+}
 CONCLUSIONS: Final = {
     "won": "Won",
     "lost": "Lost",

@@ -228,7 +228,8 @@ class Case(ABC):
         reasons = self._why_not(wins)
         days = self.forecast.days
         if days is not None and days > 0:
-            reasons.append(f"The planned sample is complete in about {max(1, round(days))} days.")
+            whole = max(1, round(days))
+            reasons.append(f"The planned sample is complete in about {whole} {'day' if whole == 1 else 'days'}.")
         elif self.forecast.fraction is not None and self.forecast.fraction >= 1:
             reasons.append("The planned sample is complete: stop exposure, so that the planned end can decide.")
         if self.forecast.worth_waiting and self.forecast.waiting is not None:
