@@ -37,6 +37,7 @@ from warehouse.one_pass import is_open
 from warehouse.populations import ANALYSED, WITH_OUTCOME, Counts
 from warehouse.relational_moments import measure_relational
 from warehouse.relational_reach import reach_relational
+from warehouse.relational_screen import screened
 from warehouse.state import placing
 from warehouse.state.cohort_days import CohortDays, spans_of
 from warehouse.state.cohort_facts import last_moment
@@ -154,8 +155,8 @@ def extract_sealed(
         if found is None:
             _log.info("%s is asked for in full: %s", plan.experiment_key, reason)
             found = combine(work.work, measure_relational(work, engine, progress))
-        # What the rest of the company did is not in any cohort.
-        return replace(found, reach=reach_relational(work, engine))
+        # What the rest of the company did is not in any cohort, and what others give to units changes for all of them.
+        return screened(work, engine, replace(found, reach=reach_relational(work, engine)))
 
 
 def _by_cohorts(
