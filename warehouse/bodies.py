@@ -67,7 +67,7 @@ def _json_chunks(pieces: Iterator[bytes], stream: Stream, *, blank_lines: bool) 
     """`blank_lines` may be anywhere; otherwise a blank line is a missing element, unless there are none at all."""
     reader = _JsonReader(stream)
     for number, piece in enumerate(pieces):
-        if not piece.strip() and (blank_lines or number == 0):
+        if (not piece or piece.isspace()) and (blank_lines or number == 0):
             continue
         table = reader.read(piece)
         if table is not None and not blank_lines and table.num_rows != len(_lines(piece)):
@@ -122,7 +122,7 @@ class _JsonReader:
         types: dict[str, pa.DataType] = dict.fromkeys(FIELDS[self._stream], pa.string())
         if "value" in types:
             types["value"] = pa.float64()
-        first = piece.lstrip().split(b"\n", 1)[0]
+        first = next((line for line in BytesIO(piece) if line.strip()), b"")
         try:
             row = json.loads(first)
         except ValueError:

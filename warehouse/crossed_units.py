@@ -44,8 +44,14 @@ class VariantsSeen:
             return False
         keys = np.concatenate(self._keys)
         keys.sort()
-        differs = keys[1:] ^ keys[:-1]
-        return bool(((differs != 0) & (differs >> _VARIANT_BITS == 0)).any())
+        return any(_alike(keys[at : at + _ROWS_AT_ONCE + 1]) for at in range(0, len(keys), _ROWS_AT_ONCE))
+
+
+def _alike(keys: Words) -> bool:
+    """Whether neighbours differ in the bits of the variant alone."""
+    differs = keys[1:] ^ keys[:-1]
+    differs -= np.uint64(1)  # those that are equal are now the largest
+    return bool(differs.size) and int(differs.min()) < (1 << int(_VARIANT_BITS)) - 1
 
 
 def text_hashes(column: Any) -> Words:
@@ -105,4 +111,9 @@ def _numbered(table: pa.Table, name: str, known: dict[str, int]) -> Any:
     column: Any = table.column(name).combine_chunks()
     texts = column.dictionary.to_pylist()
     numbers = np.array([known.setdefault(text, len(known)) for text in texts], np.uint64)
-    return numbers if len(texts) == 1 else numbers[column.indices.to_numpy()]
+    if len(texts) == 1:
+        return numbers
+    codes = column.indices.to_numpy()
+    if np.array_equal(numbers, np.arange(len(texts))):
+        return codes.astype(np.uint64)
+    return numbers.take(codes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import pyarrow as pa
@@ -34,7 +34,7 @@ from warehouse.refused_units import ERASED_UNIT
 from warehouse.report import MAX_ERRORS, IngestReport, Refusals, RowError, reasons_of
 from warehouse.rows import SUBJECT_FIELD, TIME_FIELD, RowFault, Rules, Stream, check_row
 from warehouse.store import BatchWriter, batch_name, discard
-from warehouse.vectors import accept, from_rows, pc, type_texts
+from warehouse.vectors import accept, from_rows, numbers_in, pc, type_texts
 
 type OnError = Literal["reject_batch", "keep_good"]
 
@@ -179,7 +179,7 @@ class _Batch:
                 dead.add(error, "" if error.reason == ERASED_UNIT else record.received)
 
         for table in _accepted(chunks_of(self.body, self.content_type, rules.stream), rules, refuse):
-            subjects.update(pc.unique(table.column(SUBJECT_FIELD[rules.stream])).to_pylist())
+            subjects.update(_texts(table.column(SUBJECT_FIELD[rules.stream])))
             attributes.update(table.column_names)
             _check_size(subjects, attributes, rules.stream)
             writer.write(table)
@@ -191,6 +191,13 @@ class _Batch:
             stored.last_at = max(filter(None, (stored.last_at, from_epoch_us(bounds["max"]))))
         stored.subjects = writer.subjects
         return stored
+
+
+def _texts(column: Any) -> list[str]:
+    """The different texts of a column of `vectors.FEW_TEXTS`."""
+    column = column.combine_chunks()
+    texts = column.dictionary.to_pylist()
+    return [texts[number] for number in numbers_in(column.indices.to_numpy(), len(texts))]
 
 
 def _accepted(chunks: Iterator[Chunk], rules: Rules, refuse: Callable[[RowError, Record], None]) -> Iterator[pa.Table]:

@@ -32,16 +32,18 @@ def lines_of_array(path: Path) -> Iterator[bytes]:
 def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     rest = b""
     for block in blocks:
-        data = rest + block
-        cut = data.rfind(b"\n") + 1
-        if not cut and len(data) > LONGEST_ROW:
+        cut = block.rfind(b"\n") + 1
+        if cut:
+            # Not `rest + block`, cut afterwards: these pieces are large, and would be copied twice.
+            yield b"".join((rest, memoryview(block)[:cut]))
+            rest = block[cut:]
+            continue
+        rest += block
+        if len(rest) > LONGEST_ROW:
             raise BatchRejected(
                 f"a row is longer than {LONGEST_ROW} bytes",
                 remedy="put one JSON object per line (application/x-ndjson)",
             )
-        rest = data[cut:]
-        if cut:
-            yield data[:cut]
     if rest:
         yield rest
 

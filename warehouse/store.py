@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow.compute import take
 
 from warehouse.parquet import BUCKETS, bucket_file_name
 from warehouse.rows import FIELDS, SUBJECT_FIELD, TIME_FIELD, Stream, plain_text
@@ -162,13 +163,17 @@ def _by_subject(table: pa.Table, name: str) -> Iterator[tuple[Any, pa.Table]]:
     """Each subject (an array with its name) and its rows, without its column (a dictionary)."""
     column: Any = table.column(name).combine_chunks()
     rest = table.drop_columns([name])
+    if len(column.dictionary) == 1:
+        yield column.dictionary, rest
+        return
     codes = column.indices.to_numpy()
     counts = np.bincount(codes, minlength=len(column.dictionary))
     present = np.flatnonzero(counts).tolist()
     if len(present) > 1:
         # Stable: the rows of a subject stay in the order in which they came.
         narrow = np.uint8 if len(counts) < 1 << 8 else np.uint16 if len(counts) < 1 << 16 else np.int32
-        rest = rest.take(_integers(np.argsort(codes.astype(narrow), kind="stable").astype(np.int32)))
+        order = _integers(np.argsort(codes.astype(narrow), kind="stable").astype(np.int32))
+        rest = take(rest, order, boundscheck=False)
     starts = np.cumsum(counts) - counts
     for code in present:
         yield column.dictionary.slice(code, 1), rest.slice(int(starts[code]), int(counts[code]))

@@ -13,6 +13,8 @@ from warehouse.records import Chunk, Malformed, Record
 from warehouse.vectors import FEW
 
 ROWS_AT_ONCE = 1 << 18
+ENOUGH_ROWS = 1 << 16
+"""As many make a chunk of their own: two batches together would have to be copied."""
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowMemoryError, OSError)
 
 
@@ -39,7 +41,7 @@ def parquet_chunks(path: Path) -> Iterator[Chunk]:
 def arrow_chunks(path: Path, opened: Callable[[pa.NativeFile], Any]) -> Iterator[Chunk]:
     """The rows of an Arrow stream or file (`opened`: which). `BatchRejected` when it is none, or damaged.
 
-    Batches of any size become chunks of about `ROWS_AT_ONCE` rows.
+    Batches of any size become chunks of `ENOUGH_ROWS` to `ROWS_AT_ONCE` rows.
     """
     try:
         source = pa.memory_map(str(path))
@@ -82,6 +84,9 @@ def _gathered(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[
             waiting, rows = [], 0
         waiting.append(batch)
         rows += batch.num_rows
+        if rows >= ENOUGH_ROWS:
+            yield _chunk(pa.Table.from_batches(waiting, schema))
+            waiting, rows = [], 0
     if waiting:
         yield _chunk(pa.Table.from_batches(waiting, schema))
 

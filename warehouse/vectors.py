@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+from numpy.typing import NDArray
 
 from warehouse.engine import epoch_us
 from warehouse.rows import (
@@ -175,10 +176,11 @@ def _check_subjects(columns: Mapping[str, Column], rules: Rules) -> None:
     keys, variants = named.dictionary.to_pylist(), shown.dictionary.to_pylist()
     if len(keys) * len(variants) > MOST_PAIRS:
         raise NotUniform
-    there = np.zeros(len(keys) * len(variants), np.bool_)
-    there[named.indices.to_numpy() * np.int32(len(variants)) + shown.indices.to_numpy()] = True
-    pairs = np.flatnonzero(there).tolist()
-    for key, variant in ((keys[pair // len(variants)], variants[pair % len(variants)]) for pair in pairs):
+    pairs = shown.indices.to_numpy()
+    if len(keys) > 1:
+        pairs = named.indices.to_numpy() * np.int32(len(variants)) + pairs
+    for pair in numbers_in(pairs, len(keys) * len(variants)):
+        key, variant = keys[pair // len(variants)], variants[pair % len(variants)]
         known = rules.experiments.get(key)
         if known is None or not (known.started and known.takes_exposures) or variant not in known.variants:
             raise NotUniform
@@ -186,6 +188,18 @@ def _check_subjects(columns: Mapping[str, Column], rules: Rules) -> None:
         units = pa.array(list({unit for _, unit in rules.crossed}))
         if pc.any(pc.is_in(columns["unit_id"], value_set=units)).as_py():
             raise NotUniform
+
+
+def numbers_in(codes: NDArray[np.int32], size: int) -> list[int]:
+    """Which of the numbers below `size` are among these, in order; not by sorting, as there are few."""
+    if size <= 1:
+        return [0][: len(codes)]
+    if size < 1 << 4:
+        narrow = codes.astype(np.uint8)
+        return [number for number in range(size) if (narrow == number).any()]
+    there = np.zeros(size, np.bool_)
+    there[codes] = True
+    return [int(number) for number in np.flatnonzero(there)]
 
 
 def _attributes(table: pa.Table, stream: Stream) -> Iterator[tuple[str, Column]]:
