@@ -9,7 +9,7 @@ from typing import Final, Protocol, Self
 import duckdb
 import numpy as np
 
-from experiments.columns import CLUSTER_SIZE, layout
+from experiments.columns import CLUSTER_SIZE
 from experiments.plan import AnalysisPlan
 from stats.moment_set import ConcurrentCells, MomentSet, Reach
 from stats.moments import Floats, Ints, Moments
@@ -21,15 +21,15 @@ from warehouse.clusters import ClusterTotals, measure_clusters
 from warehouse.crossings import segments
 from warehouse.data_slice import DataSlice
 from warehouse.division import MOST_BUCKETS, DividedUnits, count_facts, divided
-from warehouse.engine import connect, days_us, epoch_us
+from warehouse.engine import connect, epoch_us
 from warehouse.engines.capabilities import QUANTILE_NOT_COMPILED
 from warehouse.entered import of_entered
 from warehouse.exposures import with_tables
 from warehouse.hash_buckets import BucketSums, bucket_sums
-from warehouse.looks import planned_looks
 from warehouse.measured import Measured, in_order
-from warehouse.one_pass import Pass, is_open
+from warehouse.one_pass import Pass
 from warehouse.other_experiments import FEWEST_COMMON_UNITS
+from warehouse.planned_pass import attributes_of, mapped_us, planned_pass
 from warehouse.populations import WITH_OUTCOME, Counts, count
 from warehouse.products import Products, products_of
 from warehouse.reach import reach_sums, reach_wanted
@@ -38,7 +38,6 @@ from warehouse.triggers import keep_triggered
 from warehouse.unit_mapping import unmapped_facts
 from warehouse.units import OTHER_LEVELS, Bucket, Units, count_exposures, exposed_units, segment_levels
 from warehouse.values import NON_FINITE, Reader, Values, read_all
-from warehouse.wanted import wanted
 
 type Progress = Callable[[str, float], None]
 
@@ -168,43 +167,14 @@ def measure_divided(work: Pass, units: DividedUnits, progress: Progress) -> Mome
 
 def prepare(plan: AnalysisPlan, data: DataSlice, connection: duckdb.DuckDBPyConnection, pool: Executor) -> Pass:
     """Everything about a pass that does not depend on which units are measured."""
-    columns = layout([metric.spec for metric in plan.metrics])
-    data = with_tables(connection, plan, data)
-    if data.started_at is None:
-        raise ValueError("an experiment's slice needs `started_at`")
-    longest = columns.longest_window_days
-    extra = wanted(columns, plan)
-    history = max((column.pre_period_days for column in (*columns.columns, *extra.columns)), default=0.0)
-    started_us = epoch_us(data.started_at)
-    relevant_us = (started_us - days_us(history), epoch_us(data.data_as_of))
-    has_open = any(is_open(column) for column in (*columns.columns, *extra.columns))
-    looks = planned_looks(
-        plan.estimation.sequential,
-        started_at=data.started_at,
-        ended_at=data.ended_at,
-        data_as_of=data.data_as_of,
-        longest_window_days=longest,
-        has_open=has_open,
-    )
-    exposed_until = data.data_as_of if data.ended_at is None else min(data.ended_at, data.data_as_of)
-    attributes = [*plan.segments, *plan.estimation.stratify_by]
-    levels = tuple(segment_levels(connection, data, list(dict.fromkeys(attributes))))
-    return Pass(
-        connection=connection,
-        data=data,
-        sources={source.key: source for source in plan.fact_sources},
-        columns=columns.columns,
-        longest_us=days_us(longest) if longest is not None else 0,
-        looks=looks,
-        variants=tuple(variant.key for variant in plan.variants),
+    work = planned_pass(plan, with_tables(connection, plan, data), connection, pool)
+    levels = tuple(segment_levels(connection, work.data, attributes_of(plan)))
+    return replace(
+        work,
         levels=levels,
-        exposed_us=(started_us, epoch_us(exposed_until)),
-        pool=pool,
-        segments=segments(connection, data, levels, plan.segments, plan.two_way_segments),
-        strata=strata_of(connection, data, levels, plan.estimation.stratify_by),
-        clustered=plan.cluster is not None,
-        wanted=extra,
-        unmapped=unmapped_facts(connection, plan.fact_sources, data, relevant_us),
+        segments=segments(connection, work.data, levels, plan.segments, plan.two_way_segments),
+        strata=strata_of(connection, work.data, levels, plan.estimation.stratify_by),
+        unmapped=unmapped_facts(connection, plan.fact_sources, work.data, mapped_us(work)),
     )
 
 

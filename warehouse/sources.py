@@ -9,7 +9,6 @@ a warehouse; it is built of sqlglot's expressions, whose third of a second of im
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import duckdb
 
