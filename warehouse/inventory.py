@@ -60,7 +60,8 @@ async def inventory(database: Database, settings: Settings, *, at: datetime) -> 
             subjects = {subject for some in await session.scalars(names) for subject in some}
             recorded = await ingest_batch.recorded(session, stream=stream, subjects=subjects, until=at)
             segments = await store_segment.all_live(session, stream=stream)
-        for subject in sorted(subjects):
+        # What was recorded a moment later is not in yet.
+        for subject in sorted(subject for subject in subjects if recorded[subject]):
             together = segments.get(subject, [])
             compacted = {name for row in together for name in row.batches}
             loose = [

@@ -21,6 +21,7 @@ from tests.warehouse.recorded_world import PLAN, Recorded, assert_identical, row
 from warehouse.catalog import slice_for
 from warehouse.compaction import compact
 from warehouse.extract import extract_series
+from warehouse.inventory import inventory
 from warehouse.retention import retain
 from warehouse.store import batch_file, subject_folder
 from warehouse.sweeping import Swept, sweep
@@ -73,6 +74,8 @@ async def test_a_batch_keeps_the_files_of_events_that_were_not_compacted(world: 
     for i in range(16):
         rare = [event("u", START, "refunds")] if i == 3 else []
         await world.send("events", [event("u", START), *rare], START + i * DAY)
+    seen = await inventory(world.database, world.settings, at=START + 2 * DAY)
+    assert [(one.subject, one.batches) for one in seen.subjects] == [("orders", 3)]
     await compact(world.database, world.settings, at=LATER)
     gone = await sweep(world.database, world.settings, at=LATER + 2 * DAY)
     assert (gone.files, gone.batches) == (16, 15)
