@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import hypothesis
 import pytest
 import redis
 from sqlalchemy.engine import make_url
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling, Scheduling
 
 from tests.servers import Postgres, PostgresUnavailable, migrate, postgres_server, skip_or_fail
 from workers.embedded import start_valkey
@@ -36,6 +39,48 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         apart = any(f"/tests/{room}" in item.path.as_posix() for room in TRIED_ON_POSTGRES_APART)
         if on_postgres and apart and not any(name in item.nodeid for name in ON_BOTH):
             item.add_marker(pytest.mark.postgres)
+
+
+@pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+def pytest_order_for_xdist(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        in_order_of_length(items)
+
+
+SERVICES = ("tests/browser", "tests/system", "tests/docs")
+"""Rooms with a running service: each is one unit of work for pytest-xdist, so that no service is started twice."""
+LONGEST = ("tests/browser", "tests/system", "tests/workers/test_models.py", "tests/docs", "tests/validation")
+
+
+def scope_of(nodeid: str) -> str:
+    """What one process of pytest-xdist does as a whole: a module, or a room with a service."""
+    return next((room for room in SERVICES if nodeid.startswith(f"{room}/")), nodeid.partition("::")[0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    """Scopes in the order of the items, see `in_order_of_length`; None is whatever else `--dist` says."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    config.option.loadscopereorder = False
+    return _ByScope(config, log)
+
+
+class _ByScope(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+def in_order_of_length(items: list[pytest.Item]) -> None:
+    """Long scopes first and small ones last: no process ends long before the other."""
+    sizes = Counter(scope_of(item.nodeid) for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int, str]:
+        scope = scope_of(item.nodeid)
+        rank = next((i for i, long in enumerate(LONGEST) if scope.startswith(long)), len(LONGEST))
+        return rank, -sizes[scope], scope
+
+    items.sort(key=place)  # stable: within a scope nothing changes
 
 
 @pytest.fixture(scope="session")
