@@ -26,9 +26,10 @@ from experiments import (
 )
 from experiments.analysis import seed_of, submit
 from experiments.columns import layout
+from experiments.definitions import place_of
 from experiments.errors import DomainError
 from experiments.launch_plan import launch_plan
-from experiments.plan import AnalysisPlan, document, load, plan_hash
+from experiments.plan import AnalysisPlan, BaselinePlan, NorthStarPlan, document, load, plan_hash
 from experiments.review_plan import review_plan
 from experiments.tables import Analysis, Experiment, FactSource, NorthStar
 
@@ -60,7 +61,8 @@ async def due(session: AsyncSession, *, at: datetime, every: timedelta) -> list[
     Priors of metrics, links of North Stars and programmes are due when an experiment more has ended, or was analysed
     again since it ended, programmes also when something was decided, launches when their series have news, growth
     reviews for a quarter after their period. A stopped experiment is due once more when the last unit's longest window
-    has closed. Reads only. A subject whose plan cannot be made (a metric without a source) is left out and logged.
+    has closed; North Stars and baselines of facts in a warehouse once a day. Reads only. A subject whose plan cannot be
+    made (a metric without a source) is left out and logged.
     """
     as_of = period_start(at, every)
     newest = await _newest(session)
@@ -137,8 +139,20 @@ async def _north_stars(session: AsyncSession, *, as_of: datetime, newest: dict[t
             except DomainError as error:
                 log.info("north_star_not_due", north_star=key, reason=error.detail)
                 continue
-            found.append(Due("north_star", key, None, document(plan), as_of))
+            if (data_as_of := _due_at(plan, as_of, last)) is not None:
+                found.append(Due("north_star", key, None, document(plan), data_as_of))
     return found
+
+
+def _due_at(plan: NorthStarPlan | BaselinePlan, as_of: datetime, last: datetime | None) -> datetime | None:
+    """The time of the data to count everybody's facts at, None if not now.
+
+    All of them are read again each time, so tables of a warehouse, which bills for that, are read once a day.
+    """
+    if all(place_of(source) is None for source in plan.fact_sources):
+        return as_of
+    today = period_start(as_of, timedelta(days=1))
+    return today if last is None or last < today else None
 
 
 async def _baselines(session: AsyncSession, *, as_of: datetime, newest: dict[tuple[str, str], datetime]) -> list[Due]:
@@ -152,7 +166,8 @@ async def _baselines(session: AsyncSession, *, as_of: datetime, newest: dict[tup
             except DomainError as error:
                 log.info("baseline_not_due", unit_type=unit_type, reason=error.detail)
                 continue
-            found.append(Due("baseline", unit_type, None, document(plan), as_of))
+            if (data_as_of := _due_at(plan, as_of, last)) is not None:
+                found.append(Due("baseline", unit_type, None, document(plan), data_as_of))
     return found
 
 

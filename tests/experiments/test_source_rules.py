@@ -1,12 +1,14 @@
 """Which sources go together: mappings of units, exposures that are rows of a source, and plans at home in one place."""
 
+import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from experiments import amendment, connection, experiment, fact_source, freezing, lifecycle, metric, north_star
+from experiments import amendment, connection, experiment, fact_source, freezing, lifecycle, metric, north_star, refresh
 from experiments.database import Database
 from experiments.definitions import (
     Estimation,
@@ -178,3 +180,12 @@ async def test_the_company_s_numbers_are_made_where_their_facts_are(session: Asy
     measured = sorted(key for keys in found.values() for key in keys)
     assert measured == sorted(item.metric_key for item in plan.metrics), "each is in one place"
     assert not {"between", "summed"} & set(measured), "no unit's value can be made anywhere"
+
+    hourly, noon = timedelta(hours=1), AT.replace(hour=12, minute=5)
+    company = {"north_star", "baseline"}
+    for at, expected in ((noon, noon.replace(hour=0, minute=0)), (noon + 2 * hourly, None)):
+        asked = [one for one in await refresh.due(session, at=at, every=hourly) if one.kind in company]
+        there = {one.kind: one.data_as_of for one in asked if "mart" in json.dumps(one.plan_document["fact_sources"])}
+        assert there == ({} if expected is None else dict.fromkeys(company, expected)), "tables are read once a day"
+        for one in asked:
+            await refresh.submit_due(session, one, at=at, max_attempts=1)
