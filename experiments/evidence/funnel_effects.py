@@ -3,7 +3,7 @@
 Shares of the arms have Wilson's score interval (1927), which holds at 0 of n and n of n; of clusters that of as many
 units as would be as precise, with t for the normal distribution. What the treatment did is estimated like the metric
 itself; a step's share of the step before is a ratio (A4) without covariates, and Newcombe's interval judges its
-difference where fewer than ten go on, or do not.
+difference where fewer than ten go on, or do not, or so few took the step before that ratios are refused.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from experiments.types import finite
 from stats.estimate import MetricShape
 from stats.moment_set import MomentSet
 from stats.proportion import SMALL_COUNT, newcombe, wilson
+from stats.reasons import Reason
 
 ALMOST_CERTAIN = 1 - 1e-12
 """t with one degree of freedom is so wide that rounding would make a certainty of it."""
@@ -92,7 +93,8 @@ def _share(
     reason = str(change.reason[v, at]) or str(lift.reason[v, at])
     counts = [_counts(block, data, shape, arm) for arm in (v + 1, 0)]
     plain = shape.kind == "ratio" and not shape.covariates and not twins.arms.stratified[0, at]
-    if block.cluster_size is None and plain and _small(counts):
+    refused = bool(change.reason[v, at] == Reason.DENOMINATOR_NEAR_ZERO)
+    if block.cluster_size is None and plain and all(n >= 1 for _, n in counts) and (refused or _small(counts)):
         (x_t, n_t), (x_c, n_c) = counts
         low, high = newcombe(x_t, n_t, x_c, n_c, level=level)
         difference = x_t / n_t - x_c / n_c, float(low), float(high)
@@ -115,7 +117,7 @@ def _share(
 
 
 def _small(counts: Sequence[tuple[float, float]]) -> bool:
-    return all(n >= 1 for _, n in counts) and any(min(x, n - x) < SMALL_COUNT for x, n in counts)
+    return any(min(x, n - x) < SMALL_COUNT for x, n in counts)
 
 
 def _counts(block: BlockShapes, data: MomentSet, shape: MetricShape, arm: int) -> tuple[float, float]:

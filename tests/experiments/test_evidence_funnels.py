@@ -114,6 +114,18 @@ def test_few_who_go_on_are_judged_by_newcombe_and_nobody_has_an_interval_too() -
         assert step.lift is None and step.reason is not None
 
 
+def test_few_who_could_go_on_are_judged_by_newcombe_however_many_of_them_do() -> None:
+    """A ratio of so few is refused (A4); refusing forty of whom half go on, but not forty of whom five do, is odd."""
+    few = walked([[0.03, 0.5, 1, 1], [0.03, 0.5, 1, 1]], seed=2)
+    counts = [few[arm == ARM].sum(axis=0) for arm in (1, 0)]
+    assert all(10 <= count[1] <= count[0] - 10 for count in counts)
+    step = steps_of(funnel(), few)[1].passed
+    low, high = confint_proportions_2indep(
+        counts[0][1], counts[0][0], counts[1][1], counts[1][0], compare="diff", method="newcomb"
+    )
+    assert [step.difference_ci_lower, step.difference_ci_upper] == pytest.approx([low, high], rel=1e-9)
+
+
 def test_a_step_that_nobody_could_take_has_no_share_and_says_why() -> None:
     steps = steps_of(funnel(), walked([[0.5, 0, 0.5, 0.5]] * 2))
     assert (steps[2].passed.control, steps[2].passed.control_lower, steps[2].passed.lift) == (None, None, None)

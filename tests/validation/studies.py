@@ -9,6 +9,7 @@ from tests.validation import (
     clusters,
     cuped,
     decisions,
+    funnel_steps,
     impact_ahead,
     impact_effects,
     impact_engines,
@@ -120,6 +121,7 @@ FREQUENTIST = (
         metric_kinds.kinds,
         metric_kinds.two_looks,
     ),
+    _study("funnel_steps", "Steps of funnels", funnel_steps.SEED, funnel_steps.__doc__, funnel_steps.shares),
 )
 
 BAYESIAN = (

@@ -14,6 +14,7 @@ from tests.validation import (
     clusters,
     cuped,
     decisions,
+    funnel_steps,
     impact_ahead,
     impact_effects,
     impact_engines,
@@ -120,8 +121,8 @@ def test_experiments_without_effect_are_not_shipped_nor_rolled_back() -> None:
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("study", [metric_kinds.kinds, metric_kinds.two_looks])
-def test_every_kind_of_metric_keeps_size_and_coverage_from_raw_facts_on(study: Callable[[float], list[Cell]]) -> None:
+@pytest.mark.parametrize("study", [metric_kinds.kinds, metric_kinds.two_looks, funnel_steps.shares])
+def test_every_kind_of_metric_keeps_size_and_coverage(study: Callable[[float], list[Cell]]) -> None:
     assert outside(study(0.1)) == []
 
 
