@@ -121,10 +121,12 @@ async def _experiments(session: AsyncSession, *, as_of: datetime, newest: dict[t
 
 
 def _all_windows_closed(row: Experiment) -> datetime:
-    """When the last unit's longest window has closed."""
+    """When the last unit's longest window has closed. Summaries are whole as they are sent: they have no columns."""
     assert row.plan is not None and row.stopped_at is not None
     plan = load(row.plan)
     assert isinstance(plan, AnalysisPlan)
+    if plan.data == "summary":
+        return row.stopped_at
     days = layout([metric.spec for metric in plan.metrics]).longest_window_days
     return row.stopped_at + timedelta(days=days or 0.0)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from experiments import lifecycle, refresh
+import experiments.experiment
+from experiments import lifecycle, metric, refresh
 from experiments.database import Database
+from experiments.definitions import ExperimentSpec, MetricSpec, PlanMetric, Variant
 from experiments.settings import Settings
 from experiments.tables import Analysis, Experiment
 from experiments.types import utc_now
@@ -90,6 +92,23 @@ async def test_a_stopped_experiment_is_analysed_once_more_when_its_last_window_h
     assert ("experiment", "checkout") in await due(database, later)
     await submit_all(database, later)
     assert ("experiment", "checkout") not in await due(database, later + timedelta(days=30))
+
+
+async def test_a_stopped_experiment_of_summaries_is_analysed_once_more_and_stops_nobody(database: Database) -> None:
+    at = utc_now()
+    arms = [Variant(key="a", weight=0.5, is_control=True), Variant(key="b", weight=0.5)]
+    async with database.write() as session:
+        await metric.create(session, spec=MetricSpec(key="sent", name="Sent", kind="mean"), actor="tests", at=at)
+        spec = ExperimentSpec(
+            key="elsewhere", name="Elsewhere", data="summary", variants=arms,
+            metrics=[PlanMetric(metric_key="sent", role="primary")],
+        )  # fmt: skip
+        row = await experiments.experiment.create(session, spec=spec, actor="tests", at=at)
+        row = await lifecycle.start(session, experiment=row, actor="tests", at=at, effective_at=at - 30 * HOUR)
+        await lifecycle.stop(session, experiment=row, actor="tests", at=at)
+    assert ("experiment", "elsewhere") in await due(database, at + HOUR)
+    await submit_all(database, at + HOUR)
+    assert ("experiment", "elsewhere") not in await due(database, at + 3 * HOUR)
 
 
 async def test_an_experiment_that_started_within_the_period_waits_for_the_next(
