@@ -48,7 +48,7 @@ def funnel_effects(
     found: dict[tuple[int, int], list[FunnelStepEffect]] = {}
     for v in range(len(plan.variants) - 1):
         shares = {
-            place: _share(block, data, twins, shape, at, v, level)
+            place: _share(block, data, twins, shape, at, v, level, exact=place[2])
             for at, (place, shape) in enumerate(zip(places, shapes, strict=True))
         }
         for m in block.steps:
@@ -84,17 +84,17 @@ def _passed(shape: MetricShape, column: int, before: int) -> MetricShape:
 
 
 def _share(
-    block: BlockShapes, data: MomentSet, twins: Twins, shape: MetricShape, at: int, v: int, level: float
+    block: BlockShapes, data: MomentSet, twins: Twins, shape: MetricShape, at: int, v: int, level: float, *, exact: bool
 ) -> StepShare:
-    """The share `at` of the twins, of treatment `v` against control."""
+    """The share `at` of the twins, of treatment `v` against control; `exact`: small counts are judged by Newcombe."""
     control, treatment = (_interval(block, data, twins, shape, at, arm, level) for arm in (0, v + 1))
     change, lift = twins.difference, twins.lift
     difference = change.value[v, at], change.ci_lower[v, at], change.ci_upper[v, at]
     reason = str(change.reason[v, at]) or str(lift.reason[v, at])
     counts = [_counts(block, data, shape, arm) for arm in (v + 1, 0)]
-    plain = shape.kind == "ratio" and not shape.covariates and not twins.arms.stratified[0, at]
     refused = bool(change.reason[v, at] == Reason.DENOMINATOR_NEAR_ZERO)
-    if block.cluster_size is None and plain and all(n >= 1 for _, n in counts) and (refused or _small(counts)):
+    exact &= block.cluster_size is None and not twins.arms.stratified[0, at] and all(n >= 1 for _, n in counts)
+    if exact and (refused or _small(counts)):
         (x_t, n_t), (x_c, n_c) = counts
         low, high = newcombe(x_t, n_t, x_c, n_c, level=level)
         difference = x_t / n_t - x_c / n_c, float(low), float(high)

@@ -126,6 +126,13 @@ def test_few_who_could_go_on_are_judged_by_newcombe_however_many_of_them_do() ->
     assert [step.difference_ci_lower, step.difference_ci_upper] == pytest.approx([low, high], rel=1e-9)
 
 
+def test_the_last_step_is_the_metric_also_where_few_take_it() -> None:
+    few = walked([[0.5, 0.5, 0.5, 0.02], [0.5, 0.5, 0.5, 0.03]])
+    assert 0 < few[ARM == 0, 3].sum() < 10
+    for whom in ("units", "first_step"):
+        assert steps_of(funnel(funnel_of=whom), few)[-1].reached.difference is not None
+
+
 def test_a_step_that_nobody_could_take_has_no_share_and_says_why() -> None:
     steps = steps_of(funnel(), walked([[0.5, 0, 0.5, 0.5]] * 2))
     assert (steps[2].passed.control, steps[2].passed.control_lower, steps[2].passed.lift) == (None, None, None)
