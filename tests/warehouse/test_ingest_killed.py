@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from experiments.database import Database
 from experiments.tables import IngestBatch
+from tests.deaths import Moments
 from tests.servers import REPOSITORY
 from warehouse.dead_letters import FOLDER
 from warehouse.scratch import sweep_scratch
@@ -107,11 +108,14 @@ async def test_a_batch_is_in_once_at_whatever_step_its_process_was_killed(sender
 
 @pytest.mark.chaos
 async def test_batches_are_in_once_after_kills_at_every_step_and_at_random_moments(sender: Sender) -> None:
-    rows, rng = 2_000, random.Random(5)
+    rows = 2_000
     steps = int(sender.suffer("undisturbed", rows))
     for step in range(1, steps + 1):
         sender.suffer(f"step {step}", rows, steps=step)
-    killed = [sender.suffer(f"moment {i}", rows, seconds=rng.uniform(0.01, 0.25)) for i in range(80)]
-    assert killed.count("killed") > 20
+    moments = Moments(random.Random(5), 0.25)
+    for i in range(80):
+        moment = moments.another()
+        moments.came(moment, in_time=sender.suffer(f"moment {i}", rows, seconds=moment) == "killed")
+    assert moments.killed > 20
     sender.send_again()
     await sender.check(rows)

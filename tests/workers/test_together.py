@@ -19,7 +19,7 @@ from experiments.settings import Settings
 from experiments.tables import Analysis, Result
 from experiments.types import utc_now
 from stats.bayes.models.fit import ModelFit
-from tests.deaths import moment_of_death
+from tests.deaths import Moments
 from tests.workers.shop import EXPERIMENT, open_shop
 from warehouse.ingest import ingest
 from warehouse.kept_moments import FOLDER, forget_moments, is_kept, read_moments
@@ -253,10 +253,12 @@ async def test_a_pass_that_is_killed_costs_the_others_nothing_but_time(
 async def test_passes_are_killed_all_the_time(
     database: Database, worker_settings: Settings, asked: list[Analysis]
 ) -> None:
-    chance, died = random.Random(31), 0
+    moments = Moments(random.Random(31), 0.4)
     wanted: dict[str, bytes] = {}
     for _ in range(60):
-        died += await die(await prepared(database, worker_settings, asked[0]), moment_of_death(chance, 0.4))
+        moment = moments.another()
+        died = await die(await prepared(database, worker_settings, asked[0]), moment)
+        moments.came(moment, in_time=died)
         await each_has_its_own_result(database, worker_settings, asked, wanted)
         forget_moments(worker_settings.data_dir)
-    assert died >= 20
+    assert moments.killed >= 20

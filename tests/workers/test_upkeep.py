@@ -12,7 +12,7 @@ import pytest
 
 from experiments.database import Database
 from experiments.settings import Settings
-from tests.deaths import moment_of_death
+from tests.deaths import Moments
 from tests.warehouse.cases import START
 from tests.warehouse.recorded_world import Recorded, assert_identical, rows_of
 from warehouse.engine import connect
@@ -40,9 +40,8 @@ async def world(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Recorded]:
 
 async def ordeal(world: Recorded, *, kills: int, batches: int, units: int, seed: int, longest: float) -> int:
     """Kill rounds of upkeep at random while batches arrive; how many were killed before they were done."""
-    rng = random.Random(seed)
+    moments = Moments(random.Random(seed), longest)
     rows = rows_of(seed, units=units)
-    killed = 0
     part = len(rows) // (kills + 1)
     for i in range(kills + 1):
         await world.send_in_batches(rows[i * part : (i + 1) * part], batches)
@@ -51,12 +50,12 @@ async def ordeal(world: Recorded, *, kills: int, batches: int, units: int, seed:
             assert await round_in_child(everything) is not None
             break
         round_ = asyncio.create_task(round_in_child(everything))
-        await asyncio.sleep(moment_of_death(rng, longest))
-        killed += not round_.done()
+        await asyncio.sleep(moment := moments.another())
+        moments.came(moment, in_time=not round_.done())
         round_.cancel()
         await asyncio.gather(round_, return_exceptions=True)
         await _is_whole(world)
-    return killed
+    return moments.killed
 
 
 async def _is_whole(world: Recorded) -> None:
