@@ -109,7 +109,7 @@ def test_arms_without_an_estimate_are_left_out():
         best_of_many(np.array([1.0]), np.array([1.0]), NORMAL)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     arms=st.lists(st.tuples(st.floats(-0.2, 0.2), st.floats(1e-4, 0.2)), min_size=2, max_size=4),
     prior=st.sampled_from(PRIORS),

@@ -24,6 +24,7 @@ from experiments import analysis
 from experiments.database import Database
 from experiments.tables import Analysis, Result
 from experiments.types import utc_now
+from tests.patience import LONG
 from tests.servers import REPOSITORY
 from tests.workers.tiny import expected
 from workers.embedded import EmbeddedValkey, start_valkey
@@ -185,7 +186,7 @@ class Chaos:
             else:
                 self._outcome.sigkills += 1
                 victim.process.kill()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(LONG):
                 await victim.process.wait()
             self._workers[position] = await self._start_worker()
 

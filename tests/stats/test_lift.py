@@ -143,7 +143,7 @@ def test_negative_baselines_keep_the_sign_of_the_difference():
     st.floats(0.01, 5),
     st.sampled_from([0.5, 0.9, 0.95, 0.999]),
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_intervals_are_ordered_finite_and_hold_their_estimate(
     c: float, se_c: float, t: float, se_t: float, level: float
 ):
