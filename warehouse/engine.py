@@ -1,7 +1,7 @@
 """DuckDB connections, and the two ways in which names and values reach SQL: quoted identifiers, bound parameters."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +33,21 @@ def connect(*, threads: int, memory_limit: str | None) -> Iterator[duckdb.DuckDB
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
         finally:
+            with suppress(duckdb.Error):
+                detach_all(connection)
             connection.close()
+
+
+def detach_all(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give attached files back before closing.
+
+    DuckDB 2.0 keeps, for all databases of a process, who has which file, by where each is in memory, and a database
+    that is closed stays on that list. The next one at its place would take the file for its own, and wait in ATTACH
+    for ever until that is there.
+    """
+    found = connection.execute("SELECT database_name FROM duckdb_databases() WHERE path IS NOT NULL").fetchall()
+    for (attached,) in found:
+        connection.execute(f"DETACH {identifier(attached)}")
 
 
 def identifier(name: str) -> str:
