@@ -9,6 +9,7 @@ one_pass_vs_single   20 metrics (10 with a covariate) in 3 variants and 10 segme
 one_pass_vs_queries  the same over twenty passes of one metric each.
 scan_ratio           the same over a bare scan of the columns it reads.
 compacted_ratio      the same pass over files compacted by unit, over that over a file per day.
+compacted_scan_ratio the same pass over files compacted by unit, over a bare scan of these.
 refresh_vs_full      a refresh on day 28 of what was kept on day 27, over a full pass.
 shared_vs_alone      four experiments on the same events in one pass, over each alone.
 ingest_vs_decode     by format: rows into the store over decoding the same bytes (benchmarks/warehouse_ingest.py).
@@ -109,7 +110,13 @@ class Benchmark:
         cost, data = timed("compaction of everything", self.world.compacted)
         used, again = timed("the pass over compacted files", lambda: self.one(data))
         check(again, found)
-        self.figures |= {"compaction_cpu_s": cost, "compacted_ratio": used / whole}
+        scan, _ = timed("bare scan of compacted files", lambda: scanned(data))
+        self.figures |= {
+            "compaction_cpu_s": cost,
+            "compacted_cpu_s": used,
+            "compacted_ratio": used / whole,
+            "compacted_scan_ratio": used / scan,
+        }
 
     def refresh(self, whole: float, found: MomentSet) -> None:
         from warehouse.state.refresh import extract_incrementally
