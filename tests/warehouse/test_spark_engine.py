@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,14 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     spec = SparkConnection(
         kind="spark", key="lake", remote=remote, parquet=written(folder), statement_timeout_seconds=20
     )
-    engine = open_engine(Access(spec))
-    assert isinstance(engine, SparkEngine)
-    yield engine
-    engine.close()
-    if server is not None:
-        server.terminate()
-        server.wait(30)
+    try:
+        with closing(open_engine(Access(spec))) as engine:
+            assert isinstance(engine, SparkEngine)
+            yield engine
+    finally:
+        if server is not None:
+            server.terminate()
+            server.wait(30)
 
 
 def facts(*columns: str) -> exp.Select:
