@@ -19,7 +19,9 @@ class Settings(BaseSettings):
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="redis:// or unix:// URL of the queue")
     data_dir: Path = Field(default=Path(".northlift/data"), description="Folder of the Parquet store")
     file_source_dir: Path | None = Field(
-        default=None, description="Only files below this folder may be named by file and DuckDB fact sources"
+        default=None,
+        description="Only files below this folder may be named by file and DuckDB fact sources; views of a database "
+        "read nothing outside it either. Names have no `*`, `?`, `[` or `]`",
     )
     max_upload_bytes: int = Field(default=256 * 1024 * 1024, ge=1024, description="Largest accepted request body")
     ingest_slots: int = Field(default=16, ge=1, description="Uploads that one API process takes at once")

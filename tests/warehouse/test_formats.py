@@ -143,7 +143,7 @@ json_values = st.recursive(
     st.booleans(),
     st.integers(1, 40),
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_an_array_becomes_one_line_per_element_however_blocks_cut_it(rows: list[Any], pretty: bool, block: int) -> None:
     text = json.dumps(rows, indent=1 if pretty else None, ensure_ascii=False).encode()
     scanner = json_lines.ArrayScanner()

@@ -99,8 +99,8 @@ def sender(sqlite_url: str, tmp_path: Path) -> Iterator[Sender]:
 
 async def test_a_batch_is_in_once_at_whatever_step_its_process_was_killed(sender: Sender) -> None:
     steps = int(sender.suffer("undisturbed"))
-    killed = [sender.suffer(f"step {step}", steps=step) for step in range(1, steps, max(1, steps // 10))]
-    assert killed.count("killed") >= 7
+    killed = [sender.suffer(f"step {step}", steps=step) for step in range(1, steps, max(1, steps // 5))]
+    assert killed.count("killed") >= 4
     sender.send_again()
     assert sweep_scratch(sender.folder / "data") == 0, "what may be in use stays"
     await sender.check()
