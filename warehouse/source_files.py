@@ -1,6 +1,7 @@
 """Files that fact sources name: where they may be, and how the engine reads them."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,10 @@ from warehouse.rows import TIME_FIELD
 from warehouse.scratch import STAGING
 
 _PATTERN: Final = frozenset("*?[]")
+
+READER_OPTIONS: Final[Mapping[str, Mapping[str, int]]] = {"read_parquet": {}, "read_csv": {"sample_size": -1}}
+"""What a reader is told. Types of a CSV file are what all its rows are: of the first rows alone, an id `007` that comes
+late would be read as 7, which is another unit. Asking all rows costs the time of reading them twice more."""
 
 
 def source_path(folder: Path | None, relative: str, key: str) -> Path:

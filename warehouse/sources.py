@@ -19,7 +19,7 @@ from warehouse.data_slice import DataSlice
 from warehouse.engine import Parameters, Value, identifier
 from warehouse.engines.messages import UNREADABLE_VALUES, of_duckdb
 from warehouse.ids import id_text, plain_text
-from warehouse.source_files import attach, reader_of, source_path
+from warehouse.source_files import READER_OPTIONS, attach, reader_of, source_path
 
 EVENT_VALUE, PROPERTY_PREFIX = "value", "p_"
 _BYTES_OF_A_ROW = 32
@@ -112,7 +112,8 @@ def open_source(
         case FileSource():
             path = source_path(data.file_source_dir, spec.path, spec.key)
             reader = reader_of(path, spec.key)
-            relation = f"{reader}({parameters.add(str(path))})"
+            options = "".join(f", {option} = {value}" for option, value in READER_OPTIONS[reader].items())
+            relation = f"{reader}({parameters.add(str(path))}{options})"
             unit, time, events = spec.unit_column, spec.timestamp_column, False
         case DuckDBSource():
             path = source_path(data.file_source_dir, spec.path, spec.key)

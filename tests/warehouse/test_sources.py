@@ -1,5 +1,7 @@
 """Fact sources: events, files and DuckDB tables give the same facts; nothing outside the folder can be read."""
 
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,13 @@ import pytest
 
 from experiments.definitions import DuckDBSource, EventSource, FactSourceSpec, FileSource, Filter, Measure, MetricSpec
 from experiments.errors import SourceUnreadable
+from experiments.plan import AnalysisPlan
+from stats.moment_set import MomentSet
 from tests.warehouse.cases import DAY, START, Exposure, Fact, plan_of, slice_of, write_exposures, write_facts
+from warehouse.data_slice import DataSlice
+from warehouse.engines.embedded import DuckDBEngine
 from warehouse.extract import extract_experiment
+from warehouse.relational_moments import extract_relational
 from warehouse.source_files import source_path
 
 FACTS = [
@@ -20,16 +27,30 @@ FACTS = [
 ]
 
 
+type Extract = Callable[[AnalysisPlan, DataSlice], MomentSet]
+
+
+def compiled(plan: AnalysisPlan, data: DataSlice) -> MomentSet:
+    with closing(DuckDBEngine(threads=1)) as engine:
+        return extract_relational(plan, data, engine)
+
+
 def sums(
-    tmp_path: Path, source: FactSourceSpec, filters: list[Filter], column: str = "value", files: Any = None
+    tmp_path: Path,
+    source: FactSourceSpec,
+    filters: list[Filter],
+    column: str = "value",
+    files: Any = None,
+    extract: Extract = extract_experiment,
+    units: Sequence[str] = ("1", "2", "3"),
 ) -> float:
     metric = MetricSpec(
         key="m", name="m", kind="mean", pre_period_days=0,
         measure=Measure(fact_source=source.key, aggregation="sum", column=column, filters=filters),
     )  # fmt: skip
-    exposures = write_exposures(tmp_path, [Exposure(unit, "control", START) for unit in ("1", "2", "3")])
+    exposures = write_exposures(tmp_path, [Exposure(unit, "control", START) for unit in units])
     data = slice_of([exposures], files, data_as_of=START + 20 * DAY, file_source_dir=tmp_path)
-    found = extract_experiment(plan_of([metric], sources=[source]), data)
+    found = extract(plan_of([metric], sources=[source]), data)
     return float(found.last.mean[0, 0] * found.last.count[0])
 
 
@@ -85,6 +106,15 @@ def test_every_kind_of_source_gives_the_same_facts_through_the_same_filters(tmp_
             filters
         )
     assert sums(tmp_path, source, [], column="items", files=files) == 16.0
+
+
+@pytest.mark.parametrize("extract", [extract_experiment, compiled])
+def test_ids_of_a_csv_file_are_its_text_however_late_the_first_zero_comes(tmp_path: Path, extract: Extract) -> None:
+    rows = [*(f"{unit},2026-01-05 12:00:00,1" for unit in range(25_000)), "007,2026-01-05 12:00:00,1000"]
+    (tmp_path / "facts.csv").write_text("\n".join(["unit,at,value", *rows]))
+    source = FileSource(kind="file", key="f", path="facts.csv", unit_column="unit", timestamp_column="at")
+    assert sums(tmp_path, source, [], extract=extract, units=("7", "8")) == 2.0
+    assert sums(tmp_path, source, [], extract=extract, units=("007", "8")) == 1001.0
 
 
 def test_a_property_that_is_a_number_in_one_batch_and_text_in_another_still_matches(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from warehouse.engine import connect
 from warehouse.engines.contract import Estimate, Kind, Table
 from warehouse.engines.messages import UNREADABLE_VALUES, of_duckdb
 from warehouse.parquet import RECORDED, bucket_of
-from warehouse.source_files import attach, reader_of, source_path
+from warehouse.source_files import READER_OPTIONS, attach, reader_of, source_path
 from warehouse.sources import EVENT_VALUE, PROPERTY_PREFIX
 
 _NUMBERS = frozenset(
@@ -106,9 +106,13 @@ class DuckDBEngine:
                 )
             case FileSource():
                 path = source_path(data.file_source_dir, spec.path, spec.key)
-                table = exp.Table(
-                    this=exp.Anonymous(this=reader_of(path, spec.key), expressions=[text_literal(str(path))])
-                )
+                reader = reader_of(path, spec.key)
+                options = [
+                    exp.EQ(this=exp.to_identifier(option), expression=whole(value))
+                    for option, value in READER_OPTIONS[reader].items()
+                ]
+                read = exp.Anonymous(this=reader, expressions=[text_literal(str(path)), *options])
+                table = exp.Table(this=read)
             case DuckDBSource():
                 path = source_path(data.file_source_dir, spec.path, spec.key)
                 catalogue = attach(self._connection, path, spec, data)
