@@ -133,8 +133,8 @@ def _from_the_folder(whole: Statement, data: DataSlice) -> None:
     """Names of files as seen from the data folder, or from that of file sources for what is not below it."""
     for call in whole.find_all(exp.Anonymous):
         if str(call.this).upper().startswith("READ_"):
-            for literal in list(call.find_all(exp.Literal)):
-                literal.replace(text_literal(_seen(Path(str(literal.this)), data)))
+            for path in [literal for literal in call.find_all(exp.Literal) if literal.is_string]:
+                path.replace(text_literal(_seen(Path(str(path.this)), data)))
 
 
 def _seen(path: Path, data: DataSlice) -> str:
